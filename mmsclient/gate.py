@@ -16,12 +16,8 @@ class Gate:
     def __init__(self, permits: int) -> None:
         self._free = permits
         self._queue: deque[asyncio.Future[None]] = deque()
-        self._cancelled = 0
-
-    @property
-    def waiting(self) -> int:
+        self.waiting = 0
         """Callers in the queue."""
-        return len(self._queue) - self._cancelled
 
     async def acquire(self) -> None:
         """Wait for a permit. A cancelled waiter leaves nothing behind: a permit just handed to it goes on."""
@@ -30,14 +26,17 @@ class Gate:
             return
         turn = asyncio.get_running_loop().create_future()
         self._queue.append(turn)
+        self.waiting += 1
         try:
             await turn
         except asyncio.CancelledError:
-            if turn.cancelled():
-                self._forget_one()
-            else:
+            if not turn.cancelled():
                 self.release()
             raise
+        finally:
+            self.waiting -= 1
+            if len(self._queue) > 2 * self.waiting + 64:
+                self._queue = deque(turn for turn in self._queue if not turn.done())
 
     def release(self) -> None:
         """Give the permit to the first in the queue, or keep it for the next to come."""
@@ -46,15 +45,7 @@ class Gate:
             if not turn.done():
                 turn.set_result(None)
                 return
-            self._cancelled -= 1
         self._free += 1
-
-    def _forget_one(self) -> None:
-        """Count a cancelled waiter; drop them all once they are the greater part of the queue."""
-        self._cancelled += 1
-        if self._cancelled > 64 and self._cancelled * 2 > len(self._queue):
-            self._queue = deque(turn for turn in self._queue if not turn.done())
-            self._cancelled = 0
 
     async def __aenter__(self) -> None:
         await self.acquire()
