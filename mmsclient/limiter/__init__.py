@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from typing import Protocol, runtime_checkable
 
-__all__ = ["Grant", "Limiter"]
+from mmsclient.limiter.bucket import TokenBucket
+from mmsclient.limiter.unlimited import NoLimit
+
+__all__ = ["Grant", "Limiter", "NoLimit", "TokenBucket"]
 
 
 @runtime_checkable
