@@ -1,0 +1,279 @@
+"""The calls of the MMS API (wire.md section 3): fields in, answer out. No I/O."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any, Literal, TypeVar
+
+from attrs import frozen
+
+from mmsclient.sandbox.answers import Answer, Refusal, empty, invalid
+from mmsclient.sandbox.records import TIME_FORMAT, ZONE, OptOut, Reply, Template, wire_time
+from mmsclient.sandbox.state import CREDITS_EACH, State
+
+T = TypeVar("T")
+
+MAX_RECIPIENTS = 1000
+MAX_TEXT = 1000
+MAX_SUBJECT = 40
+MAX_BYTES = 380_000
+PER_PAGE = 25
+TEMPLATES_PER_PAGE = 15
+
+IMAGE_STARTS = (b"\x89PNG\r\n\x1a\n", b"GIF87a", b"GIF89a", b"\xff\xd8\xff")
+
+Fields = Mapping[str, Any]
+
+
+def send_mms(state: State, fields: Fields) -> Answer:
+    """Send a picture and a text to up to 1000 numbers. Those that may not be sent to are left out silently."""
+    numbers = _numbers(fields)
+    text = _text(fields, "mms_text", MAX_TEXT) or _raise(empty("mms_text"))
+    image = _image(fields)
+    if len(image) + len(text.encode()) > MAX_BYTES:
+        raise invalid("mms_file", f"media and text are over {MAX_BYTES} bytes")
+    subject = _text(fields, "subject", MAX_SUBJECT)
+    send = state.send(numbers, text, subject, image)
+    common = {"subject": subject, "body": text, "date": wire_time(send.sent_at), "direction": "out"}
+    messages = [{"message_id": message.id, "to": message.to, **common} for message in state.messages.of(send)]
+    return Answer(
+        "SUCCESS",
+        "Queued",
+        {
+            "messages": messages,
+            "total_numbers": len(numbers),
+            "success_number": str(len(messages)),
+            "credits_used": str(len(messages) * CREDITS_EACH),
+        },
+    )
+
+
+def get_responses(state: State, fields: Fields) -> Answer:
+    """The unread replies. The sandbox holds MMS only, so `type=sms` lists none."""
+    kind = fields.get("type") or "mms"
+    if kind not in ("mms", "sms"):
+        raise invalid("type", "it must be mms or sms")
+    replies = state.unread if kind == "mms" else []
+    return _listing(state, fields, "No Response are available!", replies, _reply)
+
+
+def inbound_read(state: State, fields: Fields) -> Answer:
+    """Mark one reply as read, or those before a time; with neither, every one."""
+    if message_id := fields.get("message_id"):
+        _mark_read(state, [message_id])
+    elif before := fields.get("date_before"):
+        time = _unix_time(before)
+        state.mark_read([reply.id for reply in state.unread if reply.received_at < time])
+    else:
+        state.mark_read([reply.id for reply in state.unread])
+    return Answer("SUCCESS", "Inbound messages have been marked as read.")
+
+
+def inbound_read_bulk(state: State, fields: Fields) -> Answer:
+    """Mark several replies as read. Inferred: ids that do not exist are passed over as long as one does."""
+    ids = fields.get("message_id") or _raise(empty("message_id"))
+    if not isinstance(ids, list):
+        raise invalid("message_id", "it must be an array of ids")
+    _mark_read(state, ids)
+    return Answer("SUCCESS", "Inbound messages have been marked as read.")
+
+
+def get_sms(state: State, fields: Fields) -> Answer:
+    """One message with its status. Whether the service takes ids of MMS here is unknown; the sandbox does."""
+    message_id = fields.get("message_id") or _raise(empty("message_id"))
+    message = state.message(message_id) or _raise(Refusal("NOT_FOUND", f"No message {message_id} was found."))
+    item = {
+        "to": message.to,
+        "body": message.send.text,
+        "sent_time": wire_time(message.send.sent_at),
+        "message_id": message.id,
+        "status": state.status(message.id),
+        "subaccount_id": "",
+    }
+    return Answer("SUCCESS", "Here is your message.", [item])
+
+
+def account(state: State, fields: Fields) -> Answer:
+    """Name, address and balances."""
+    return Answer(
+        "SUCCESS",
+        "Here are your account details.",
+        {
+            "account_name": "Sandbox",
+            "account_email": "sandbox@example.com",
+            "sms_balance": "0.00",
+            "mms_balance": f"{state.balance:.2f}",
+        },
+    )
+
+
+def get_optout(state: State, fields: Fields) -> Answer:
+    """The numbers that have opted out, in a span of time if given; both ends belong to it."""
+    start, end = _time(fields, "DATESTART"), _time(fields, "DATEEND")
+    opt_outs = [
+        opt_out
+        for opt_out in state.opt_outs
+        if (start is None or opt_out.created_at >= start) and (end is None or opt_out.created_at <= end)
+    ]
+    return _listing(state, fields, "No opt outs are available!", opt_outs, _opt_out)
+
+
+def get_template(state: State, fields: Fields) -> Answer:
+    """The message templates, 15 a page."""
+    return _listing(
+        state, fields, "No templates are available!", state.templates, _template, per_page=TEMPLATES_PER_PAGE
+    )
+
+
+@frozen
+class Call:
+    """How a call comes in, and what carries it out."""
+
+    method: Literal["GET", "POST"]
+    source: Literal["query", "form", "json"]
+    """Where its fields are."""
+    carry_out: Callable[[State, Fields], Answer]
+
+
+CALLS: Mapping[str, Call] = {
+    "send-mms": Call("POST", "form", send_mms),
+    "get-responses": Call("GET", "query", get_responses),
+    "inbound-read": Call("POST", "json", inbound_read),
+    "inbound-read-bulk": Call("POST", "json", inbound_read_bulk),
+    "get-sms": Call("GET", "query", get_sms),
+    "account": Call("GET", "query", account),
+    "get-optout": Call("GET", "query", get_optout),
+    "get-template": Call("GET", "query", get_template),
+}
+"""By the name in the URL."""
+
+
+# Fields ---------------------------------------------------------------------------------------------------------------
+
+
+def _raise(error: Refusal) -> Any:
+    raise error
+
+
+def _numbers(fields: Fields) -> list[str]:
+    text = fields.get("numbers") or _raise(empty("numbers"))
+    try:
+        numbers = json.loads(text)
+    except ValueError:
+        numbers = None
+    if not isinstance(numbers, list) or not all(isinstance(number, str) for number in numbers):
+        raise invalid("numbers", "it must be a JSON array of strings")
+    if not numbers:
+        raise empty("numbers")
+    if len(numbers) > MAX_RECIPIENTS:
+        raise invalid("numbers", f"{len(numbers)} are more than {MAX_RECIPIENTS}")
+    return numbers
+
+
+def _text(fields: Fields, name: str, longest: int) -> str:
+    text = fields.get(name, "")
+    if not isinstance(text, str):
+        raise invalid(name, "it must be text, not a file")
+    if len(text) > longest:
+        raise invalid(name, f"{len(text)} characters are more than {longest}")
+    return text
+
+
+def _image(fields: Fields) -> bytes:
+    image = fields.get("mms_file") or _raise(empty("mms_file"))
+    if not isinstance(image, bytes):
+        raise invalid("mms_file", "it must be a file")
+    if not image.startswith(IMAGE_STARTS):
+        raise invalid("mms_file", "it must be a PNG, GIF or JPEG image")
+    return image
+
+
+def _page(fields: Fields) -> int:
+    text = fields.get("page") or "1"
+    if not (text.isascii() and text.isdigit() and int(text) > 0):
+        raise invalid("page", "it must be a number from 1")
+    return int(text)
+
+
+def _time(fields: Fields, name: str) -> datetime | None:
+    text = fields.get(name)
+    if not text:
+        return None
+    try:
+        return datetime.strptime(text, TIME_FORMAT).replace(tzinfo=ZONE)
+    except ValueError:
+        raise invalid(name, "it must be YYYY-MM-DD HH:MM:SS") from None
+
+
+def _unix_time(value: Any) -> datetime:
+    try:
+        return datetime.fromtimestamp(int(value), UTC)
+    except (ValueError, TypeError, OverflowError, OSError):
+        raise invalid("date_before", "it must be a time in Unix seconds") from None
+
+
+def _mark_read(state: State, ids: Sequence[Any]) -> None:
+    if not all(isinstance(each, str) for each in ids):
+        raise invalid("message_id", "an id must be a string")
+    if not state.mark_read(ids):
+        raise Refusal("NOT_FOUND", "No such message was found.")
+
+
+# Listings -------------------------------------------------------------------------------------------------------------
+
+
+def _listing(
+    state: State,
+    fields: Fields,
+    nothing: str,
+    items: Sequence[T],
+    show: Callable[[T], dict[str, Any]],
+    *,
+    per_page: int = PER_PAGE,
+) -> Answer:
+    """One page. Past the last page is unknown at the service; here it is told like an empty listing."""
+    number, total = _page(fields), len(items)
+    count = -(-total // per_page)
+    if number > count:
+        if state.settings.empty == "not_found":
+            raise Refusal("NOT_FOUND", nothing)
+        page = {"count": str(count), "number": number if count else 0}
+        return Answer("SUCCESS", nothing, {"page": page, "total": total, "responses": ""})
+    shown = [show(item) for item in items[(number - 1) * per_page : number * per_page]]
+    page = {"count": count, "number": number}
+    return Answer("SUCCESS", f"You have {total} items.", {"page": page, "total": str(total), "responses": shown})
+
+
+def _reply(reply: Reply) -> dict[str, Any]:
+    return {
+        "from": reply.sender,
+        "body": reply.text,
+        "received_at": wire_time(reply.received_at),
+        "original_body": reply.original_text,
+        "original_message_id": reply.original_id,
+        "message_id": reply.id,
+        "subaccount_id": "",
+    }
+
+
+def _opt_out(opt_out: OptOut) -> dict[str, Any]:
+    return {
+        "number": opt_out.number,
+        "first_name": opt_out.first_name,
+        "last_name": opt_out.last_name,
+        "gender": opt_out.gender,
+        "post_code": opt_out.post_code,
+        "dob": opt_out.dob,
+        "created_at": wire_time(opt_out.created_at),
+    }
+
+
+def _template(template: Template) -> dict[str, Any]:
+    return {
+        "template_id": template.id,
+        "message_title": template.title,
+        "Message": template.text,
+        "created_at": wire_time(template.created_at),
+    }

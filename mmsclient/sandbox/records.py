@@ -1,0 +1,115 @@
+"""What the sandbox remembers. All but `Arrival` are frozen; times are aware, in the service's zone."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from zoneinfo import ZoneInfo
+
+from attrs import define, field, frozen
+
+ZONE = ZoneInfo("Australia/Melbourne")
+"""The service writes local times without a zone; its one live sample fits this one (wire.md section 1)."""
+
+TIME_FORMAT = "%Y-%m-%d %H:%M:%S"
+
+
+def now() -> datetime:
+    """The wall clock in the service's zone, in whole seconds as the service writes them."""
+    return datetime.now(ZONE).replace(microsecond=0)
+
+
+def seconds_after(time: datetime, seconds: float) -> datetime:
+    """`time` moved on by `seconds`, right across a change of the zone's offset."""
+    return datetime.fromtimestamp(time.timestamp() + seconds, ZONE)
+
+
+def wire_time(time: datetime) -> str:
+    """`time` as the service writes it: local, without a zone."""
+    return time.astimezone(ZONE).strftime(TIME_FORMAT)
+
+
+def digits(number: str) -> str:
+    """A number as it is compared: digits with the country code, for any of the documented forms."""
+    bare = number.removeprefix("+")
+    return f"61{bare[1:]}" if bare.startswith("0") else bare
+
+
+@define(eq=False)
+class Arrival:
+    """One call as it came in, whatever became of it."""
+
+    at: float
+    """When its headers were in, by the sandbox's monotonic clock."""
+    call: str
+    """As in the URL: `send-mms`."""
+    status: int | None = None
+    """HTTP status of the answer; None while there is none."""
+    throttled: bool = False
+    """It was refused as one too many, so it does not count towards the cap."""
+
+
+@frozen(kw_only=True)
+class Send:
+    """One `send-mms` that was carried out."""
+
+    number: int
+    """1 for the first, and so on."""
+    at: float
+    """When it was carried out, by the sandbox's monotonic clock."""
+    sent_at: datetime
+    text: str
+    subject: str
+    image_size: int
+    """Bytes."""
+    image_sha256: str
+    recipients: tuple[str, ...]
+    """Accepted ones, as they were given."""
+    refused: tuple[str, ...]
+    """Silently refused ones, as they were given."""
+    first: int = field(repr=False)
+    """Place of its first message among all messages."""
+
+
+@frozen
+class Message:
+    """One message to one recipient, carried out. `send` holds what it has in common with the others of its call."""
+
+    id: str
+    to: str
+    send: Send
+
+
+@frozen(kw_only=True)
+class Reply:
+    """An inbound message."""
+
+    id: str
+    sender: str
+    text: str
+    received_at: datetime
+    original_id: str
+    """Id of the message that it answers, or empty."""
+    original_text: str
+
+
+@frozen(kw_only=True)
+class OptOut:
+    """A number that wants no more messages. What is not known is None, as at the service."""
+
+    number: str
+    created_at: datetime
+    first_name: str | None = None
+    last_name: str | None = None
+    gender: str | None = None
+    post_code: str | None = None
+    dob: str | None = None
+
+
+@frozen(kw_only=True)
+class Template:
+    """A message template."""
+
+    id: str
+    title: str
+    text: str
+    created_at: datetime
