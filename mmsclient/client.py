@@ -220,7 +220,7 @@ class AsyncMMSClient:
 
         Several go out a hundred a call. With none nothing is sent: the API would mark every message.
         """
-        several = [replies] if isinstance(replies, Reply | str) else replies
+        several = replies if isinstance(replies, Iterable) and not isinstance(replies, str) else [replies]
         ids = [_reply_id(reply) for reply in several]
         for start in range(0, len(ids), MARKED_AT_ONCE):
             await self._run(wire.mark_read(ids[start : start + MARKED_AT_ONCE]), timeout)

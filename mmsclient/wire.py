@@ -187,6 +187,8 @@ def _failure(call: Call[Any], answer: Answer, envelope: Envelope | None, flaw: s
     description = (envelope.description if envelope else "") or flaw or f"HTTP {status}"
     contradiction = code == "SUCCESS"
     refused = code is not None if status == 200 else 400 <= status < 500 and status not in _NO_REFUSAL
+    if envelope is None and call.repeatable:  # asking again tells more than a status that may mean many things
+        refused = status in _CLASSES_BY_STATUS
     if call.repeatable and status >= 500:
         cls: type[errors.APIError] = errors.RateLimitError if code == "OVER_LIMIT" else errors.ServerError
     elif refused and not contradiction:

@@ -1,0 +1,193 @@
+"""Callers that leave: nothing is torn, nothing is lost, and what had left is accounted for."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import logging
+import random
+from typing import Any
+
+import httpx
+import httpx2
+import pytest
+
+import mmsclient
+from mmsclient import AsyncMMSClient, NotSentError
+from mmsclient.sandbox import Sandbox
+from mmsclient.sandbox.faults import Latency
+from tests.conftest import PNG, Connect, injected
+
+ONE = "+61400000000"
+
+
+class Closed:
+    """A limiter that grants nothing until it is opened."""
+
+    def __init__(self) -> None:
+        self.open = asyncio.Event()
+        self.asked = asyncio.Event()
+        self.cancelled = 0
+
+    async def acquire(self) -> mmsclient.Grant:
+        self.asked.set()
+        try:
+            await self.open.wait()
+        except asyncio.CancelledError:
+            self.cancelled += 1
+            raise
+        return mmsclient.limiter.NoLimit()
+
+
+async def until_idle(mms: AsyncMMSClient) -> None:
+    while mms.stats.in_flight:
+        await asyncio.sleep(0.001)
+
+
+@pytest.mark.parametrize(("library", "tls", "rounds"), [(httpx, False, 1500), (httpx, True, 150), (httpx2, True, 150)])
+async def test_rounds_of_20_calls_cancelled_at_random(library: Any, tls: bool, rounds: int) -> None:
+    """On a pool of 10. (Requests of httpx 0.28 that are torn like this lose the pool's slots within 100 rounds.)"""
+    rng = random.Random(7)
+    before = asyncio.all_tasks()
+
+    async def leave(task: asyncio.Task[object]) -> None:
+        for _ in range(rng.randrange(30)):
+            await asyncio.sleep(0)
+        task.cancel()
+
+    async with (
+        Sandbox(tls=tls, rate=None) as sandbox,
+        injected(library, sandbox.ssl_context, 10) as pool,
+        sandbox.client(rate=None, max_in_flight=10, http_client=pool) as mms,
+    ):
+        ended = 0
+        for _ in range(rounds):
+            calls = [asyncio.create_task(mms.account()) for _ in range(20)]
+            await asyncio.gather(*(leave(task) for task in calls))
+            results = await asyncio.gather(*calls, return_exceptions=True)
+            ended += sum(not isinstance(result, asyncio.CancelledError) for result in results)
+        await until_idle(mms)
+        async with asyncio.timeout(30):
+            await asyncio.gather(*(mms.account() for _ in range(40)))
+        assert mms.stats.abandoned > rounds
+        assert mms.stats.attempts > 2 * rounds
+        assert (mms._session._in_flight._free, mms._session._at_wire._free) == (10, 10)
+    gc.collect()
+    assert asyncio.all_tasks() == before
+
+
+async def test_a_call_that_waits_for_its_token_is_dropped(connect: Connect, sandbox: Sandbox) -> None:
+    limiter = Closed()
+    mms = connect(limiter=limiter)
+    sending = asyncio.create_task(mms.send(to=ONE, text="Never", image=PNG))
+    await limiter.asked.wait()
+    sending.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await sending
+    await until_idle(mms)
+    assert limiter.cancelled == 1
+    limiter.open.set()
+    await mms.account()
+    assert mms.stats.abandoned == 0
+    assert sandbox.calls["send-mms"] == 0
+
+
+async def test_a_call_that_waits_in_the_queue_is_dropped(connect: Connect, sandbox: Sandbox) -> None:
+    limiter = Closed()
+    mms = connect(limiter=limiter, max_in_flight=1)
+    first = asyncio.create_task(mms.account())
+    await limiter.asked.wait()
+    second = asyncio.create_task(mms.send(to=ONE, text="Never", image=PNG))
+    while not mms.stats.waiting:
+        await asyncio.sleep(0)
+    second.cancel()
+    await asyncio.wait([second])
+    limiter.open.set()
+    await first
+    assert sandbox.calls["send-mms"] == 0
+
+
+async def test_a_send_that_has_left_goes_on_and_its_end_is_logged(
+    connect: Connect, sandbox: Sandbox, caplog: pytest.LogCaptureFixture
+) -> None:
+    sandbox.faults.add(Latency(0.3, carried_out=True))
+    mms = connect()
+    sending = asyncio.create_task(mms.send(to=ONE, text="Gone", image=PNG))
+    while not sandbox.sends:
+        await asyncio.sleep(0.001)
+    sending.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await sending  # at once, not when the answer comes
+    assert mms.stats.in_flight == 1
+    await mms.aclose()  # waits for it
+    assert mms.stats.in_flight == 0
+    assert mms.stats.abandoned == 1
+    (record,) = [record for record in caplog.records if "cancelled" in record.message]
+    assert record.levelno == logging.WARNING
+    assert "1 of 1 recipients accepted" in record.message
+    assert ONE not in caplog.text
+
+
+async def test_what_had_left_and_failed_is_logged_too(
+    connect: Connect, sandbox: Sandbox, caplog: pytest.LogCaptureFixture
+) -> None:
+    sandbox.faults.add(Latency(30, carried_out=True))
+    mms = connect(timeout=0.3)
+    sending = asyncio.create_task(mms.send(to=ONE, text="Gone", image=PNG))
+    while not sandbox.sends:
+        await asyncio.sleep(0.001)
+    sending.cancel()
+    await asyncio.wait([sending])
+    await mms.aclose()
+    assert "it may have been carried out" in caplog.text
+
+
+async def test_cancelling_the_wait_between_attempts_is_prompt(connect: Connect, sandbox: Sandbox) -> None:
+    with sandbox.refusing():
+        mms = connect(max_attempts=9)
+        asking = asyncio.create_task(mms.account())
+        while mms._session._counts.calls == 0 or mms.stats.in_flight:
+            await asyncio.sleep(0)
+        asking.cancel()
+        await asyncio.wait([asking])
+        assert asking.cancelled()
+
+
+async def test_closing_drops_what_has_not_left_and_tells_its_callers(connect: Connect, sandbox: Sandbox) -> None:
+    limiter = Closed()
+    mms = connect(limiter=limiter, max_in_flight=2)
+    calls = [asyncio.create_task(mms.send(to=ONE, text="Never", image=PNG)) for _ in range(6)]
+    await limiter.asked.wait()
+    await mms.aclose()
+    results = await asyncio.gather(*calls, return_exceptions=True)
+    assert [type(result) for result in results] == [NotSentError] * 6
+    assert "closed" in str(results[0])
+    assert not sandbox.sends
+
+
+async def test_a_connection_that_waited_long_for_its_token_is_replaced(
+    connect: Connect, sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mmsclient.http.STALE_AFTER", 0.0)
+    limiter = Closed()
+    mms = connect(limiter=limiter)
+    asking = asyncio.create_task(mms.account())
+    await limiter.asked.wait()
+    limiter.open.set()
+    assert (await asking).name
+    assert sandbox.calls["account"] == 1
+
+
+def test_an_event_loop_that_ends_with_calls_under_way(sandbox: Sandbox, caplog: pytest.LogCaptureFixture) -> None:
+    async def main() -> None:
+        sandbox.faults.add(Latency(30, carried_out=True))
+        mms = sandbox.client(rate=None)
+        mms._session._closed = False
+        asyncio.create_task(mms.send(to=ONE, text="Gone", image=PNG))  # noqa: RUF006
+        while not sandbox.sends:
+            await asyncio.sleep(0.001)
+        mms._session._owns_transport = False  # the warning of a client that was not closed is tested elsewhere
+
+    asyncio.run(main())
+    assert "the event loop was stopped" in caplog.text
+    gc.collect()

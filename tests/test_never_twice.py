@@ -1,0 +1,183 @@
+"""Whatever goes wrong, a send is carried out at most once, and a read succeeds where repeating can help."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+
+import mmsclient
+from mmsclient import AsyncMMSClient, MMSError, retry
+from mmsclient.sandbox import Sandbox
+from mmsclient.sandbox.faults import (
+    CutConnection,
+    EndlessBody,
+    Fault,
+    Latency,
+    Reset,
+    SlowBody,
+    TruncatedBody,
+    bad_gateway,
+    redirect,
+    server_error,
+    throttle,
+)
+from tests.conftest import PNG, Connect
+
+ONE = "+61400000000"
+
+UNKNOWN: dict[str, Fault] = {
+    "reset before": Reset(carried_out=False),
+    "reset after": Reset(carried_out=True),
+    "500 after": server_error(),
+    "502 html": bad_gateway(),
+    "502 html after": bad_gateway(carried_out=True),
+    "truncated json": TruncatedBody(),
+    "cut connection": CutConnection(),
+    "endless body": EndlessBody(),
+    "redirect": redirect("https://elsewhere.example/"),
+    "slow body": SlowBody(delay=0.05),
+    "late answer": Latency(30.0, carried_out=True),
+    "late": Latency(30.0),
+}
+"""Faults after which nobody knows whether a send was carried out."""
+
+HARMLESS: dict[str, Fault] = {
+    "429": throttle(),
+    "429 without a body": throttle(empty=True),
+    "OVER_LIMIT without a 429": throttle(status=200),
+}
+"""Faults that say that it was not."""
+
+
+@pytest.fixture(autouse=True)
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Short waits between attempts: their length is not at stake here."""
+    monkeypatch.setattr(retry, "FIRST_WAIT", 0.01)
+
+
+async def send(mms: AsyncMMSClient) -> mmsclient.SentBatch:
+    return await mms.send(to=ONE, text="Once", image=PNG)
+
+
+@pytest.mark.parametrize("name", UNKNOWN)
+async def test_a_send_with_an_unknown_outcome_is_not_repeated(connect: Connect, sandbox: Sandbox, name: str) -> None:
+    mms = connect(timeout=0.5)
+    sandbox.faults.add(UNKNOWN[name], call="send-mms")
+    with pytest.raises(mmsclient.OutcomeUnknownError) as caught:
+        await send(mms)
+    assert caught.value.attempts == 1
+    assert caught.value.call == "send-mms"
+    assert mms.stats.attempts == 1
+    assert sandbox.calls["send-mms"] == 1
+    assert sandbox.carried_out(ONE) <= 1
+
+
+@pytest.mark.parametrize("name", HARMLESS)
+async def test_a_throttled_send_is_repeated_and_carried_out_once(connect: Connect, sandbox: Sandbox, name: str) -> None:
+    mms = connect()
+    sandbox.faults.add(HARMLESS[name], times=2)
+    assert (await send(mms)).accepted == 1
+    assert sandbox.carried_out(ONE) == 1
+    assert mms.stats.throttled == 2
+    sandbox.faults.add(HARMLESS[name])
+    with pytest.raises(mmsclient.RateLimitError) as caught:
+        await send(mms)
+    assert caught.value.attempts == 4
+    assert sandbox.carried_out(ONE) == 1
+
+
+async def test_a_refused_connection_is_surely_not_sent(connect: Connect, sandbox: Sandbox) -> None:
+    mms = connect(max_attempts=2)
+    with sandbox.refusing():
+        with pytest.raises(mmsclient.NotSentError, match="nothing was sent") as caught:
+            await send(mms)
+        assert caught.value.attempts == 2
+        assert mms.stats.attempts == 0
+    assert (await send(mms)).accepted == 1
+    assert sandbox.carried_out(ONE) == 1
+
+
+async def test_a_send_waits_out_a_restart_of_the_server(connect: Connect, sandbox: Sandbox) -> None:
+    mms = connect(max_attempts=50)
+    with sandbox.refusing():
+        sending = asyncio.create_task(send(mms))
+        while mms.stats.calls == 0 or mms.stats.in_flight:
+            await asyncio.sleep(0)
+    assert (await sending).accepted == 1
+    assert sandbox.carried_out(ONE) == 1
+
+
+@pytest.mark.parametrize("name", sorted({*UNKNOWN, *HARMLESS} - {"late", "late answer", "slow body"}))
+async def test_reads_and_marks_succeed_where_repeating_helps(connect: Connect, sandbox: Sandbox, name: str) -> None:
+    (reply,) = sandbox.add_replies(1)
+    fault = {**UNKNOWN, **HARMLESS}[name]
+    mms = connect()
+    for call in (mms.account, lambda: mms.mark_read(reply.id), lambda: mms.message("x")):
+        sandbox.faults.add(fault, times=2)
+        await call()
+    assert not sandbox.unread
+    sandbox.faults.add(fault)
+    with pytest.raises((mmsclient.TransportError, mmsclient.ServerError, mmsclient.RateLimitError)) as caught:
+        await mms.account()
+    assert caught.value.attempts == 4
+    assert not isinstance(caught.value, mmsclient.OutcomeUnknownError)
+
+
+async def test_a_late_answer_to_a_read_is_asked_for_again(connect: Connect, sandbox: Sandbox) -> None:
+    sandbox.faults.add(Latency(30.0), times=1)
+    sandbox.faults.add(SlowBody(delay=0.05), times=1)
+    assert (await connect().account(timeout=0.5)).name
+
+
+async def test_a_call_that_is_not_repeatable_is_treated_like_a_send(connect: Connect, sandbox: Sandbox) -> None:
+    sandbox.faults.add(server_error())
+    mms = connect()
+    with pytest.raises(mmsclient.OutcomeUnknownError):
+        await mms.call("POST", "send-sms", json={})
+    with pytest.raises(mmsclient.ServerError) as caught:
+        await mms.call("POST", "send-sms", json={}, repeatable=True)
+    assert caught.value.attempts == 4
+
+
+async def test_attempts_end_with_the_time_for_them(
+    connect: Connect, sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(retry, "TOTAL", 0.0)
+    sandbox.faults.add(throttle(retry_after=1))
+    with pytest.raises(mmsclient.RateLimitError) as caught:
+        await connect().account()
+    assert caught.value.attempts == 1
+
+
+async def test_a_storm_of_faults(sandbox: Sandbox) -> None:
+    """200 sends to 200 phones through every fault at once: at most once each, and what is known is true."""
+    for fault in (*UNKNOWN.values(), *HARMLESS.values()):
+        if not isinstance(fault, Latency | EndlessBody):
+            sandbox.faults.add(fault, call="send-mms", share=0.06)
+    numbers = [f"+61400{i:06}" for i in range(200)]
+
+    async def one(mms: AsyncMMSClient, number: str) -> MMSError | int:
+        try:
+            return (await mms.send(to=number, text="Once", image=PNG)).accepted
+        except MMSError as error:
+            return error
+
+    async with sandbox.client(rate=None, timeout=2) as mms:
+        results = await asyncio.gather(*(one(mms, number) for number in numbers))
+    outcomes: dict[Any, int] = {}
+    for number, result in zip(numbers, results, strict=True):
+        times = sandbox.carried_out(number)
+        kind = result if isinstance(result, int) else type(result)
+        outcomes[kind] = outcomes.get(kind, 0) + 1
+        assert times <= 1
+        if result == 1:
+            assert times == 1
+        elif isinstance(result, mmsclient.RateLimitError | mmsclient.NotSentError):
+            assert times == 0
+        else:
+            assert isinstance(result, mmsclient.OutcomeUnknownError)
+    assert outcomes[1] > 20
+    assert outcomes[mmsclient.OutcomeUnknownError] > 20
+    assert sandbox.errors == []
