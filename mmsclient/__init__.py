@@ -22,7 +22,7 @@ from mmsclient.errors import (
     TransportError,
     UnknownCallError,
 )
-from mmsclient.limiter import Grant, Limiter, TokenBucket
+from mmsclient.limiter import Grant, Limiter, TokenBucket, TokenBucketStats
 from mmsclient.listing import Listing
 from mmsclient.models import (
     Account,
@@ -71,6 +71,7 @@ __all__ = [
     "Stats",
     "Template",
     "TokenBucket",
+    "TokenBucketStats",
     "TransportError",
     "UnknownCallError",
     "__version__",

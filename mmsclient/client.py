@@ -115,7 +115,6 @@ class AsyncMMSClient:
             http.Transport(client, base_url, key, f"mmsclient/{__version__}"),
             limiter,
             max_in_flight=max_in_flight,
-            at_wire=_at_wire(limiter, max_in_flight),
             owns_transport=http_client is None,
         )
         self._base_url = base_url
@@ -323,9 +322,3 @@ def _reply_id(reply: Reply | str) -> str:
     if not isinstance(message_id, str) or not message_id.strip():
         raise InvalidRequestError("replies", reply, "a Reply or a reply's id")
     return message_id
-
-
-def _at_wire(limiter: Limiter, max_in_flight: int) -> int:
-    """How many calls may stand at the wire without a token: half a second's worth, to cover the handshakes."""
-    rate = getattr(limiter, "rate", None)
-    return max(2, math.ceil(rate / 2)) if isinstance(rate, int | float) else max_in_flight

@@ -121,7 +121,7 @@ class Transport:
             }
         if call.json is not None:
             content["json"] = call.json
-        return self._new_request(
+        request = self._new_request(
             call.method,
             f"{self._base_url}/{call.name}",
             params=call.params or None,
@@ -129,6 +129,8 @@ class Transport:
             extensions=extensions,
             **content,
         )
+        request.read()  # a form in one piece; the library would write it in a dozen
+        return request
 
     async def send(self, request: Any) -> Any:
         """The response, its body not yet read."""

@@ -28,6 +28,10 @@ from mmsclient.models import Stats
 
 T = TypeVar("T")
 
+AT_WIRE = 5
+"""Calls that may hold or open a connection without a token: the burst of the limiter from idle. More would hold
+connections for longer before they are used, and httpx 0.28 lets all that ask for one race for the same connection."""
+
 log = logging.getLogger("mmsclient")
 
 
@@ -52,23 +56,14 @@ class Session:
     """Runs calls for one account. Shared by a client and its `with_options` views.
 
     Two gates stand before the HTTP library. `_in_flight` bounds the exchanges, so that callers queue here, where that
-    costs little, and not in the library's pool. `_at_wire` bounds those that hold a connection without a token, so
-    that a connection is seldom held for long before it is used.
+    costs little, and not in the library's pool. `_at_wire` bounds those of them that have no token yet.
     """
 
-    def __init__(
-        self,
-        transport: Transport,
-        limiter: Limiter,
-        *,
-        max_in_flight: int,
-        at_wire: int,
-        owns_transport: bool,
-    ) -> None:
+    def __init__(self, transport: Transport, limiter: Limiter, *, max_in_flight: int, owns_transport: bool) -> None:
         self._transport = transport
         self._limiter = limiter
         self._in_flight = Gate(max_in_flight)
-        self._at_wire = Gate(min(at_wire, max_in_flight))
+        self._at_wire = Gate(min(AT_WIRE, max_in_flight))
         self._owns_transport = owns_transport
         self._running: dict[asyncio.Task[Any], Exchange] = {}
         self._loop: asyncio.AbstractEventLoop | None = None

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Protocol, runtime_checkable
 
-from mmsclient.limiter.bucket import TokenBucket
+from mmsclient.limiter.bucket import TokenBucket, TokenBucketStats
 from mmsclient.limiter.unlimited import NoLimit
 
-__all__ = ["Grant", "Limiter", "NoLimit", "TokenBucket"]
+__all__ = ["Grant", "Limiter", "NoLimit", "TokenBucket", "TokenBucketStats"]
 
 
 @runtime_checkable
