@@ -1,0 +1,175 @@
+"""What the commands print: JSON for scripts, tables on a terminal, plain lines in a pipe."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import aclosing
+from datetime import datetime
+from decimal import Decimal
+from enum import Enum, auto
+from typing import Any, Generic, TypeVar
+
+import attrs
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from mmsclient import Account, Listing, OptOut, Reply, SentBatch
+
+T = TypeVar("T")
+
+
+class Form(Enum):
+    """How a command prints."""
+
+    JSON = auto()
+    TABLE = auto()
+    PLAIN = auto()
+
+    @classmethod
+    def chosen(cls, as_json: bool) -> Form:
+        """JSON where asked for, else what fits stdout."""
+        if as_json:
+            return cls.JSON
+        return cls.TABLE if sys.stdout and sys.stdout.isatty() else cls.PLAIN
+
+
+def to_json(value: Any) -> str:
+    """`value` as JSON on one line: models without `raw`, decimals as strings, times in ISO 8601."""
+    return json.dumps(value, default=_jsonable)
+
+
+def _jsonable(value: Any) -> Any:
+    if attrs.has(type(value)):
+        return attrs.asdict(value, recurse=False, filter=lambda attribute, _: attribute.name != "raw")
+    if isinstance(value, datetime):
+        return value.isoformat()
+    if isinstance(value, Decimal):
+        return str(value)
+    raise TypeError(f"{type(value).__name__} has no JSON form")
+
+
+def printable(text: str) -> str:
+    """`text` on one line and without control characters: strangers write replies, and terminals obey them."""
+    return "".join(c if c.isprintable() else " " for c in text)
+
+
+# One answer -------------------------------------------------------------------------------------------------
+
+
+def show_account(account: Account, form: Form) -> None:
+    """The account and its balances."""
+    if form is Form.JSON:
+        print(to_json(account))
+        return
+    facts = {
+        "Account": account.name,
+        "Email": account.email,
+        "MMS balance": _number(account.mms_balance),
+        "SMS balance": _number(account.sms_balance),
+    }
+    if form is Form.TABLE:
+        Console().print(facts_table(facts))
+    else:
+        print("\n".join(f"{name}: {printable(value)}" for name, value in facts.items()))
+
+
+def show_sent(sent: SentBatch, form: Form) -> None:
+    """What became of a send: a sentence, then a line for each number."""
+    if form is Form.JSON:
+        print(to_json(sent))
+        return
+    cost = "" if sent.credits_used is None else f", {sent.credits_used} credits used"
+    headline = f"{sent}{cost}"
+    rows = [
+        *(("accepted", message.to, message.id) for message in sent.messages),
+        *(("refused", number, "") for number in sent.refused or ()),
+        *(("duplicate", number, "not sent twice") for number in sent.duplicates),
+    ]
+    if sent.refused is None:
+        rows.append(("refused", f"{sent.total - sent.accepted} numbers", "the API does not tell which"))
+    if form is Form.TABLE:
+        table = Table("", "Number", "Message", box=None, header_style="bold")
+        _add_rows(table, rows)
+        Console().print(Text(headline, "bold yellow" if sent.is_partial else "bold green"), table, sep="\n")
+    else:
+        _print_rows([(headline,), *rows])
+
+
+def facts_table(facts: dict[str, str]) -> Table:
+    """Names and values, side by side."""
+    table = Table(show_header=False, box=None)
+    table.add_column(style="bold", no_wrap=True)
+    _add_rows(table, facts.items())
+    return table
+
+
+# Listings ---------------------------------------------------------------------------------------------------
+
+
+@attrs.frozen
+class Column(Generic[T]):
+    """One column of a listing. Without a width it takes what is left."""
+
+    title: str
+    value: Callable[[T], str]
+    width: int | None = None
+
+
+REPLIES: tuple[Column[Reply], ...] = (
+    Column("Received", lambda reply: _time(reply.received_at, reply.received_at_text), 25),
+    Column("From", lambda reply: reply.sender, 16),
+    Column("Text", lambda reply: reply.text),
+)
+
+OPT_OUTS: tuple[Column[OptOut], ...] = (
+    Column("Since", lambda opt_out: _time(opt_out.created_at, opt_out.created_at_text), 25),
+    Column("Number", lambda opt_out: opt_out.number, 16),
+    Column("Name", lambda opt_out: f"{opt_out.first_name or ''} {opt_out.last_name or ''}".strip()),
+)
+
+
+async def show_listing(listing: Listing[T], columns: Sequence[Column[T]], form: Form, nouns: str) -> None:
+    """The items of a listing as its pages come."""
+    async with aclosing(listing):
+        if form is Form.TABLE:
+            await _show_pages(listing, columns, nouns)
+            return
+        async for item in listing:
+            if form is Form.JSON:
+                print(to_json(item))
+            else:
+                _print_rows([[column.value(item) for column in columns]])
+
+
+async def _show_pages(listing: Listing[T], columns: Sequence[Column[T]], nouns: str) -> None:
+    console = Console()
+    count = 0
+    async for page in listing.pages():
+        table = Table(box=None, expand=True, show_header=count == 0, header_style="bold")
+        for column in columns:
+            table.add_column(column.title, width=column.width, ratio=None if column.width else 1, overflow="fold")
+        _add_rows(table, ([column.value(item) for column in columns] for item in page.items))
+        console.print(table)
+        count += len(page.items)
+    console.print(Text(f"{count or 'No'} {nouns}", "bold"))
+
+
+def _add_rows(table: Table, rows: Iterable[Sequence[str]]) -> None:
+    for row in rows:
+        table.add_row(*(Text(printable(cell)) for cell in row))
+
+
+def _print_rows(rows: Iterable[Sequence[str]]) -> None:
+    for row in rows:
+        print("\t".join(map(printable, row)).rstrip())
+
+
+def _number(value: Decimal | None) -> str:
+    return "unknown" if value is None else str(value)
+
+
+def _time(time: datetime | None, text: str) -> str:
+    return text if time is None else time.isoformat(sep=" ")

@@ -1,0 +1,126 @@
+"""How the demo is shown: plain lines in a pipe; on a terminal the same lines above a table that keeps changing."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from decimal import Decimal
+
+from attrs import Factory, define
+from rich.console import Console
+from rich.live import Live
+from rich.padding import Padding
+from rich.table import Table
+from rich.text import Text
+
+from mmsclient.cli.output import Form, facts_table, printable
+
+
+@define
+class Score:
+    """What the demo counts."""
+
+    recipients: int = 0
+    accepted: int = 0
+    refused: int = 0
+    credits_used: Decimal = Decimal(0)
+    statuses: Counter[str] = Factory(Counter)
+    replies: int = 0
+    opt_outs: int = 0
+
+    @property
+    def statuses_in_words(self) -> str:
+        """Such as `Delivered 35, Failed 1`."""
+        return ", ".join(f"{status} {count}" for status, count in self.statuses.most_common())
+
+
+class Stage:
+    """Takes the demo's lines. Shows none: for `--json`."""
+
+    @contextmanager
+    def open(self) -> Iterator[None]:
+        """While the demo runs."""
+        yield
+
+    def step(self, title: str, code: str) -> None:
+        """A new step, and the SDK call that it makes."""
+
+    def fact(self, text: str, *, good: bool = True) -> None:
+        """Something that happened."""
+
+    def summary(self, facts: dict[str, str]) -> None:
+        """The end."""
+
+
+class PlainStage(Stage):
+    """Lines, each as soon as it is known."""
+
+    def step(self, title: str, code: str) -> None:
+        print(f"\n{title}: {code}", flush=True)
+
+    def fact(self, text: str, *, good: bool = True) -> None:
+        print(f"  {printable(text)}", flush=True)
+
+    def summary(self, facts: dict[str, str]) -> None:
+        width = max(map(len, facts)) + 2
+        print("\nSummary")
+        for name, value in facts.items():
+            print(f"  {name:{width}}{printable(value)}")
+
+
+class LiveStage(Stage):
+    """Lines that scroll, and under them a table of `score` and of the server's last second."""
+
+    def __init__(self, score: Score, last_second: Callable[[], int], cap: int) -> None:
+        self._score = score
+        self._last_second = last_second
+        self._cap = cap
+        self._console = Console(highlight=False)
+
+    @contextmanager
+    def open(self) -> Iterator[None]:
+        with Live(console=self._console, get_renderable=self._table, refresh_per_second=15, transient=True):
+            yield
+
+    def step(self, title: str, code: str) -> None:
+        self._console.print(Text.assemble("\n", (title, "bold"), "  ", (code, "cyan")))
+
+    def fact(self, text: str, *, good: bool = True) -> None:
+        self._console.print(Padding.indent(Text(printable(text), "" if good else "yellow"), 2))
+
+    def summary(self, facts: dict[str, str]) -> None:
+        self._console.print(Text("\nSummary", "bold"), facts_table(facts), sep="\n")
+
+    def _table(self) -> Table:
+        score, calls = self._score, self._last_second()
+        bar = Text.assemble(("█" * calls, "green"), ("░" * (self._cap - calls), "dim"))
+        table = Table(show_header=False, title="", title_style="", expand=True)
+        table.add_column(style="bold", no_wrap=True, width=10)
+        table.add_column(no_wrap=True)
+        table.add_row("Sent", f"{score.accepted} accepted, {score.refused} refused, {score.credits_used} credits")
+        table.add_row("Delivery", score.statuses_in_words or "-")
+        table.add_row("Replies", str(score.replies))
+        table.add_row("Server", bar + Text(f" {calls} calls in the last second, {self._cap} allowed"))
+        return table
+
+
+def stage_for(form: Form, score: Score, last_second: Callable[[], int], cap: int) -> Stage:
+    """The stage that fits where the demo's output goes."""
+    match form:
+        case Form.TABLE:
+            return LiveStage(score, last_second, cap)
+        case Form.PLAIN:
+            return PlainStage()
+        case Form.JSON:
+            return Stage()
+
+
+def busiest_second(times: Sequence[float]) -> int:
+    """The most of `times`, given in order, that lie within one second."""
+    busiest = first = 0
+    for place, time in enumerate(times):
+        while time - times[first] >= 1:
+            first += 1
+        busiest = max(busiest, place - first + 1)
+    return busiest

@@ -1,0 +1,543 @@
+"""The command `mmsclient`, run as a script and a person run it, against a sandbox over TLS."""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import re
+import signal
+import ssl
+import subprocess
+import sys
+import time
+import zlib
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+
+from mmsclient.cli import main
+from mmsclient.cli.output import Form
+from mmsclient.cli.picture import sunset
+from mmsclient.cli.stage import busiest_second
+from mmsclient.sandbox import Sandbox, faults
+
+NUMBER, OTHER, REFUSED = "+61400000000", "+61400000001", "+61400009901"
+COMMAND = [sys.executable, "-W", "error", "-m", "mmsclient"]
+
+
+class Outcome(NamedTuple):
+    status: int
+    out: str
+    err: str
+
+    @property
+    def documents(self) -> list[Any]:
+        """Stdout as a JSON document a line."""
+        return [json.loads(line) for line in self.out.splitlines()]
+
+    @property
+    def error(self) -> str:
+        """The one line on stderr."""
+        (line,) = self.err.splitlines()
+        assert line.startswith("mmsclient: ")
+        return line.removeprefix("mmsclient: ")
+
+
+Cli = Callable[..., Outcome]
+
+
+@pytest.fixture
+def picture(tmp_path: Path) -> str:
+    path = tmp_path / "sunset.png"
+    path.write_bytes(sunset())
+    return str(path)
+
+
+@pytest.fixture
+def environment(mms_sandbox: Sandbox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The command finds the sandbox by itself."""
+    assert mms_sandbox.ssl_context
+    authority = tmp_path / "ca.pem"
+    certificates = mms_sandbox.ssl_context.get_ca_certs(binary_form=True)
+    authority.write_text("".join(map(ssl.DER_cert_to_PEM_cert, certificates)))
+    monkeypatch.setenv("MMSCLIENT_APP_KEY", mms_sandbox.app_key)
+    monkeypatch.setenv("MMSCLIENT_BASE_URL", mms_sandbox.url)
+    monkeypatch.setenv("MMSCLIENT_CA_FILE", str(authority))
+
+
+@pytest.fixture
+def cli(environment: None, mms_sandbox: Sandbox, capsys: pytest.CaptureFixture[str]) -> Cli:
+    """Runs the command in this process. What it prints never holds the key."""
+
+    def run(*arguments: str) -> Outcome:
+        status = main(arguments)
+        out, err = capsys.readouterr()
+        assert mms_sandbox.app_key not in out + err
+        assert "Traceback" not in err
+        return Outcome(status, out, err)
+
+    return run
+
+
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The client repeats without waiting."""
+    monkeypatch.setattr("mmsclient.retry.wait_before", lambda attempt, error: 0.0)
+
+
+@pytest.fixture
+def terminal(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The command takes stdout for a terminal of 80 columns."""
+    monkeypatch.setattr(Form, "chosen", lambda as_json: Form.TABLE)
+    monkeypatch.setenv("COLUMNS", "80")
+
+
+def visible(text: str) -> str:
+    """`text` without what steers a terminal."""
+    return re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", text)
+
+
+# send -------------------------------------------------------------------------------------------------------
+
+
+def test_send_tells_each_number(cli: Cli, mms_sandbox: Sandbox, picture: str) -> None:
+    sent = cli("send", "--to", NUMBER, "--to", "0400 000 001", "--to", "0400000000", "--text", "Hi", "--image", picture)
+    first, second = mms_sandbox.messages
+    assert (sent.status, sent.err) == (0, "")
+    assert sent.out.splitlines() == [
+        "2 of 2 recipients accepted, 2 credits used",
+        f"accepted\t{NUMBER}\t{first.id}",
+        f"accepted\t{OTHER}\t{second.id}",
+        "duplicate\t0400000000\tnot sent twice",
+    ]
+    assert mms_sandbox.sends[0].image_size == len(sunset())
+
+
+def test_send_json(cli: Cli, mms_sandbox: Sandbox, picture: str) -> None:
+    sent = cli("send", "--to", NUMBER, "--text", "Hi", "--subject", "S", "--image", picture, "--json")
+    (document,) = sent.documents
+    sent_at = document["messages"][0].pop("sent_at")
+    assert datetime.fromisoformat(sent_at).utcoffset() is not None
+    del document["messages"][0]["sent_at_text"]
+    assert document == {
+        "accepted": 1,
+        "total": 1,
+        "messages": [{"id": mms_sandbox.messages[0].id, "to": NUMBER, "subject": "S", "text": "Hi"}],
+        "refused": [],
+        "duplicates": [],
+        "credits_used": "1",
+        "low_sms_alert": None,
+    }
+
+
+def test_send_partly_accepted(cli: Cli, picture: str) -> None:
+    sent = cli("send", "--to", NUMBER, "--to", REFUSED, "--text", "Hi", "--image", picture)
+    assert sent.status == 3
+    assert sent.out.startswith("1 of 2 recipients accepted, 1 credits used\n")
+    assert f"refused\t{REFUSED}\n" in sent.out
+    assert sent.error.startswith("warning: send-mms: 1 of 2 recipients accepted")
+
+
+def test_send_of_unknown_outcome(cli: Cli, mms_sandbox: Sandbox, picture: str) -> None:
+    mms_sandbox.faults.add(faults.Reset(carried_out=True), call="send-mms")
+    sent = cli("send", "--to", NUMBER, "--text", "Hi", "--image", picture)
+    assert (sent.status, sent.out) == (4, "")
+    assert "it may have been carried out" in sent.error
+    assert mms_sandbox.carried_out(NUMBER) == 1
+
+
+def test_send_refused(cli: Cli, picture: str) -> None:
+    sent = cli("send", "--to", REFUSED, "--text", "Hi", "--image", picture)
+    assert (sent.status, sent.out) == (1, "")
+    assert "RECIPIENTS_ERROR" in sent.error
+
+
+def test_send_on_a_terminal(cli: Cli, terminal: None, mms_sandbox: Sandbox, picture: str) -> None:
+    sent = cli("send", "--to", NUMBER, "--to", REFUSED, "--text", "Hi", "--image", picture)
+    lines = [line.split() for line in sent.out.splitlines()]
+    assert " ".join(lines[0]) == "1 of 2 recipients accepted, 1 credits used"
+    assert ["accepted", NUMBER, mms_sandbox.messages[0].id] in lines
+    assert ["refused", REFUSED] in lines
+
+
+# account, replies, opt-outs ---------------------------------------------------------------------------------
+
+
+def test_account(cli: Cli) -> None:
+    facts = "Account: Sandbox\nEmail: sandbox@example.com\nMMS balance: 1000000.00\nSMS balance: 0.00\n"
+    assert cli("account") == (0, facts, "")
+
+
+def test_account_json(cli: Cli) -> None:
+    assert cli("account", "--json").documents == [
+        {
+            "name": "Sandbox",
+            "email": "sandbox@example.com",
+            "sms_balance": "0.00",
+            "mms_balance": "1000000.00",
+            "low_sms_alert": None,
+        }
+    ]
+
+
+def test_account_on_a_terminal(cli: Cli, terminal: None) -> None:
+    assert re.search(r"MMS balance +1000000\.00", cli("account").out)
+
+
+def test_the_key_from_a_file(cli: Cli, mms_sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.delenv("MMSCLIENT_APP_KEY")
+    (tmp_path / "key").write_text(f"{mms_sandbox.app_key}\n")
+    assert cli("account", "--app-key-file", str(tmp_path / "key")).status == 0
+
+
+def test_replies(cli: Cli, mms_sandbox: Sandbox) -> None:
+    mms_sandbox.add_replies(30)
+    lines = cli("replies").out.splitlines()
+    assert [line.split("\t")[1:] for line in lines] == [[NUMBER, f"Reply {number}"] for number in range(1, 31)]
+    assert len(mms_sandbox.unread) == 30
+
+
+def test_replies_json(cli: Cli, mms_sandbox: Sandbox) -> None:
+    replies = mms_sandbox.add_replies(30)
+    documents = cli("replies", "--json").documents
+    assert [document["id"] for document in documents] == [reply.id for reply in replies]
+    assert documents[0].keys() == {
+        "id",
+        "sender",
+        "text",
+        "received_at",
+        "received_at_text",
+        "original_message_id",
+        "original_text",
+        "subaccount_id",
+        "custom_string",
+    }
+    assert datetime.fromisoformat(documents[0]["received_at"]) == replies[0].received_at
+    assert cli("replies", "--kind", "sms", "--json") == (0, "", "")
+
+
+def test_replies_on_a_terminal(cli: Cli, terminal: None, mms_sandbox: Sandbox) -> None:
+    mms_sandbox.add_replies(30)
+    lines = cli("replies").out.splitlines()
+    assert lines[0].split() == ["Received", "From", "Text"]
+    assert len({(line.index(NUMBER), line.index("Reply")) for line in lines[1:31]}) == 1  # the pages are aligned
+    assert lines[30].rstrip().endswith("Reply 30")
+    assert lines[31:] == ["30 unread replies"]
+
+
+@pytest.mark.parametrize("on_terminal", [False, True])
+def test_a_reply_cannot_steer_the_terminal(
+    cli: Cli, mms_sandbox: Sandbox, request: pytest.FixtureRequest, on_terminal: bool
+) -> None:
+    if on_terminal:
+        request.getfixturevalue("terminal")
+    mms_sandbox.add_reply(text="\x1b]0;owned\x07[red]a\tb\r\nc[/red]\x9b1m")
+    assert " ]0;owned [red]a b  c[/red] 1m" in cli("replies").out
+
+
+def test_opt_outs(cli: Cli, mms_sandbox: Sandbox) -> None:
+    for month in (1, 2, 3):
+        mms_sandbox.add_opt_out(f"+6140000000{month}", at=datetime(2026, month, 1, tzinfo=UTC), first_name="Ann")
+    assert cli("opt-outs", "--since", "2026-01-15", "--until", "2026-02-15T12:00+11:00") == (
+        0,
+        "2026-02-01 11:00:00+11:00\t+61400000002\tAnn\n",
+        "",
+    )
+    assert [each["number"][-1] for each in cli("opt-outs", "--json", "--since", "2026-01-15").documents] == ["2", "3"]
+
+
+def test_no_opt_outs_on_a_terminal(cli: Cli, terminal: None) -> None:
+    assert cli("opt-outs").out == "No opt-outs\n"
+
+
+# Errors -----------------------------------------------------------------------------------------------------
+
+
+SEND = ["send", "--to", NUMBER, "--text", "Hi"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["frob"], "frob"),
+        (["account", "extra"], "extra"),
+        (["account", "--app-key", "secret"], "--app-key"),
+        (["account", "--app-key=secret"], "--app-key"),
+        ([*SEND], "--image"),
+        (["send", "--text", "Hi", "--image", "IMAGE"], "--to"),
+        (["send", "--to", "12345", "--text", "Hi", "--image", "IMAGE"], "to[0]: expected a number"),
+        ([*SEND, "--image", "/nonexistent"], "image: expected"),
+        ([*SEND, "--image", __file__], "PNG, GIF or JPEG"),
+        ([*SEND, "--image", "IMAGE", "--subject", "x" * 41], "subject"),
+        (["account", "--app-key-file", "/nonexistent"], "--app-key-file: No such file"),
+        (["account", "--app-key-file", "IMAGE"], "--app-key-file: not a text file"),
+        (["account", "--app-key-file", os.devnull], "--app-key-file: no APPKEY"),
+        (["account", "--ca-file", "/nonexistent"], "--ca-file: No such file"),
+        (["account", "--ca-file", "IMAGE"], "--ca-file: no PEM certificate"),
+        (["account", "--base-url", "http://example.com"], "base_url: expected https"),
+        (["account", "--timeout", "0"], "timeout: expected seconds"),
+        (["account", "--timeout", "soon"], "--timeout"),
+        (["replies", "--kind", "fax"], "--kind"),
+        (["opt-outs", "--since", "yesterday"], "--since"),
+        (["opt-outs", "--since", "0001-01-01"], "since"),
+        (["opt-outs", "--since", "2026-02-01", "--until", "2026-01-01"], "since: expected a time before"),
+        (["sandbox", "--port", "65536"], "--port: expected 0 to 65535"),
+        (["sandbox", "--rate", "0"], "--rate: expected 1 or more"),
+    ],
+)
+def test_wrong_usage(cli: Cli, mms_sandbox: Sandbox, picture: str, arguments: list[str], said: str) -> None:
+    outcome = cli(*(picture if argument == "IMAGE" else argument for argument in arguments))
+    assert (outcome.status, outcome.out) == (2, "")
+    assert said in outcome.error
+    assert "secret" not in outcome.error
+    assert not mms_sandbox.arrivals
+
+
+@pytest.mark.parametrize("key", [None, ""])
+def test_no_key(cli: Cli, monkeypatch: pytest.MonkeyPatch, key: str | None) -> None:
+    monkeypatch.delenv("MMSCLIENT_APP_KEY")
+    if key is not None:
+        monkeypatch.setenv("MMSCLIENT_APP_KEY", key)
+    outcome = cli("account")
+    assert outcome.status == 2
+    assert outcome.error == "no APPKEY: set MMSCLIENT_APP_KEY or give --app-key-file FILE"
+
+
+def test_wrong_key(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MMSCLIENT_APP_KEY", "another-key")
+    outcome = cli("account")
+    assert outcome.status == 1
+    assert "AUTH_FAILED" in outcome.error
+    assert "another-key" not in outcome.error
+
+
+def test_unreachable(cli: Cli, impatient: None, mms_sandbox: Sandbox, picture: str) -> None:
+    with mms_sandbox.refusing():
+        outcome = cli(*SEND, "--image", picture)
+    assert outcome.status == 1
+    assert "nothing was sent" in outcome.error
+
+
+def test_untrusted_certificate(cli: Cli, impatient: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("MMSCLIENT_CA_FILE")
+    outcome = cli("account")
+    assert outcome.status == 1
+    assert "CERTIFICATE_VERIFY_FAILED" in outcome.error
+
+
+def test_port_taken(cli: Cli, mms_sandbox: Sandbox) -> None:
+    outcome = cli("sandbox", "--port", str(mms_sandbox.port))
+    assert outcome.status == 2
+    assert "--port: Address already in use" in outcome.error
+
+
+# Help -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("command", ["send", "account", "replies", "opt-outs", "sandbox", "demo"])
+def test_help(cli: Cli, command: str) -> None:
+    assert f" {command} " in cli("--help").out
+    outcome = cli(command, "--help")
+    assert outcome.status == 0
+    assert f"Usage: mmsclient {command}" in outcome.out
+    assert "--json" in outcome.out
+    assert "Exit status" in outcome.out
+
+
+# The process ------------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def started(*arguments: str) -> Iterator[subprocess.Popen[str]]:
+    """The command in a process of its own, killed at the end if need be."""
+    with subprocess.Popen(  # noqa: S603 -- our own command
+        [*COMMAND, *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, encoding="utf-8"
+    ) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+def ended(process: subprocess.Popen[str]) -> Outcome:
+    out, err = process.communicate(timeout=30)
+    return Outcome(process.returncode, out, err)
+
+
+def test_a_closed_pipe_is_quiet(environment: None, mms_sandbox: Sandbox) -> None:
+    mms_sandbox.add_replies(250)
+    with started("replies", "--json") as process:
+        assert process.stdout
+        process.stdout.close()
+        process.stdout = None
+        outcome = ended(process)
+    assert (outcome.status, outcome.err) == (141, "")
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no /dev/full here")
+def test_output_that_cannot_be_written(environment: None) -> None:
+    with open("/dev/full", "w") as full:
+        process = subprocess.run(  # noqa: S603 -- our own command
+            [*COMMAND, "account"], stdout=full, stderr=subprocess.PIPE, text=True, timeout=30, check=False
+        )
+    assert process.returncode == 141
+    assert process.stderr == "mmsclient: the output could not be written: No space left on device\n"
+
+
+@pytest.mark.parametrize(
+    ("module", "command", "extra"),
+    [("cyclopts", "demo", "cli"), ("rich", "demo", "cli"), ("trustme", "demo", "sandbox")],
+)
+def test_a_missing_extra(module: str, command: str, extra: str) -> None:
+    blocked = (
+        f"import sys; sys.modules[{module!r}] = None; from mmsclient.cli import main; sys.exit(main([{command!r}]))"
+    )
+    process = subprocess.run(  # noqa: S603 -- our own command
+        [sys.executable, "-c", blocked], capture_output=True, text=True, timeout=30, check=False
+    )
+    assert (process.returncode, process.stdout) == (1, "")
+    (line,) = process.stderr.splitlines()
+    assert line.endswith(f"needs {module}: pip install 'mmsclient[{extra}]'")
+
+
+def test_interrupted_send_says_how_it_ended(environment: None, mms_sandbox: Sandbox, picture: str) -> None:
+    mms_sandbox.faults.add(faults.Latency(1.0), call="send-mms")
+    with started(*SEND, "--image", picture) as process:
+        until(lambda: bool(mms_sandbox.arrivals))
+        process.send_signal(signal.SIGINT)
+        outcome = ended(process)
+    assert (outcome.status, outcome.out) == (130, "")
+    assert "its caller was cancelled after it had left; it ended with 1 of 1 recipients accepted" in outcome.error
+    assert mms_sandbox.carried_out(NUMBER) == 1
+
+
+def until(condition: Callable[[], bool], seconds: float = 20) -> None:
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.01)
+
+
+# sandbox ----------------------------------------------------------------------------------------------------
+
+
+def test_sandbox_for_scripts(cli: Cli, monkeypatch: pytest.MonkeyPatch, picture: str) -> None:
+    with started("sandbox", "--json", "--tls", "--port", "0", "--replies", "2") as process:
+        assert process.stdout
+        ready = json.loads(process.stdout.readline())
+        assert ready["event"] == "ready"
+        assert ready["endings"]["9911"] == "ends as Failed"
+        monkeypatch.setenv("MMSCLIENT_BASE_URL", ready["url"])
+        monkeypatch.setenv("MMSCLIENT_APP_KEY", ready["app_key"])
+        monkeypatch.setenv("MMSCLIENT_CA_FILE", ready["ca_file"])
+        assert len(cli("replies", "--json").documents) == 2
+        assert cli(*SEND, "--to", REFUSED, "--image", picture).status == 3
+        events = [json.loads(process.stdout.readline()) for _ in range(3)]
+        process.send_signal(signal.SIGINT)
+        assert ended(process) == (0, "", "")
+    calls = [(event["call"], event["http_status"], event["throttled"]) for event in events if event["event"] == "call"]
+    assert calls == [("get-responses", 200, False), ("send-mms", 200, False)]
+    (send,) = [event for event in events if event["event"] == "send"]
+    assert (send["text"], send["recipients"], send["refused"]) == ("Hi", [NUMBER], [REFUSED])
+    assert not Path(ready["ca_file"]).exists()
+
+
+def test_sandbox_for_people(cli: Cli, monkeypatch: pytest.MonkeyPatch, picture: str) -> None:
+    with started("sandbox", "--port", "0") as process:
+        assert process.stdout
+        introduction = list(iter(process.stdout.readline, "Calls as they come; Ctrl-C ends it.\n"))
+        settings = [line.split()[1].partition("=") for line in introduction if line.startswith("  export ")]
+        assert [name for name, _, _ in settings] == ["MMSCLIENT_BASE_URL", "MMSCLIENT_APP_KEY"]
+        assert "  9911  ends as Failed\n" in introduction
+        for name, _, value in settings:
+            monkeypatch.setenv(name, value)
+        assert cli(*SEND, "--image", picture).status == 0
+        lines = "".join(process.stdout.readline() for _ in range(2))
+        process.send_signal(signal.SIGTERM)
+        assert ended(process) == (0, "Stopped after 1 calls and 1 messages.\n", "")
+    assert "200  send-mms" in lines
+    assert "send 1: 1 accepted, 0 refused: 'Hi'" in lines
+
+
+# demo -------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def demos() -> Iterator[tuple[Outcome, Outcome, Outcome]]:
+    """The demo in a pipe, for scripts and on a terminal of 80 columns, all at once to save time."""
+    ours, theirs = pty.openpty()
+    with (
+        open(ours, "rb", buffering=0) as screen,
+        started("demo") as plain,
+        started("demo", "--json") as for_scripts,
+    ):
+        environment = os.environ | {"TERM": "xterm-256color", "COLUMNS": "80", "LINES": "24"}
+        with subprocess.Popen(  # noqa: S603 -- our own command
+            [*COMMAND, "demo"], stdout=theirs, stderr=theirs, env=environment
+        ) as live:
+            os.close(theirs)
+            shown = b"".join(iter(lambda: _read(screen), b""))
+        yield ended(plain), ended(for_scripts), Outcome(live.returncode, visible(shown.decode()), "")
+
+
+def _read(screen: Any) -> bytes:
+    try:
+        return bytes(screen.read(65536))
+    except OSError:  # how Linux tells that the other side has closed
+        return b""
+
+
+def test_demo_in_a_pipe(demos: tuple[Outcome, Outcome, Outcome]) -> None:
+    demo = demos[0]
+    assert (demo.status, demo.err) == (0, "")
+    for call in ("send(to=", "account()", "message(", "replies()", "mark_read(", "opt_outs()"):
+        assert f"mms.{call}" in demo.out
+    assert "sent.refused: +61400059901" in demo.out
+    assert "log: send-mms: Too many requests" in demo.out
+    assert "RecipientsError" in demo.out
+    assert "answers 'Yes please'" in demo.out
+    assert "  Recipients      39: 36 accepted, 3 refused\n" in demo.out
+    assert "  Delivery        Delivered 34, Failed 1, Expired 1\n" in demo.out
+
+
+def test_demo_for_scripts(demos: tuple[Outcome, Outcome, Outcome]) -> None:
+    (facts,) = demos[1].documents
+    assert demos[1].status == 0
+    assert facts["seconds"] < 10
+    assert facts["calls"]["send-mms"] == 21
+    assert facts["busiest_second"] <= facts["cap"] == 15
+    assert facts["statuses"] == {"Delivered": 34, "Failed": 1, "Expired": 1}
+    expected = {"throttled": 1, "recipients": 39, "accepted": 36, "refused": 3, "credits_used": "36"}
+    assert facts.items() >= (expected | {"replies": 3, "opt_outs": 3}).items()
+
+
+def test_demo_on_a_terminal(demos: tuple[Outcome, Outcome, Outcome]) -> None:
+    demo = demos[2]
+    assert demo.status == 0
+    assert re.search(r"Sent +│ 36 accepted, 3 refused, 36 credits", demo.out)
+    assert re.search(r"Server +│ █+░* \d+ calls in the last second, 15 allowed", demo.out)
+    assert "Recipients      39: 36 accepted, 3 refused" in demo.out
+
+
+def test_the_picture_is_a_png() -> None:
+    picture = sunset()
+    assert picture.startswith(b"\x89PNG\r\n\x1a\n")
+    rest, kinds, pixels = picture[8:], [], b""
+    while rest:
+        length = int.from_bytes(rest[:4], "big")
+        kind, data, check, rest = rest[4:8], rest[8 : 8 + length], rest[8 + length : 12 + length], rest[12 + length :]
+        assert zlib.crc32(kind + data) == int.from_bytes(check, "big")
+        kinds.append(kind)
+        pixels += zlib.decompress(data) if kind == b"IDAT" else b""
+    assert kinds == [b"IHDR", b"IDAT", b"IEND"]
+    assert len(pixels) == 450 * (1 + 3 * 300)
+
+
+def test_busiest_second() -> None:
+    assert busiest_second([]) == 0
+    assert busiest_second([0.0, 0.5, 1.0, 1.4, 1.49, 3.0]) == 4
