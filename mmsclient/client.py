@@ -207,7 +207,7 @@ class AsyncMMSClient:
             if time is not None:
                 _aware(name, time)
         if since is not None and until is not None and since > until:
-            raise InvalidRequestError("since", since, f"a time before until ({until})")
+            raise InvalidRequestError("since", str(since), f"a time before until ({until})")
         return self._listing(lambda page: wire.opt_outs(page, since, until, self._zone), prefetch, timeout)
 
     def templates(self, *, prefetch: int = PREFETCH, timeout: float | None = None) -> Listing[Template]:
@@ -311,9 +311,9 @@ def _checked_zone(zone: str | ZoneInfo) -> ZoneInfo:
 
 def _aware(argument: str, time: datetime) -> datetime:
     if not isinstance(time, datetime) or time.utcoffset() is None:
-        raise InvalidRequestError(argument, time, "a datetime with a time zone")
+        raise InvalidRequestError(argument, str(time), "a datetime with a time zone")
     if not 1970 <= time.year < 9999:
-        raise InvalidRequestError(argument, time, "a time after 1970")
+        raise InvalidRequestError(argument, str(time), "a time after 1970")
     return time
 
 

@@ -99,10 +99,7 @@ class Transport:
         self._base_url = base_url
         self._key = key
         # A request made by its class, not by the client, takes over none of the client's headers, cookies or params.
-        try:
-            self._new_request: Callable[..., Any] = type(client.build_request("GET", base_url))
-        except AttributeError:
-            raise ConfigurationError(f"http_client: expected an httpx.AsyncClient, got {client!r}") from None
+        self._new_request = _request_class(client, base_url)
         self._headers = {
             "Accept": "application/json",
             "Accept-Encoding": "identity",
@@ -142,6 +139,17 @@ class Transport:
 
     async def aclose(self) -> None:
         await self._client.aclose()
+
+
+def _request_class(client: HTTPClient, base_url: str) -> Callable[..., Any]:
+    """The library's class of requests. Raises `ConfigurationError` where the client or the host is none."""
+    try:
+        return type(client.build_request("GET", base_url))
+    except AttributeError:
+        problem = f"http_client: expected an httpx.AsyncClient, got {client!r}"
+    except Exception as error:  # of the library, or of what it parses host names with
+        problem = f"base_url: expected https://host/path ({error})"
+    raise ConfigurationError(problem)
 
 
 def _is_traced(client: Any, url: Any) -> bool:

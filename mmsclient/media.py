@@ -75,7 +75,8 @@ async def _read(source: ImageSource) -> bytes:
         reason = str(error)
     except (AttributeError, TypeError):
         reason = "it is not a file open for reading bytes"
-    raise InvalidRequestError("image", source, f"a path, bytes or an open file that can be read ({reason})")
+    shown = os.fspath(source) if isinstance(source, os.PathLike) else source
+    raise InvalidRequestError("image", shown, f"a path, bytes or an open file that can be read ({reason})")
 
 
 async def _read_file(file: ReadableFile) -> bytes:

@@ -223,3 +223,5 @@ class Stats:
     """Exchanges under way."""
     waiting: int
     """Calls in the queue."""
+    limiter: Any
+    """The limiter's own `stats`: a `TokenBucketStats` unless you gave another; None where it keeps none."""

@@ -74,7 +74,12 @@ class Session:
     @property
     def stats(self) -> Stats:
         """What was done so far."""
-        return Stats(**asdict(self._counts), in_flight=len(self._running), waiting=self._in_flight.waiting)
+        return Stats(
+            **asdict(self._counts),
+            in_flight=len(self._running),
+            waiting=self._in_flight.waiting + self._at_wire.waiting,
+            limiter=getattr(self._limiter, "stats", None),
+        )
 
     async def run(self, call: wire.Call[T], *, timeout: float, max_attempts: int) -> T:
         """Carry `call` out and read its answer, repeating it where `retry.may_repeat` allows."""
@@ -194,9 +199,8 @@ class Session:
 
     def __del__(self) -> None:
         if self._owns_transport and not self._closed:
-            warnings.warn(
-                "an AsyncMMSClient was not closed; use `async with` or aclose()", ResourceWarning, source=self
-            )
+            problem = "an AsyncMMSClient was not closed; use `async with` or aclose()"
+            warnings.warn(problem, ResourceWarning, stacklevel=2, source=self)
 
 
 def _failed(call: wire.Call[Any], failure: Failure) -> TransportError:

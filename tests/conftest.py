@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import gc
 import logging
 import ssl
@@ -39,6 +40,13 @@ def sandbox() -> Iterator[Sandbox]:
     """A sandbox over TLS that does not throttle."""
     with Sandbox(tls=True, rate=None) as sandbox:
         yield sandbox
+
+
+async def until(condition: Callable[[], object]) -> None:
+    """Wait for something that comes about in another thread, and so sets no event of this loop."""
+    async with asyncio.timeout(60):
+        while not condition():  # noqa: ASYNC110
+            await asyncio.sleep(0.001)
 
 
 def injected(library: Any, context: ssl.SSLContext | None, connections: int = 64) -> Any:

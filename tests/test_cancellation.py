@@ -16,7 +16,7 @@ import mmsclient
 from mmsclient import AsyncMMSClient, NotSentError
 from mmsclient.sandbox import Sandbox
 from mmsclient.sandbox.faults import Latency
-from tests.conftest import PNG, Connect, injected
+from tests.conftest import PNG, Connect, injected, until
 
 ONE = "+61400000000"
 
@@ -40,8 +40,7 @@ class Closed:
 
 
 async def until_idle(mms: AsyncMMSClient) -> None:
-    while mms.stats.in_flight:
-        await asyncio.sleep(0.001)
+    await until(lambda: not mms.stats.in_flight)
 
 
 @pytest.mark.parametrize(("library", "tls", "rounds"), [(httpx, False, 1500), (httpx, True, 150), (httpx2, True, 150)])
@@ -98,8 +97,7 @@ async def test_a_call_that_waits_in_the_queue_is_dropped(connect: Connect, sandb
     first = asyncio.create_task(mms.account())
     await limiter.asked.wait()
     second = asyncio.create_task(mms.send(to=ONE, text="Never", image=PNG))
-    while not mms.stats.waiting:
-        await asyncio.sleep(0)
+    await until(lambda: mms.stats.waiting)
     second.cancel()
     await asyncio.wait([second])
     limiter.open.set()
@@ -113,8 +111,7 @@ async def test_a_send_that_has_left_goes_on_and_its_end_is_logged(
     sandbox.faults.add(Latency(0.3, carried_out=True))
     mms = connect()
     sending = asyncio.create_task(mms.send(to=ONE, text="Gone", image=PNG))
-    while not sandbox.sends:
-        await asyncio.sleep(0.001)
+    await until(lambda: sandbox.sends)
     sending.cancel()
     with pytest.raises(asyncio.CancelledError):
         await sending  # at once, not when the answer comes
@@ -134,8 +131,7 @@ async def test_what_had_left_and_failed_is_logged_too(
     sandbox.faults.add(Latency(30, carried_out=True))
     mms = connect(timeout=0.3)
     sending = asyncio.create_task(mms.send(to=ONE, text="Gone", image=PNG))
-    while not sandbox.sends:
-        await asyncio.sleep(0.001)
+    await until(lambda: sandbox.sends)
     sending.cancel()
     await asyncio.wait([sending])
     await mms.aclose()
@@ -146,8 +142,7 @@ async def test_cancelling_the_wait_between_attempts_is_prompt(connect: Connect, 
     with sandbox.refusing():
         mms = connect(max_attempts=9)
         asking = asyncio.create_task(mms.account())
-        while mms._session._counts.calls == 0 or mms.stats.in_flight:
-            await asyncio.sleep(0)
+        await until(lambda: mms._session._counts.calls and not mms.stats.in_flight)
         asking.cancel()
         await asyncio.wait([asking])
         assert asking.cancelled()
@@ -184,8 +179,7 @@ def test_an_event_loop_that_ends_with_calls_under_way(sandbox: Sandbox, caplog: 
         mms = sandbox.client(rate=None)
         mms._session._closed = False
         asyncio.create_task(mms.send(to=ONE, text="Gone", image=PNG))  # noqa: RUF006
-        while not sandbox.sends:
-            await asyncio.sleep(0.001)
+        await until(lambda: sandbox.sends)
         mms._session._owns_transport = False  # the warning of a client that was not closed is tested elsewhere
 
     asyncio.run(main())

@@ -16,7 +16,7 @@ import mmsclient
 from mmsclient import InvalidRequestError, Listing, Page
 from mmsclient.sandbox import Sandbox
 from mmsclient.sandbox.faults import Latency, server_error
-from tests.conftest import Connect
+from tests.conftest import Connect, until
 
 
 def page(number: int, count: int | None, *items: Any) -> Page[Any]:
@@ -121,11 +121,9 @@ async def test_an_error_comes_to_the_consumer_and_ends_it() -> None:
         return page(number, 9, number)
 
     listing = Listing(fetch, 4)
-    found: list[int] = []
+    assert [await anext(listing), await anext(listing)] == [1, 2]
     with pytest.raises(mmsclient.ServerError):
-        async for item in listing:
-            found.append(item)
-    assert found == [1, 2]
+        await anext(listing)
 
 
 @pytest.mark.parametrize("prefetch", [-1, 1.5, True, None])
@@ -147,9 +145,7 @@ async def test_a_consumer_that_stops_early_leaves_nothing(connect: Connect, sand
         async with aclosing(mms.replies(prefetch=prefetch)) as replies:
             await anext(replies)
     gc.collect()
-    async with asyncio.timeout(10):
-        while asyncio.all_tasks() != before:
-            await asyncio.sleep(0.001)
+    await until(lambda: asyncio.all_tasks() == before)
     await mms.account()
     assert mms.stats.in_flight == 0
 
@@ -165,13 +161,10 @@ async def test_a_cancelled_consumer_leaves_nothing(connect: Connect, sandbox: Sa
             pass
 
     consumer = asyncio.create_task(consume())
-    while len(sandbox.arrivals) < 2:
-        await asyncio.sleep(0.001)
+    await until(lambda: len(sandbox.arrivals) >= 2)
     consumer.cancel()
     await asyncio.wait([consumer])
-    async with asyncio.timeout(10):
-        while asyncio.all_tasks() != before:
-            await asyncio.sleep(0.001)
+    await until(lambda: asyncio.all_tasks() == before)
 
 
 async def test_prefetch_keeps_within_its_bound_and_a_failing_page_is_repeated(

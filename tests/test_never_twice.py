@@ -23,7 +23,7 @@ from mmsclient.sandbox.faults import (
     server_error,
     throttle,
 )
-from tests.conftest import PNG, Connect
+from tests.conftest import PNG, Connect, until
 
 ONE = "+61400000000"
 
@@ -103,8 +103,7 @@ async def test_a_send_waits_out_a_restart_of_the_server(connect: Connect, sandbo
     mms = connect(max_attempts=50)
     with sandbox.refusing():
         sending = asyncio.create_task(send(mms))
-        while mms.stats.calls == 0 or mms.stats.in_flight:
-            await asyncio.sleep(0)
+        await until(lambda: mms.stats.calls and not mms.stats.in_flight)
     assert (await sending).accepted == 1
     assert sandbox.carried_out(ONE) == 1
 

@@ -34,10 +34,8 @@ def test_every_public_class_of_errors_and_models_is_exported() -> None:
 
 
 def test_the_tree_in_the_docstring_is_the_tree() -> None:
-    drawn: list[tuple[int, str]] = []
-    for line in (errors.__doc__ or "").splitlines():
-        if match := re.match(r"([│ ├└─]*)([A-Z]\w*Error)\b", line):
-            drawn.append((len(match[1]) // 4, match[2]))
+    rows = re.findall(r"^([│ ├└─]*)([A-Z]\w*Error)\b", errors.__doc__ or "", re.MULTILINE)
+    drawn = [(len(branch) // 4, name) for branch, name in rows]
     assert {name for _, name in drawn} == set(errors.__all__)
     path: list[type[MMSError]] = []
     for depth, name in drawn:

@@ -429,23 +429,30 @@ calls = st.sampled_from(
 )
 
 
+def outcome_of(call: wire.Call[Any], reply: wire.Answer) -> Any:
+    try:
+        return decode(call, reply)
+    except MMSError as error:
+        return error
+
+
 @given(calls, bodies, st.integers(200, 599), headers, st.none() | st.just("cut short"))
 def test_any_bytes_give_a_model_or_an_error(
     call: wire.Call[Any], body: bytes, status: int, header: dict[str, str], flaw: str | None
 ) -> None:
     reply = wire.Answer(status=status, headers=header, body=body, flaw=flaw)
-    try:
-        result = decode(call, reply)
-    except MMSError as error:
+    outcome = outcome_of(call, reply)
+    if isinstance(outcome, MMSError):
+        error = outcome
         copy = pickle.loads(pickle.dumps(error))  # noqa: S301
         assert (type(copy), str(copy), copy.__dict__) == (type(error), str(error), error.__dict__)
         assert len(str(error).splitlines()) == 1
-        if not call.repeatable and (status >= 500 or status < 400 and not isinstance(error, APIError)):
+        if not call.repeatable and (status >= 500 or (status < 400 and not isinstance(error, APIError))):
             assert isinstance(error, OutcomeUnknownError)
         wire.is_throttled(reply, error)
     else:
         assert status == 200 or call.not_found is not None
-        repr(result)
+        repr(outcome)
     wire.retry_after(reply)
 
 

@@ -7,6 +7,7 @@ import binascii
 import json
 from typing import Any
 
+import python_multipart  # noqa: F401 -- Starlette misses it only when the first form arrives
 from starlette.applications import Starlette
 from starlette.datastructures import Headers, UploadFile
 from starlette.exceptions import HTTPException
