@@ -189,14 +189,20 @@ class Exchange:
         self._status: int | None = None
         self._headers: dict[str, str] = {}
         self._body = bytearray()
+        self._left = False
         self.sent = False
         """The first byte has left, or may have."""
 
-    def abandon(self, reason: str) -> None:
-        """End the exchange if nothing has left yet; else let it go on."""
+    def abandon(self, reason: str, *, tear: bool = False) -> None:
+        """End the exchange if nothing has left yet; else let it go on.
+
+        A connection that is being opened is waited for, unless `tear`: a pool that goes on may not survive that.
+        """
         if not self.sent:
             self._abandoned = reason
-            if self._waiter is not None:
+            if tear:
+                self._scope.cancel()
+            elif self._waiter is not None:
                 self._waiter.cancel()
 
     def release(self, *, throttled: bool = False, retry_after: float | None = None) -> None:
@@ -221,10 +227,10 @@ class Exchange:
             except Exception as error:
                 flaw = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
                 connected = self._transport.traced or type(error).__name__ not in _NEVER_CONNECTED
-        if self._scope.cancelled_caught:
+        if self._scope.cancelled_caught and not self._abandoned:
             flaw = f"no complete answer within {self._timeout:g} s"
         if self._status is None:
-            reason = self._transport.scrub((flaw or self._abandoned).encode()).decode()
+            reason = self._transport.scrub((self._abandoned or flaw or "").encode(errors="replace")).decode()
             return Failure(reason, sent=self.sent and connected)
         body = self._transport.scrub(bytes(self._body))
         return Answer(status=self._status, headers=self._headers, body=body, flaw=flaw)
@@ -266,8 +272,13 @@ class Exchange:
         """Awaited by the library at each step of an exchange."""
         step = event.partition(".")[2]
         if step == "send_request_headers.started":
-            if info["request"].method != b"CONNECT":  # a proxy's tunnel is not the call
+            if info["request"].method == b"CONNECT":  # a proxy's tunnel is not the call
+                return
+            if self._left:
+                raise RuntimeError("the HTTP client would send the call a second time")
+            if not self.sent:
                 await self._take_token()
+            self._left = True
         elif step == "send_request_body.complete" and self.sent and self._grant is not None:
             self._grant.sent()
 
@@ -281,7 +292,7 @@ class Exchange:
             try:
                 self._grant = await self._limiter.acquire()
             except asyncio.CancelledError:
-                if not self._abandoned or self._waiter is None:
+                if not self._abandoned or self._waiter is None or self._scope.cancel_called:
                     raise
                 self._waiter.uncancel()
                 raise _NothingSentError from None

@@ -121,6 +121,7 @@ class Session:
         exchange = Exchange(self._transport, self._limiter, call, timeout, on_wire=self._at_wire.release)
         task = asyncio.get_running_loop().create_task(self._run_exchange(exchange, call))
         self._running[task] = exchange
+        task.add_done_callback(self._running.pop)
         try:
             return await asyncio.shield(task)
         except asyncio.CancelledError:
@@ -144,13 +145,11 @@ class Session:
         except MMSError as error:  # the limiter's: nothing was sent
             return error
         finally:
-            exchange.release()
             if not exchange.sent:
                 self._at_wire.release()
             self._in_flight.release()
             self._counts.attempts += exchange.sent
-            if task := asyncio.current_task():
-                self._running.pop(task, None)
+            exchange.release()
 
     def _decode(self, call: wire.Call[T], answer: wire.Answer) -> Success[T] | MMSError:
         try:
@@ -191,7 +190,7 @@ class Session:
         """Drop the calls that have not left, wait for those that have, and close the connections."""
         self._closed = True
         for exchange in self._running.values():
-            exchange.abandon("the client was closed")
+            exchange.abandon("the client was closed", tear=self._owns_transport)
         while self._running:
             await asyncio.wait(list(self._running))
         if self._owns_transport:

@@ -160,6 +160,22 @@ async def test_closing_drops_what_has_not_left_and_tells_its_callers(connect: Co
     assert not sandbox.sends
 
 
+async def test_closing_does_not_wait_for_a_connection_that_does_not_open() -> None:
+    async def silent(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read()  # a TLS handshake that gets no answer
+        writer.close()
+
+    server = await asyncio.start_server(silent, "127.0.0.1", 0)
+    mms = AsyncMMSClient("key", base_url=f"https://127.0.0.1:{server.sockets[0].getsockname()[1]}/", max_attempts=1)
+    asking = asyncio.create_task(mms.account())
+    await until(lambda: mms.stats.in_flight)
+    async with asyncio.timeout(5):  # half of what connecting may take
+        await mms.aclose()
+    with pytest.raises(NotSentError, match="closed"):
+        await asking
+    server.close()
+
+
 async def test_a_connection_that_waited_long_for_its_token_is_replaced(
     connect: Connect, sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:

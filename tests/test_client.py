@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
 
+import attrs
 import httpx
 import pytest
 
@@ -129,7 +130,8 @@ async def test_mark_read_of_nothing_is_refused(sandbox: Sandbox, reply: Any) -> 
     async with sandbox.client() as mms:
         with pytest.raises(InvalidRequestError, match="replies"):
             await mms.mark_read(reply)
-        without_id = Reply(**{**dict.fromkeys(Reply.__slots__[:9], ""), "received_at": None})  # type: ignore[arg-type]
+        names = [field.name for field in attrs.fields(Reply)]
+        without_id = Reply(**{**dict.fromkeys(names, ""), "received_at": None, "raw": {}})  # type: ignore[arg-type]
         with pytest.raises(InvalidRequestError, match="replies"):
             await mms.mark_read(without_id)
         for before in (
@@ -182,13 +184,14 @@ async def test_call_is_the_way_out(connect: Connect, sandbox: Sandbox) -> None:
     with pytest.raises(mmsclient.FieldEmptyError):
         await mms.call("POST", "send-mms", form={"mms_text": "Hello"})
     before = len(sandbox.arrivals)
-    for method, name, more in [
+    wrong: list[tuple[str, str, dict[str, Any]]] = [
         ("PUT", "account", {}),
         ("GET", "../admin", {}),
         ("GET", "account?x=1", {}),
         ("GET", "https://evil.example/", {}),
         ("POST", "x", {"form": {}, "json": {}}),
-    ]:
+    ]
+    for method, name, more in wrong:
         with pytest.raises(InvalidRequestError):
             await mms.call(method, name, **more)  # type: ignore[arg-type]
     assert len(sandbox.arrivals) == before

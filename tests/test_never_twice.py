@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
+import httpx
+import httpx2
 import pytest
 
 import mmsclient
@@ -138,6 +140,32 @@ async def test_a_call_that_is_not_repeatable_is_treated_like_a_send(connect: Con
     with pytest.raises(mmsclient.ServerError) as caught:
         await mms.call("POST", "send-sms", json={}, repeatable=True)
     assert caught.value.attempts == 4
+
+
+@pytest.mark.parametrize("library", [httpx, httpx2])
+async def test_an_injected_transport_that_repeats_is_stopped(library: Any, sandbox: Sandbox) -> None:
+    class Repeating(library.AsyncBaseTransport):  # type: ignore[misc]
+        """What retrying transports do: the same request again after a 500."""
+
+        def __init__(self) -> None:
+            self.inner = library.AsyncHTTPTransport(verify=sandbox.ssl_context)
+
+        async def handle_async_request(self, request: Any) -> Any:
+            response = await self.inner.handle_async_request(request)
+            if response.status_code == 500:
+                await response.aclose()
+                response = await self.inner.handle_async_request(request)
+            return response
+
+        async def aclose(self) -> None:
+            await self.inner.aclose()
+
+    sandbox.faults.add(server_error(), times=1)
+    async with library.AsyncClient(transport=Repeating()) as pool, sandbox.client(http_client=pool) as mms:
+        with pytest.raises(mmsclient.OutcomeUnknownError, match="a second time"):
+            await send(mms)
+        assert (await mms.account()).name
+    assert sandbox.carried_out(ONE) == 1
 
 
 async def test_attempts_end_with_the_time_for_them(

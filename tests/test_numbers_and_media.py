@@ -131,7 +131,16 @@ async def test_every_source_of_every_kind(kind: str, tmp_path: Path) -> None:
     path = tmp_path / "picture.txt"  # the name does not matter
     path.write_bytes(data)
     with path.open("rb") as buffered, open(path, "rb", buffering=0) as unbuffered:  # noqa: ASYNC230
-        sources = [str(path), path, data, bytearray(data), memoryview(data), io.BytesIO(data), buffered, unbuffered]
+        sources: list[Any] = [
+            str(path),
+            path,
+            data,
+            bytearray(data),
+            memoryview(data),
+            io.BytesIO(data),
+            buffered,
+            unbuffered,
+        ]
         for source in [*sources, AsyncFile(data[:3], data[3:])]:
             image = await load(source)
             assert (image.data, image.kind) == (data, kind)
