@@ -104,7 +104,7 @@ def test_statuses_admit_unknown_ones() -> None:
     assert mmsclient.DeliveryStatus("Unknown").is_final
     assert [s.value for s in mmsclient.DeliveryStatus if not s.is_final] == ["Queued", "Dispatched"]
     with pytest.raises(ValueError):
-        mmsclient.DeliveryStatus(7)
+        mmsclient.DeliveryStatus(7)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("key", ["", " ", "a b", "a\n", "schlüssel", "\x00", None, 7])
