@@ -99,7 +99,7 @@ class Session:
             wait = retry.wait_before(attempt, outcome) if retry.may_repeat(outcome, call.repeatable) else None
             if wait is None or attempt > max_attempts or now + wait > give_up_at or self._closed:
                 raise outcome
-            log.info("%s; attempt %d of %d in %.2f s", outcome, attempt, max_attempts, wait)
+            log.info("%s; attempt %d of %d follows", outcome, attempt, max_attempts)
             del outcome  # no cycle of error, traceback and frame while this waits
             await asyncio.sleep(wait)
 

@@ -52,6 +52,8 @@ async def test_rounds_of_20_calls_cancelled_at_random(library: Any, tls: bool, r
     async def leave(task: asyncio.Task[object]) -> None:
         for _ in range(rng.randrange(30)):
             await asyncio.sleep(0)
+        if rng.random() < 0.3:
+            await asyncio.sleep(rng.random() * 0.01)
         task.cancel()
 
     async with (
@@ -59,17 +61,15 @@ async def test_rounds_of_20_calls_cancelled_at_random(library: Any, tls: bool, r
         injected(library, sandbox.ssl_context, 10) as pool,
         sandbox.client(rate=None, max_in_flight=10, http_client=pool) as mms,
     ):
-        ended = 0
         for _ in range(rounds):
             calls = [asyncio.create_task(mms.account()) for _ in range(20)]
             await asyncio.gather(*(leave(task) for task in calls))
-            results = await asyncio.gather(*calls, return_exceptions=True)
-            ended += sum(not isinstance(result, asyncio.CancelledError) for result in results)
+            await asyncio.gather(*calls, return_exceptions=True)
         await until_idle(mms)
         async with asyncio.timeout(30):
             await asyncio.gather(*(mms.account() for _ in range(40)))
-        assert mms.stats.abandoned > rounds
-        assert mms.stats.attempts > 2 * rounds
+        assert mms.stats.abandoned > 10  # some had left
+        assert mms.stats.attempts < mms.stats.calls  # and some had not
         assert (mms._session._in_flight._free, mms._session._at_wire._free) == (10, 5)
     gc.collect()
     assert asyncio.all_tasks() == before
