@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import copy
-import math
-from collections.abc import Callable, Iterable, Mapping
+import os
+from collections.abc import AsyncGenerator, Callable, Iterable, Mapping
 from datetime import datetime
 from ssl import SSLContext
 from types import TracebackType
-from typing import Any, Literal, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar, Unpack
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from mmsclient import http, media, wire
+from mmsclient import delivery, http, media, replies, wire
 from mmsclient._version import __version__
 from mmsclient.credentials import AppKey, AuthMode
 from mmsclient.errors import ConfigurationError, InvalidRequestError
@@ -20,6 +20,7 @@ from mmsclient.listing import PREFETCH, Listing
 from mmsclient.models import (
     Account,
     CallResult,
+    DeliveryStatus,
     MessageStatus,
     OptOut,
     Page,
@@ -30,6 +31,9 @@ from mmsclient.models import (
 )
 from mmsclient.numbers import recipients
 from mmsclient.session import Session, log
+
+if TYPE_CHECKING:
+    from mmsclient.bulk import Campaign, CampaignOptions, Recipients, Report
 
 T = TypeVar("T")
 
@@ -63,17 +67,18 @@ class AsyncMMSClient:
     - `max_in_flight`: how many calls may be under way at a time.
     - `timezone`: the zone of the API's times, which say none: an IANA name or a `ZoneInfo`.
     - `http_client`: an `httpx.AsyncClient` or `httpx2.AsyncClient` to use. You close it. Its headers, cookies, auth,
-      params and base URL are not used.
+      params and base URL are not used; its event hooks are.
     - `verify`: an `ssl.SSLContext` to trust other certificates. False only for this machine.
 
-    What is repeated, at most `max_attempts` times and for two minutes, after a random wait whose bound doubles from
-    0.5 to 8 seconds:
+    What is repeated, in at most `max_attempts` attempts, none queued later than two minutes after the first has ended,
+    after a random wait whose bound doubles from 0.5 to 8 seconds, and after `Retry-After` where given, up to 60
+    seconds:
 
-    - any call that was throttled (HTTP 429 or OVER_LIMIT; such a call was not carried out), after `Retry-After` where
-      given, up to 60 seconds; meanwhile every caller waits;
+    - any call that was throttled (HTTP 429, or OVER_LIMIT without HTTP 5xx; such a call was not carried out);
+      meanwhile every caller waits;
     - any call that surely did not leave (no connection, no TLS handshake);
-    - every call but `send` and non-repeatable `call`s: also on a lost connection, a timeout, an unreadable answer and
-      HTTP 5xx.
+    - every call but `send` and non-repeatable `call`s: also on a lost connection, a timeout, an answer that cannot be
+      read (but HTTP 401, 403 and 404) and HTTP 5xx.
 
     A `send` whose first byte has left is **never** repeated, whatever comes back but a throttling:
     `OutcomeUnknownError`.
@@ -106,6 +111,10 @@ class AsyncMMSClient:
         self._max_attempts = _at_least_one("max_attempts", max_attempts)
         self._zone = _checked_zone(timezone)
         _at_least_one("max_in_flight", max_in_flight)
+        if limiter is not None and rate != RATE:
+            raise ConfigurationError("rate: expected either rate or limiter, got both")
+        if http_client is not None and verify is not True:
+            raise ConfigurationError("verify: the http_client brings its own certificates; set them there")
         if limiter is None:
             limiter = NoLimit() if rate is None else TokenBucket(rate)
         elif not isinstance(limiter, Limiter):
@@ -131,6 +140,7 @@ class AsyncMMSClient:
     async def aclose(self) -> None:
         """Drop the calls that have not left, wait for those that have, and close the connections.
 
+        A connection that is just being opened is waited for, 20 seconds at most.
         May be called again. On a view of `with_options` it does nothing: close the client it was made from.
         """
         if not self._is_view:
@@ -160,7 +170,8 @@ class AsyncMMSClient:
         - `to`: a number or several: E.164 (`+61400000000`) or an Australian mobile (`0400 000 000`, `61400000000`).
           Each phone gets the message once.
         - `text`: at most 1000 characters; a new line goes out as CR LF and counts two.
-        - `image`: a path, bytes or an open file: PNG, GIF or JPEG; with the text at most 380 000 bytes.
+        - `image`: a path, bytes or an open file: PNG, GIF or JPEG; with the text at most 380 000 bytes. It is read at
+          once, also where the call then waits: for many sends of one picture hand in its bytes.
         - `subject`: one line of at most 40 characters.
 
         Look at `SentBatch.accepted`: the API may refuse a part of the recipients without a word (logged as a warning).
@@ -179,6 +190,44 @@ class AsyncMMSClient:
             log.warning("send-mms: %s; the API refused the others without a reason", sent)
         return sent
 
+    def campaign(
+        self,
+        *,
+        text: str,
+        image: media.ImageSource,
+        subject: str | None = None,
+        journal: str | os.PathLike[str] | None = None,
+        **options: Unpack[CampaignOptions],
+    ) -> Campaign:
+        """One message to any number of recipients, none of them twice, also after a crash. Costs credits.
+
+        - `journal`: a file that remembers each recipient. It is made if it is not there, and resumed if it is.
+        - `options`, and how it is sent and reported: see `mmsclient.bulk.Campaign`.
+
+        Raises `InvalidRequestError` for a wrong option; everything else is raised when it is sent.
+        """
+        from mmsclient.bulk import Campaign  # noqa: PLC0415 - only who sends in bulk needs SQLite
+
+        options.setdefault("max_attempts", self._max_attempts)
+        return Campaign(self, text=text, image=image, subject=subject, journal=journal, **options)
+
+    async def send_bulk(
+        self,
+        recipients: Recipients,
+        *,
+        text: str,
+        image: media.ImageSource,
+        subject: str | None = None,
+        **options: Unpack[CampaignOptions],
+    ) -> Report:
+        """A `campaign` without a journal, for small lists: send to all `recipients`, and report. Costs credits.
+
+        Raises what `Campaign.send` raises; the `report` of a `CampaignStoppedError` says how far it got. Where the
+        process may die in between, use `campaign` with a journal.
+        """
+        async with self.campaign(text=text, image=image, subject=subject, **options) as campaign:
+            return await campaign.send_all(recipients)
+
     def replies(
         self, *, kind: Literal["mms", "sms"] = "mms", prefetch: int = PREFETCH, timeout: float | None = None
     ) -> Listing[Reply]:
@@ -187,8 +236,7 @@ class AsyncMMSClient:
         `prefetch`: pages of 25 fetched ahead. Marking replies as read while you read shifts the pages: mark them after
         the loop, or some are skipped.
         """
-        if kind not in ("mms", "sms"):
-            raise InvalidRequestError("kind", kind, "'mms' or 'sms'")
+        _checked_kind(kind)
         return self._listing(lambda page: wire.replies(page, kind, self._zone), prefetch, timeout)
 
     def opt_outs(
@@ -223,6 +271,59 @@ class AsyncMMSClient:
         ids = [_reply_id(reply) for reply in several]
         for start in range(0, len(ids), MARKED_AT_ONCE):
             await self._run(wire.mark_read(ids[start : start + MARKED_AT_ONCE]), timeout)
+
+    def take_replies(
+        self, *, kind: Literal["mms", "sms"] = "mms", timeout: float | None = None
+    ) -> AsyncGenerator[Reply, None]:
+        """The unread replies, each marked as read when you come back for the next one (wire.md section 3).
+
+        A consumer that fails or stops leaves its reply unread; those before it are marked. However many come in
+        meanwhile, none is skipped, and none is given twice in a run. They are marked a hundred a call.
+
+        Wrap it in `contextlib.aclosing`, so that leaving the loop early marks what was handled before you go on. Raises
+        as every method does; an error while marking carries a note of how many were handled and stay unread.
+        """
+        return replies.take(self, kind=_checked_kind(kind), timeout=timeout)
+
+    def watch_replies(
+        self,
+        *,
+        kind: Literal["mms", "sms"] = "mms",
+        interval: float = 15.0,
+        mark: bool = True,
+        timeout: float | None = None,
+    ) -> AsyncGenerator[Reply, None]:
+        """`take_replies` for ever: asks every `interval` seconds while there is nothing new.
+
+        `TransportError`, `RateLimitError` and `ServerError` are logged and outwaited, from 1 to 60 seconds; any other
+        error is raised, and so is `NotSentError` once the client is closed. Cancel it to stop it.
+
+        `mark`: False gives each reply once and leaves all unread; every round then reads all pages.
+        """
+        return replies.take(
+            self,
+            kind=_checked_kind(kind),
+            timeout=timeout,
+            interval=interval,
+            mark=mark,
+            is_closed=lambda: self._session._closed,
+        )
+
+    async def wait_delivered(
+        self, sent: SentBatch, *, via: delivery.Waits | None = None, timeout: float = 300.0
+    ) -> Mapping[str, DeliveryStatus | None]:
+        """The final status of each message of `sent`, by its recipient as in `sent.messages`.
+
+        - `via`: a `CallbackReceiver`, which is told. Without one `message()` is asked in rounds, each after a growing
+          pause of 1 to 60 seconds, within the cap; whether the API takes the ids of MMS there is not known.
+        - `timeout`: seconds in all. A status that is still open then is the last one seen, or None.
+
+        Recipients that the API accepted and did not list are not in it: nobody can tell their messages.
+        """
+        delivery.checked(sent, timeout)
+        if via is not None:
+            return await delivery.hear(sent, via, timeout)
+        return await delivery.ask(sent, self.message, timeout)
 
     async def mark_read_before(self, before: datetime, *, timeout: float | None = None) -> None:
         """Mark all replies before `before`, an aware datetime, as read (wire.md section 3, inbound-read)."""
@@ -286,7 +387,7 @@ SECONDS = "seconds, more than 0"
 
 
 def _is_seconds(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and 0 < value < math.inf
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 < value < 1e9
 
 
 def _checked_timeout(value: float) -> float:
@@ -315,6 +416,12 @@ def _aware(argument: str, time: datetime) -> datetime:
     if not 1970 <= time.year < 9999:
         raise InvalidRequestError(argument, str(time), "a time after 1970")
     return time
+
+
+def _checked_kind(kind: str) -> str:
+    if kind not in ("mms", "sms"):
+        raise InvalidRequestError("kind", kind, "'mms' or 'sms'")
+    return kind
 
 
 def _reply_id(reply: Reply | str) -> str:

@@ -11,8 +11,8 @@ from mmsclient.errors import ConfigurationError
 AuthMode = Literal["both", "basic", "header"]
 ENVIRONMENT_VARIABLE = "MMSCLIENT_APP_KEY"
 
-_MIN_SCRUBBED = 6
-"""A shorter key is not searched for in answers: it would be found in words."""
+_MIN_SCRUBBED = 12
+"""A shorter key is not searched for in answers: it would be found in words and numbers."""
 
 
 class AppKey:

@@ -3,7 +3,7 @@
 MMSError
 ├── ConfigurationError (also ValueError)      the key, the base URL or an option of the client
 ├── InvalidRequestError (also ValueError)     found here, before anything was sent
-├── TransportError                            no usable answer, and repeating the call is harmless
+├── TransportError                            no usable answer; catch OutcomeUnknownError first
 │   ├── NotSentError                          surely not carried out
 │   └── OutcomeUnknownError                   it left; whether it was carried out is not known
 └── APIError                                  the API refused the call; any code without a class of its own
@@ -89,9 +89,10 @@ class InvalidRequestError(MMSError, ValueError):
 
     def __init__(self, argument: str, value: object, expected: str) -> None:
         self.argument = argument
-        self.value = one_line(value if isinstance(value, str) else repr(value), SHOWN_VALUE)
+        self.value = (value if isinstance(value, str) else repr(value))[:SHOWN_VALUE]
         self.expected = expected
-        super().__init__(f"{argument}: expected {expected}, got {self.value!r}")
+        shown = ascii(self.value) if isinstance(value, str) else one_line(self.value, SHOWN_VALUE)
+        super().__init__(f"{argument}: expected {one_line(expected, 200)}, got {shown}")
 
 
 class CallError(MMSError):
@@ -111,7 +112,7 @@ class CallError(MMSError):
     description: str
     """What the API said, or what went wrong on the way."""
     excerpt: str
-    """The beginning of an answer that could not be read, else empty."""
+    """The beginning of the answer's body, empty where none came."""
 
     def __init__(
         self,
@@ -137,13 +138,14 @@ class CallError(MMSError):
         parts = [f"{self.call}: {self.description}"]
         parts += [f"({', '.join(said)})"] if said else []
         parts += [f"[{self.attempts} attempts]"] if self.attempts > 1 else []
-        parts += [f"answer: {self.excerpt!r}"] if self.excerpt else []
+        parts += [f"answer: {self.excerpt!r}"] if self.excerpt and not self.code else []
         line = " ".join(parts)
         return f"{line}; {self.advice}" if self.advice else line
 
 
 class TransportError(CallError):
-    """No usable answer came. Raised as it is only for calls that are harmless to repeat, after repeating them."""
+    """No usable answer came. Raised as it is, and not as one of its children, only after calls that are harmless to
+    repeat. Whoever repeats on a `TransportError` must catch `OutcomeUnknownError` before it."""
 
 
 class NotSentError(TransportError):
@@ -222,3 +224,6 @@ class UnknownCallError(APIError):
 
 class ServerError(APIError):
     """The server failed on a call that is harmless to repeat, each time it was tried."""
+
+    retry_after: float | None = None
+    """Seconds the server asked to wait, None where it did not say."""

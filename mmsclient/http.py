@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 from collections.abc import Callable, Mapping
 from ssl import SSLContext
 from typing import Any, Protocol
@@ -69,7 +70,7 @@ def check_base_url(base_url: str) -> str:
         raise ConfigurationError(f"base_url: expected a URL ({error})") from None
     if not host or parts.scheme not in ("https", "http"):
         raise ConfigurationError("base_url: expected https://host/path")
-    if parts.username is not None or parts.password is not None or parts.query or parts.fragment:
+    if parts.username is not None or parts.password is not None or "?" in base_url or "#" in base_url:
         raise ConfigurationError("base_url: expected no credentials, query or fragment in it")
     if parts.scheme == "http" and not is_loopback(base_url):
         raise ConfigurationError(f"base_url: expected https, got http to {host}: the APPKEY would go out in the clear")
@@ -82,13 +83,14 @@ def new_client(base_url: str, verify: bool | SSLContext, connections: int) -> HT
         raise ConfigurationError(f"verify: expected True or an ssl.SSLContext, got {verify!r}")
     if verify is False and not is_loopback(base_url):
         raise ConfigurationError("verify: False would give the APPKEY to anybody on the way; pass an ssl.SSLContext")
-    return httpx.AsyncClient(
-        verify=verify,
-        trust_env=not is_loopback(base_url),
-        limits=httpx.Limits(
-            max_connections=connections, max_keepalive_connections=connections, keepalive_expiry=KEEPALIVE
-        ),
+    limits = httpx.Limits(
+        max_connections=connections, max_keepalive_connections=connections, keepalive_expiry=KEEPALIVE
     )
+    try:
+        return httpx.AsyncClient(verify=verify, trust_env=not is_loopback(base_url), limits=limits)
+    except (ImportError, OSError, ValueError) as error:
+        problem = f"a proxy or certificate of the environment cannot be used: {error}"
+    raise ConfigurationError(problem)
 
 
 class Transport:
@@ -137,6 +139,10 @@ class Transport:
         """`data` without the APPKEY."""
         return self._key.scrub(data)
 
+    def scrub_text(self, text: str) -> str:
+        """`text` without the APPKEY."""
+        return self._key.scrub(text.encode(errors="replace")).decode()
+
     async def aclose(self) -> None:
         await self._client.aclose()
 
@@ -144,7 +150,9 @@ class Transport:
 def _request_class(client: HTTPClient, base_url: str) -> Callable[..., Any]:
     """The library's class of requests. Raises `ConfigurationError` where the client or the host is none."""
     try:
-        return type(client.build_request("GET", base_url))
+        if inspect.iscoroutinefunction(client.send):
+            return type(client.build_request("GET", base_url))
+        problem = f"http_client: expected an httpx.AsyncClient, got {client!r}"
     except AttributeError:
         problem = f"http_client: expected an httpx.AsyncClient, got {client!r}"
     except Exception as error:  # of the library, or of what it parses host names with
@@ -189,20 +197,20 @@ class Exchange:
         self._status: int | None = None
         self._headers: dict[str, str] = {}
         self._body = bytearray()
+        self._handed_over = False
+        self._traced = False
         self._left = False
         self.sent = False
-        """The first byte has left, or may have."""
+        """The token is spent: the first byte leaves now."""
 
-    def abandon(self, reason: str, *, tear: bool = False) -> None:
+    def abandon(self, reason: str) -> None:
         """End the exchange if nothing has left yet; else let it go on.
 
-        A connection that is being opened is waited for, unless `tear`: a pool that goes on may not survive that.
+        A connection that is being opened is waited for: torn, it is left open, and httpx 0.28 loses its place.
         """
         if not self.sent:
             self._abandoned = reason
-            if tear:
-                self._scope.cancel()
-            elif self._waiter is not None:
+            if self._waiter is not None:
                 self._waiter.cancel()
 
     def release(self, *, throttled: bool = False, retry_after: float | None = None) -> None:
@@ -213,7 +221,7 @@ class Exchange:
 
     async def run(self) -> Answer | Failure:
         """The answer, or what is known of the failure. Raises only the limiter's errors: then nothing was sent."""
-        flaw, connected = None, True
+        flaw, left = None, True
         with self._scope:
             try:
                 while not self._abandoned:
@@ -221,31 +229,35 @@ class Exchange:
                         await self._attempt()
                         break
                     except _NothingSentError:
-                        continue
+                        self._handed_over = False
             except MMSError:
                 raise
             except Exception as error:
                 flaw = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
-                connected = self._transport.traced or type(error).__name__ not in _NEVER_CONNECTED
-        if self._scope.cancelled_caught and not self._abandoned:
+                left = self._may_have_left(error)
+        if self._scope.cancelled_caught:
             flaw = f"no complete answer within {self._timeout:g} s"
         if self._status is None:
-            reason = self._transport.scrub((self._abandoned or flaw or "").encode(errors="replace")).decode()
-            return Failure(reason, sent=self.sent and connected)
+            reason = self._abandoned or self._transport.scrub_text(flaw or "")
+            return Failure(reason, sent=left and not self._abandoned)
         body = self._transport.scrub(bytes(self._body))
+        flaw = None if flaw is None else self._transport.scrub_text(flaw)
         return Answer(status=self._status, headers=self._headers, body=body, flaw=flaw)
 
+    def _may_have_left(self, error: Exception) -> bool:
+        """Whether the call may have left before `error`, which brought no answer. The hook knows; else guess yes."""
+        if self._left:
+            return True
+        if self._traced and not self.sent:
+            return False
+        return self._handed_over and type(error).__name__ not in _NEVER_CONNECTED
+
     async def _attempt(self) -> None:
+        request = self._transport.request(self._call, self._extensions())
         if not self._transport.traced:
             await self._take_token()
-        limits = {
-            "connect": CONNECT_TIMEOUT,
-            "pool": CONNECT_TIMEOUT,
-            "write": self._timeout,
-            "read": self._timeout,
-        }
-        extensions = {"timeout": limits, "trace": self._trace}
-        response = await self._transport.send(self._transport.request(self._call, extensions))
+        self._handed_over = True
+        response = await self._transport.send(request)
         try:
             if not self.sent:  # a transport that should call the hook and does not: pay now, and earlier from now on
                 self._transport.traced = False
@@ -253,7 +265,8 @@ class Exchange:
             if self._grant is not None:
                 self._grant.answered()
             self._status = response.status_code
-            self._headers = {name.lower(): value for name, value in response.headers.items()}
+            scrub = self._transport.scrub_text
+            self._headers = {name.lower(): scrub(value) for name, value in response.headers.items()}
             if response.is_stream_consumed:  # a mock's answer comes read and decoded
                 self._headers.pop("content-encoding", None)
                 self._add_to_body(response.content)
@@ -263,6 +276,10 @@ class Exchange:
         finally:
             await response.aclose()
 
+    def _extensions(self) -> dict[str, Any]:
+        limits = {"connect": CONNECT_TIMEOUT, "pool": CONNECT_TIMEOUT, "write": self._timeout, "read": self._timeout}
+        return {"timeout": limits, "trace": self._trace}
+
     def _add_to_body(self, chunk: bytes) -> None:
         self._body += chunk
         if len(self._body) > MAX_BODY:
@@ -270,13 +287,17 @@ class Exchange:
 
     async def _trace(self, event: str, info: Mapping[str, Any]) -> None:
         """Awaited by the library at each step of an exchange."""
-        step = event.partition(".")[2]
+        self._traced = True
+        protocol, _, step = event.partition(".")
         if step == "send_request_headers.started":
             if info["request"].method == b"CONNECT":  # a proxy's tunnel is not the call
                 return
             if self._left:
                 raise RuntimeError("the HTTP client would send the call a second time")
             if not self.sent:
+                if protocol != "http11":  # HTTP/2 gives a stream's number to the next call while this one waits
+                    self._transport.traced = False
+                    raise _NothingSentError
                 await self._take_token()
             self._left = True
         elif step == "send_request_body.complete" and self.sent and self._grant is not None:
@@ -292,12 +313,17 @@ class Exchange:
             try:
                 self._grant = await self._limiter.acquire()
             except asyncio.CancelledError:
-                if not self._abandoned or self._waiter is None or self._scope.cancel_called:
+                if not self._abandoned or self._waiter is None:
                     raise
                 self._waiter.uncancel()
                 raise _NothingSentError from None
             finally:
                 self._waiter = None
+            if not isinstance(self._grant, Grant):
+                stranger, self._grant = self._grant, None
+                raise ConfigurationError(f"limiter: expected `acquire` to answer a Grant, got {stranger!r}")
+            if self._abandoned:
+                raise _NothingSentError
             if self._transport.traced and anyio.current_time() - asked > STALE_AFTER:
                 raise _NothingSentError  # the token stays ours; the connection is replaced
         self._scope.deadline = anyio.current_time() + self._timeout

@@ -65,9 +65,9 @@ async def load(source: ImageSource) -> Image:
 
 
 async def _read(source: ImageSource) -> bytes:
-    if isinstance(source, bytes | bytearray | memoryview):
-        return bytes(source)
     try:
+        if isinstance(source, bytes | bytearray | memoryview):
+            return bytes(source)
         if isinstance(source, str | os.PathLike):
             return await anyio.to_thread.run_sync(_read_path, source)
         return await _read_file(source)

@@ -6,6 +6,7 @@ left out are "", numbers and times it left out or that cannot be read are None.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from datetime import datetime
 from decimal import Decimal
@@ -19,6 +20,13 @@ T = TypeVar("T")
 
 def _raw() -> Any:
     return field(factory=dict, eq=False, repr=False)
+
+
+_OPT_OUT = re.compile(r"[\W_]*(STOP|UNSUBSCRIBE|QUIT|END|CANCEL|OPT[\W_]*OUT)[\W_]*", re.IGNORECASE)
+
+
+def _asks_to_stop(text: str) -> bool:
+    return _OPT_OUT.fullmatch(text) is not None
 
 
 class DeliveryStatus(StrEnum):
@@ -121,6 +129,54 @@ class Reply:
     custom_string: str | None
     raw: Mapping[str, Any] = _raw()
 
+    @property
+    def is_opt_out(self) -> bool:
+        """It asks for no more messages: STOP, UNSUBSCRIBE, QUIT, END, CANCEL or OPT OUT, and not a word beside it.
+
+        Any case; space and punctuation around it do not count.
+        """
+        return _asks_to_stop(self.text)
+
+
+@frozen(kw_only=True)
+class DeliveryReport:
+    """What became of a message, as the API calls it in (wire.md section 4). Believe it no more than a callback."""
+
+    message_id: str
+    """The message's id, as in `SentMessage.id`."""
+    status: DeliveryStatus
+    recipient: str
+    """The number, written without the plus."""
+    custom_string: str | None
+    source: str | None
+    raw: Mapping[str, Any] = _raw()
+
+
+@frozen(kw_only=True)
+class InboundMessage:
+    """A message that came in, as the API calls it in (wire.md section 4). Believe it no more than a callback."""
+
+    id: str
+    """The id of this message, as in `Reply.id`."""
+    sender: str
+    """The number, written without the plus."""
+    text: str
+    received_at: datetime | None
+    """In the time zone given to the parser or the receiver."""
+    received_at_text: str
+    kind: str
+    """`MMS` or `SMS`, "" where the API does not say."""
+    original_message_id: str
+    """The id of the message it answers, "" where the API does not say."""
+    original_text: str
+    custom_string: str | None
+    raw: Mapping[str, Any] = _raw()
+
+    @property
+    def is_opt_out(self) -> bool:
+        """As `Reply.is_opt_out`."""
+        return _asks_to_stop(self.text)
+
 
 @frozen(kw_only=True)
 class MessageStatus:
@@ -199,7 +255,7 @@ class Page(Generic[T]):
 class CallResult:
     """The answer of a call that has no method of its own."""
 
-    data: Any
+    data: Any = field(hash=False)
     """What the API answered: its `data`, or the fields beside its `error` block."""
     description: str
     """The API's own sentence, such as `Queued`. Prose: decide nothing on it."""

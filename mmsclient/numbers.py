@@ -14,7 +14,7 @@ MAX_RECIPIENTS = 1000
 
 EXPECTED = "a number in E.164 (+61400000000) or an Australian mobile (0400000000, 61400000000)"
 
-_FILLERS = re.compile(r"[\s()\[\]\-\u2010-\u2015\u2212]")
+_FILLERS = re.compile(r"[ \t\u00a0\u2000-\u200a\u202f\u205f\u3000()\[\]\-\u2010-\u2015\u2212]")
 _E164 = re.compile(r"\+[1-9][0-9]{6,14}")
 _AUSTRALIAN_MOBILE = re.compile(r"(?:\+?61|0)(4[0-9]{8})")
 _AUSTRALIAN = re.compile(r"\+61(?!4|0)[0-9]{5,10}")

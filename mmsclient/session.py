@@ -24,13 +24,14 @@ from mmsclient.errors import (
 from mmsclient.gate import Gate
 from mmsclient.http import Exchange, Failure, Transport
 from mmsclient.limiter import Limiter
-from mmsclient.models import Stats
+from mmsclient.models import SentBatch, Stats
 
 T = TypeVar("T")
 
-AT_WIRE = 5
-"""Calls that may hold or open a connection without a token: the burst of the limiter from idle. More would hold
-connections for longer before they are used, and httpx 0.28 lets all that ask for one race for the same connection."""
+AT_WIRE = 8
+"""Calls that may hold or open a connection without a token: half a second's worth at 15 a second, so that handshakes
+of that length do not slow it down. More would hold connections for longer before they are used, and httpx 0.28 lets
+all that ask for one race for the same connection."""
 
 log = logging.getLogger("mmsclient")
 
@@ -69,6 +70,7 @@ class Session:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._last_alert: str | None = None
         self._closed = False
+        self._closing: asyncio.Task[None] | None = None
         self._counts = Counts()
 
     @property
@@ -121,7 +123,7 @@ class Session:
         exchange = Exchange(self._transport, self._limiter, call, timeout, on_wire=self._at_wire.release)
         task = asyncio.get_running_loop().create_task(self._run_exchange(exchange, call))
         self._running[task] = exchange
-        task.add_done_callback(self._running.pop)
+        task.add_done_callback(self._settle)
         try:
             return await asyncio.shield(task)
         except asyncio.CancelledError:
@@ -130,26 +132,28 @@ class Session:
             raise
 
     async def _run_exchange(self, exchange: Exchange, call: wire.Call[T]) -> Success[T] | MMSError:
+        if self._closed:
+            return NotSentError("the client is closed", call=call.name)
         try:
-            if self._closed:
-                return NotSentError("the client is closed", call=call.name)
             result = await exchange.run()
-            if isinstance(result, Failure):
-                return _failed(call, result)
-            outcome = self._decode(call, result)
-            error = outcome if isinstance(outcome, MMSError) else None
-            throttled = wire.is_throttled(result, error)
-            self._counts.throttled += throttled
-            exchange.release(throttled=throttled, retry_after=wire.retry_after(result))
-            return outcome
         except MMSError as error:  # the limiter's: nothing was sent
             return error
-        finally:
-            if not exchange.sent:
-                self._at_wire.release()
-            self._in_flight.release()
-            self._counts.attempts += exchange.sent
-            exchange.release()
+        if isinstance(result, Failure):
+            return _failed(call, result)
+        outcome = self._decode(call, result)
+        throttled = wire.is_throttled(result, outcome if isinstance(outcome, MMSError) else None)
+        self._counts.throttled += throttled
+        exchange.release(throttled=throttled, retry_after=wire.retry_after(result))
+        return outcome
+
+    def _settle(self, task: asyncio.Task[Any]) -> None:
+        """Give back what an exchange held, however it ended: a task that is cancelled early never runs at all."""
+        exchange = self._running.pop(task)
+        if not exchange.sent:
+            self._at_wire.release()
+        self._in_flight.release()
+        self._counts.attempts += exchange.sent
+        exchange.release()
 
     def _decode(self, call: wire.Call[T], answer: wire.Answer) -> Success[T] | MMSError:
         try:
@@ -158,6 +162,9 @@ class Session:
         except MMSError as error:
             log.debug("%s: HTTP %d, %d bytes: %s", call.name, answer.status, len(answer.body), type(error).__name__)
             return error
+        except Exception as error:
+            log.exception("%s: the answer could not be read", call.name)
+            return wire.undecodable(call, answer, error)
         log.debug("%s: HTTP %d, %d bytes: %s", call.name, answer.status, len(answer.body), envelope.code)
         if envelope.low_sms_alert != self._last_alert:
             self._last_alert = envelope.low_sms_alert
@@ -178,7 +185,8 @@ class Session:
             ended = f"it failed: {failure!r}"
         else:
             outcome = task.result()
-            ended = f"it ended with {outcome.value if isinstance(outcome, Success) else outcome}"
+            value = outcome.value if isinstance(outcome, Success) else outcome
+            ended = str(value) if isinstance(value, SentBatch | MMSError) else "it succeeded"
         log.log(
             logging.DEBUG if call.repeatable else logging.WARNING,
             "%s: its caller was cancelled after it had left; %s",
@@ -188,9 +196,15 @@ class Session:
 
     async def aclose(self) -> None:
         """Drop the calls that have not left, wait for those that have, and close the connections."""
-        self._closed = True
+        self._bind_loop()
+        if self._closing is None:
+            self._closed = True
+            self._closing = asyncio.create_task(self._close())
+        await asyncio.shield(self._closing)  # who is cancelled here leaves; the rest is closed all the same
+
+    async def _close(self) -> None:
         for exchange in self._running.values():
-            exchange.abandon("the client was closed", tear=self._owns_transport)
+            exchange.abandon("the client was closed")
         while self._running:
             await asyncio.wait(list(self._running))
         if self._owns_transport:

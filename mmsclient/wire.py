@@ -159,6 +159,11 @@ def read(call: Call[T], answer: Answer, envelope: Envelope) -> T:
         raise _no_usable_answer(call, answer, envelope.code, str(flaw)) from None
 
 
+def undecodable(call: Call[Any], answer: Answer, error: Exception) -> errors.TransportError:
+    """The error for an answer on which reading it failed in a way that nobody foresaw."""
+    return _no_usable_answer(call, answer, None, f"the answer cannot be read ({type(error).__name__})")
+
+
 def is_throttled(answer: Answer, error: errors.MMSError | None) -> bool:
     """The server counted this call as over the cap: HTTP 429 or OVER_LIMIT, either alone (wire.md section 1)."""
     return answer.status == 429 or getattr(error, "code", None) == "OVER_LIMIT"
@@ -200,9 +205,9 @@ def _failure(call: Call[Any], answer: Answer, envelope: Envelope | None, flaw: s
         call=call.name,
         http_status=status,
         code=code,
-        excerpt="" if envelope else _excerpt(answer),
+        excerpt=_excerpt(answer),
     )
-    if isinstance(error, errors.RateLimitError):
+    if isinstance(error, errors.RateLimitError | errors.ServerError):
         error.retry_after = retry_after(answer)
     return error
 
@@ -543,7 +548,7 @@ def message(message_id: str, zone: tzinfo) -> Call[MessageStatus | None]:
 
     def read_statuses(envelope: Envelope) -> MessageStatus | None:
         items = _items(envelope.data)
-        if not any(items):
+        if not any(items) or (items == [envelope.data] and not {"message_id", "status"} & envelope.data.keys()):
             return None
         others = tuple(status(_object(item), item) for item in items[1:])
         return status(_object(items[0]), items[0], others)
@@ -596,6 +601,11 @@ def custom(
         raise errors.InvalidRequestError("name", name, "a call's name as in the vendor's pages, such as 'send-sms'")
     if form is not None and json is not None:
         raise errors.InvalidRequestError("json", json, "either form or json")
+    if method == "GET" and (form is not None or json is not None):
+        raise errors.InvalidRequestError("method", method, "'POST' where there is a form or json")
+    _check_texts("params", params)
+    _check_texts("form", form)
+    _check_json(json)
     return Call(
         name=name,
         method=method,
@@ -610,6 +620,24 @@ def custom(
             raw=envelope.raw,
         ),
     )
+
+
+def _check_texts(argument: str, values: Mapping[str, str] | None) -> None:
+    if values is None:
+        return
+    if not isinstance(values, Mapping) or not all(isinstance(text, str) for pair in values.items() for text in pair):
+        raise errors.InvalidRequestError(argument, values, "a mapping of strings to strings")
+    for text in (text for pair in values.items() for text in pair):
+        _encoded(text, argument)
+
+
+def _check_json(value: Any) -> None:
+    try:
+        json.dumps(value, allow_nan=False, ensure_ascii=False).encode()
+        return
+    except (TypeError, ValueError, RecursionError) as error:
+        problem = f"what JSON can hold ({type(error).__name__}: {error})"
+    raise errors.InvalidRequestError("json", value, problem)
 
 
 # What the API takes -------------------------------------------------------------------------------------------------
@@ -641,10 +669,13 @@ def checked_subject(subject: str | None) -> str | None:
     """`subject` if it is one line of at most 40 characters. Raises `InvalidRequestError`."""
     if subject is None:
         return None
-    if not isinstance(subject, str) or len(subject) > MAX_SUBJECT or len(subject.splitlines()) > 1:
+    if not isinstance(subject, str) or len(subject) > MAX_SUBJECT or _CONTROL.search(subject):
         raise errors.InvalidRequestError("subject", subject, f"one line of at most {MAX_SUBJECT} characters")
     _encoded(subject, "subject")
     return subject
+
+
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 
 
 def _encoded(text: str, argument: str) -> bytes:

@@ -61,7 +61,7 @@ async def connect(request: pytest.FixtureRequest, sandbox: Sandbox) -> AsyncIter
     async with AsyncExitStack() as stack:
 
         def new(**options: Any) -> AsyncMMSClient:
-            options = {"rate": None, **options}
+            options = options if "limiter" in options else {"rate": None, **options}
             if request.param != "own":
                 library = httpx if request.param == "httpx" else httpx2
                 pool = injected(library, sandbox.ssl_context, options.get("max_in_flight", 64))

@@ -8,12 +8,13 @@ import logging
 import random
 from typing import Any
 
+import anyio
 import httpx
 import httpx2
 import pytest
 
 import mmsclient
-from mmsclient import AsyncMMSClient, NotSentError
+from mmsclient import AsyncMMSClient, NotSentError, retry
 from mmsclient.sandbox import Sandbox
 from mmsclient.sandbox.faults import Latency
 from tests.conftest import PNG, Connect, injected, until
@@ -70,7 +71,7 @@ async def test_rounds_of_20_calls_cancelled_at_random(library: Any, tls: bool, r
             await asyncio.gather(*(mms.account() for _ in range(40)))
         assert mms.stats.abandoned > 10  # some had left
         assert mms.stats.attempts < mms.stats.calls  # and some had not
-        assert (mms._session._in_flight._free, mms._session._at_wire._free) == (10, 5)
+        assert (mms._session._in_flight._free, mms._session._at_wire._free) == (10, 8)
     gc.collect()
     assert asyncio.all_tasks() == before
 
@@ -138,13 +139,19 @@ async def test_what_had_left_and_failed_is_logged_too(
     assert "it may have been carried out" in caplog.text
 
 
-async def test_cancelling_the_wait_between_attempts_is_prompt(connect: Connect, sandbox: Sandbox) -> None:
+async def test_cancelling_the_wait_between_attempts_is_prompt(
+    connect: Connect, sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(retry, "FIRST_WAIT", 10_000.0)
+    monkeypatch.setattr(retry, "LONGEST_WAIT", 10_000.0)
+    monkeypatch.setattr(retry, "TOTAL", 100_000.0)
     with sandbox.refusing():
         mms = connect(max_attempts=9)
         asking = asyncio.create_task(mms.account())
         await until(lambda: mms._session._counts.calls and not mms.stats.in_flight)
         asking.cancel()
-        await asyncio.wait([asking])
+        async with asyncio.timeout(30):
+            await asyncio.wait([asking])
         assert asking.cancelled()
 
 
@@ -160,20 +167,44 @@ async def test_closing_drops_what_has_not_left_and_tells_its_callers(connect: Co
     assert not sandbox.sends
 
 
-async def test_closing_does_not_wait_for_a_connection_that_does_not_open() -> None:
-    async def silent(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        await reader.read()  # a TLS handshake that gets no answer
-        writer.close()
-
-    server = await asyncio.start_server(silent, "127.0.0.1", 0)
-    mms = AsyncMMSClient("key", base_url=f"https://127.0.0.1:{server.sockets[0].getsockname()[1]}/", max_attempts=1)
-    asking = asyncio.create_task(mms.account())
-    await until(lambda: mms.stats.in_flight)
-    async with asyncio.timeout(5):  # half of what connecting may take
+async def test_a_cancelled_close_closes_all_the_same(sandbox: Sandbox) -> None:
+    sandbox.faults.add(Latency(0.3, carried_out=True))
+    mms = sandbox.client(rate=None)
+    sending = asyncio.create_task(mms.send(to=ONE, text="Gone", image=PNG))
+    await until(lambda: sandbox.sends)
+    with anyio.CancelScope() as scope:
+        scope.cancel()
         await mms.aclose()
-    with pytest.raises(NotSentError, match="closed"):
-        await asking
-    server.close()
+    assert scope.cancelled_caught
+    assert (await sending).accepted == 1
+    await mms.aclose()  # the same closing
+    assert mms._session._closing is not None
+    assert mms._session._closing.done()
+
+
+def test_tasks_that_are_cancelled_before_they_run_lose_no_permit(sandbox: Sandbox) -> None:
+    async def main() -> None:
+        async with sandbox.client(rate=None, max_in_flight=3) as mms:
+            for _ in range(4):
+                calls = [asyncio.create_task(mms.account()) for _ in range(3)]
+                await asyncio.sleep(0)
+                for task in asyncio.all_tasks() - {asyncio.current_task()}:
+                    task.cancel()
+                await asyncio.gather(*calls, return_exceptions=True)
+            async with asyncio.timeout(30):
+                assert (await mms.account()).name
+
+    asyncio.run(main())
+
+
+async def test_calls_that_got_their_token_as_the_client_closed(sandbox: Sandbox) -> None:
+    for _ in range(30):
+        async with sandbox.client(rate=1000) as mms:
+            calls = [asyncio.create_task(mms.send(to=ONE, text="Now?", image=PNG)) for _ in range(4)]
+            await asyncio.sleep(0.005)
+            await mms.aclose()
+            for result in await asyncio.gather(*calls, return_exceptions=True):
+                assert isinstance(result, mmsclient.SentBatch | NotSentError)
 
 
 async def test_a_connection_that_waited_long_for_its_token_is_replaced(
@@ -193,7 +224,6 @@ def test_an_event_loop_that_ends_with_calls_under_way(sandbox: Sandbox, caplog: 
     async def main() -> None:
         sandbox.faults.add(Latency(30, carried_out=True))
         mms = sandbox.client(rate=None)
-        mms._session._closed = False
         asyncio.create_task(mms.send(to=ONE, text="Gone", image=PNG))  # noqa: RUF006
         await until(lambda: sandbox.sends)
         mms._session._owns_transport = False  # the warning of a client that was not closed is tested elsewhere

@@ -9,7 +9,6 @@ import io
 import json
 import logging
 import pickle
-import ssl
 import traceback
 import warnings
 from datetime import UTC, datetime, timedelta
@@ -18,16 +17,16 @@ from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
 
+import aiolimiter
 import attrs
 import httpx
 import pytest
 
 import mmsclient
 from mmsclient import AsyncMMSClient, ConfigurationError, InvalidRequestError, MMSError, Reply
-from mmsclient.http import HTTPClient
 from mmsclient.sandbox import Sandbox
 from mmsclient.sandbox.faults import EndlessBody, Latency, Reject, Respond, WrongContentType, redirect
-from tests.conftest import PNG, Connect, injected
+from tests.conftest import PNG, Connect
 
 ONE = "+61400000000"
 
@@ -190,6 +189,15 @@ async def test_call_is_the_way_out(connect: Connect, sandbox: Sandbox) -> None:
         ("GET", "account?x=1", {}),
         ("GET", "https://evil.example/", {}),
         ("POST", "x", {"form": {}, "json": {}}),
+        ("GET", "x", {"json": {}}),
+        ("GET", "x", {"params": 7}),
+        ("GET", "x", {"params": {"a": object()}}),
+        ("GET", "x", {"params": {"a": "\ud800"}}),
+        ("POST", "x", {"form": [1]}),
+        ("POST", "x", {"form": {1: "2"}}),
+        ("POST", "x", {"json": object()}),
+        ("POST", "x", {"json": float("nan")}),
+        ("POST", "x", {"json": ["\ud800"]}),
     ]
     for method, name, more in wrong:
         with pytest.raises(InvalidRequestError):
@@ -243,6 +251,7 @@ async def test_bad_input_is_found_before_anything_is_sent(sandbox: Sandbox, argu
         ("base_url", "https://\ud800/"),
         ("timeout", 0),
         ("timeout", float("nan")),
+        ("timeout", 10**400),
         ("timeout", True),
         ("max_attempts", 0),
         ("max_attempts", 1.5),
@@ -254,6 +263,9 @@ async def test_bad_input_is_found_before_anything_is_sent(sandbox: Sandbox, argu
         ("rate", 0),
         ("rate", -1),
         ("http_client", object()),
+        ("http_client", httpx.Client()),
+        ("base_url", "https://127.0.0.1/api#"),
+        ("base_url", "https://127.0.0.1/api?"),
         ("verify", False),
         ("verify", "/path"),
     ],
@@ -266,6 +278,36 @@ def test_wrong_options(option: str, value: Any) -> None:
         gc.collect()
     assert isinstance(caught.value, ValueError)
     assert option in str(caught.value) or option == "rate"
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"limiter": mmsclient.TokenBucket(), "rate": 14},
+        {"http_client": httpx.AsyncClient(), "verify": False, "base_url": "https://127.0.0.1/"},
+    ],
+)
+def test_options_that_exclude_each_other(options: dict[str, Any]) -> None:
+    with pytest.raises(ConfigurationError, match=r"rate|verify"):
+        AsyncMMSClient("key", **options)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("SSL_CERT_FILE", "/nonexistent.pem"), ("ALL_PROXY", "socks5://127.0.0.1:1"), ("HTTPS_PROXY", "foo://x")],
+)
+def test_a_bad_environment(name: str, value: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(name, value)
+    with pytest.raises(ConfigurationError, match="environment"):
+        AsyncMMSClient("key")
+
+
+@pytest.mark.parametrize("stranger", [aiolimiter.AsyncLimiter(5), asyncio.Semaphore(5)])
+async def test_a_limiter_that_grants_something_else(stranger: Any, sandbox: Sandbox) -> None:
+    async with sandbox.client(limiter=stranger) as mms:
+        with pytest.raises(ConfigurationError, match="Grant"):
+            await send(mms)
+    assert not sandbox.sends
 
 
 async def test_http_is_for_this_machine_only() -> None:
@@ -341,16 +383,14 @@ async def test_an_injected_client_adds_nothing(library: str, sandbox: Sandbox) -
 
 
 async def test_the_key_is_nowhere_but_in_the_headers(caplog: pytest.LogCaptureFixture) -> None:
-    """A server that echoes all it was sent, in every kind of answer, with all logs at their finest."""
+    """A server that echoes all it was sent, in every part of every kind of answer, with our log at its finest."""
     caplog.set_level(logging.DEBUG)
-    for name in ("httpx", "httpcore"):
-        logging.getLogger(name).setLevel(logging.DEBUG)
     basic = base64.b64encode(f"{KEY}:".encode()).decode()
     texts: list[str] = []
     async with _serve(_echo) as url, AsyncMMSClient(KEY, base_url=url, max_attempts=2, rate=None) as mms:
         texts += [repr(mms), repr(mms.__dict__), repr(mms._session.__dict__), repr(mms._session._transport.__dict__)]
         for status in (200, 400, 401, 429, 500, 302):
-            for name in ("json", "html"):
+            for name in ("json", "html", "chunk"):
                 try:
                     result = await mms.call("GET", f"{name}-{status}")
                 except MMSError as error:
@@ -360,7 +400,7 @@ async def test_the_key_is_nowhere_but_in_the_headers(caplog: pytest.LogCaptureFi
                     texts.append(repr(result.raw))
         with pytest.raises((ConfigurationError, TypeError)):
             pickle.dumps(mms)
-    texts.append(caplog.text)
+    texts += [record.getMessage() for record in caplog.records if record.name == "mmsclient"]
     everything = "\n".join(texts)
     assert "***" in everything  # it was echoed
     for spelling in (KEY, basic, basic.rstrip("="), json.dumps(KEY), KEY.replace("/", r"\/")):
@@ -374,9 +414,16 @@ async def _echo(head: bytes) -> bytes:
         code = "SUCCESS" if status == b"200" else "FIELD_INVALID"
         body = json.dumps({"meta": {"status": code}, "msg": head.decode(), "data": {"echo": head.decode()}}).encode()
         body = body.replace(b"/", rb"\/") if status == b"400" else body
+    elif kind == b"chunk":
+        return b"HTTP/1.1 %s X\r\ntransfer-encoding: chunked\r\n\r\n%s\r\n" % (status, KEY.encode())
     else:
         body = b"<html>" + head.replace(b"\r\n", b" ")[-400:]
-    lines = [b"HTTP/1.1 %s X" % status, b"content-length: %d" % len(body), b"location: https://x.example/", b"", body]
+    lines = [
+        b"HTTP/1.1 %s X" % status,
+        b"content-length: %d" % len(body),
+        b"content-type: text/html; k=" + KEY.encode(),
+    ]
+    lines += [b"location: https://%s.example/" % KEY.encode(), b"", body]
     return b"\r\n".join(lines)
 
 
@@ -532,11 +579,6 @@ async def test_an_asgi_transport(mocked: Any, sandbox: Sandbox) -> None:
         await mms.aclose()
 
 
-def test_the_protocol_of_an_injected_client() -> None:
-    pool: HTTPClient = httpx.AsyncClient()
-    assert callable(pool.send)
-
-
 # Life and end ---------------------------------------------------------------------------------------------------------
 
 
@@ -612,7 +654,3 @@ async def test_a_file_object_is_read_once_for_all_attempts(connect: Connect, san
     assert sent.accepted == 1
     assert sandbox.sends[0].image_size == len(PNG)
     assert len(sandbox.arrivals) == 3
-
-
-def test_the_tests_pool_is_what_it_says() -> None:
-    assert isinstance(injected(httpx, ssl.create_default_context()), httpx.AsyncClient)

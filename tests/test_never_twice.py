@@ -18,6 +18,7 @@ from mmsclient.sandbox.faults import (
     Fault,
     Latency,
     Reset,
+    Respond,
     SlowBody,
     TruncatedBody,
     bad_gateway,
@@ -166,6 +167,62 @@ async def test_an_injected_transport_that_repeats_is_stopped(library: Any, sandb
             await send(mms)
         assert (await mms.account()).name
     assert sandbox.carried_out(ONE) == 1
+
+
+@pytest.mark.parametrize("library", [httpx, httpx2])
+async def test_what_a_transport_says_last_does_not_hide_that_the_call_left(library: Any, sandbox: Sandbox) -> None:
+    class Repeating(library.AsyncHTTPTransport):  # type: ignore[misc]
+        """Its second try, after one that was carried out, meets a closed door."""
+
+        async def handle_async_request(self, request: Any) -> Any:
+            response = await super().handle_async_request(request)
+            if response.status_code != 500:
+                return response
+            await response.aclose()
+            raise library.ConnectError("refused")
+
+    sandbox.faults.add(server_error(), times=1)
+    transport = Repeating(verify=sandbox.ssl_context)
+    async with library.AsyncClient(transport=transport) as pool, sandbox.client(http_client=pool) as mms:
+        with pytest.raises(mmsclient.OutcomeUnknownError):
+            await send(mms)
+    assert sandbox.carried_out(ONE) == 1
+
+
+@pytest.mark.parametrize("library", [httpx, httpx2])
+async def test_a_replaced_transport_that_calls_no_hook_is_not_believed(
+    library: Any, sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What mocking tools do: the library's own class, its method replaced."""
+    asked = 0
+
+    async def handle(self: Any, request: Any) -> Any:
+        nonlocal asked
+        asked += 1
+        raise library.ReadTimeout("late")
+
+    monkeypatch.setattr(library.AsyncHTTPTransport, "handle_async_request", handle)
+    async with library.AsyncClient() as pool, sandbox.client(http_client=pool) as mms:
+        with pytest.raises(mmsclient.OutcomeUnknownError):
+            await send(mms)
+    assert asked == 1
+
+
+async def test_a_503_is_asked_again_when_it_says(connect: Connect, sandbox: Sandbox) -> None:
+    sandbox.faults.add(Respond(503, headers={"retry-after": "61"}))
+    with pytest.raises(mmsclient.ServerError) as caught:
+        await connect().account()
+    assert (caught.value.retry_after, caught.value.attempts) == (61.0, 1)  # longer than is waited for
+
+
+async def test_without_a_limit_a_throttled_call_holds_every_caller(sandbox: Sandbox) -> None:
+    sandbox.faults.add(throttle(retry_after=0.3), times=1)
+    async with sandbox.client(rate=None, max_attempts=1) as mms:
+        with pytest.raises(mmsclient.RateLimitError):
+            await mms.account()
+        await mms.account()
+    first, second = (arrival.at for arrival in sandbox.arrivals)
+    assert second - first >= 0.3
 
 
 async def test_attempts_end_with_the_time_for_them(

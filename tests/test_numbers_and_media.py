@@ -55,6 +55,7 @@ def test_numbers_that_are_taken(written: str, sent: str) -> None:
         "\uff0b61400000000",
         "+6140000000O",
         "call me",
+        "+6140000\n0000",
         61400000000,
         None,
     ],
@@ -150,6 +151,8 @@ async def test_every_source_of_every_kind(kind: str, tmp_path: Path) -> None:
 
 
 async def test_wrong_images(tmp_path: Path) -> None:
+    released = memoryview(b"GIF89a")
+    released.release()
     closed = io.BytesIO(b"GIF89a")
     closed.close()
     exhausted = io.BytesIO(b"GIF89a")
@@ -159,6 +162,7 @@ async def test_wrong_images(tmp_path: Path) -> None:
         (tmp_path, "directory"),
         ("nul\0.gif", "null"),
         (closed, "closed"),
+        (released, "released"),
         (exhausted, "no bytes"),
         (b"", "no bytes"),
         (io.StringIO("GIF89a"), "bytes"),

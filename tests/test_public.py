@@ -86,6 +86,7 @@ def test_one_line() -> None:
 
 @pytest.mark.parametrize("cls", [c for c in vars(models).values() if isinstance(c, type) and attrs.has(c)])
 def test_models_are_frozen_and_can_be_pickled(cls: type[Any]) -> None:
+    assert hash(mmsclient.CallResult(data={}, description="", low_sms_alert=None))
     model = cls(**{field.name: None for field in attrs.fields(cls) if field.init and field.name != "raw"})
     with pytest.raises(attrs.exceptions.FrozenInstanceError):
         setattr(model, attrs.fields(cls)[0].name, 1)

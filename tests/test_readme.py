@@ -73,11 +73,3 @@ def test_the_numbers_in_the_text_are_the_codes() -> None:
     assert (retry.FIRST_WAIT, retry.LONGEST_WAIT, retry.TOTAL, retry.LONGEST_RETRY_AFTER) == (0.5, 8, 120, 60)
     for text in ("`max_in_flight=` (64)", "At most four attempts", "two minutes", "from 0.5 to 8 seconds", "a minute"):
         assert text in README
-
-
-def test_the_project_speaks_of_itself_alone() -> None:
-    tracked = [path for folder in ("mmsclient", "tests", "benchmarks", ".ci") for path in (ROOT / folder).rglob("*.*")]
-    words = re.compile("|".join([r"/wo" + "rk/", r"py" + "pi.org", r"\bhel" + "per session", r"\bissue [0-9]"]))
-    for path in [*tracked, ROOT / "README.md", ROOT / "CHANGELOG.md", ROOT / "pyproject.toml", ROOT / ".ci" / "run"]:
-        if path.is_file() and path.suffix in (".py", ".md", ".toml", ".lua", ""):
-            assert not words.search(path.read_text(encoding="utf-8")), path

@@ -196,6 +196,15 @@ def test_message_status() -> None:
     assert decode(wire.message("7", ZONE), answer(either("NOT_FOUND", "no", "meta"), 400)) is None
 
 
+def test_a_family_of_emoji_is_a_subject() -> None:
+    assert wire.checked_subject("Hi \U0001f468\u200d\U0001f469") == "Hi \U0001f468\u200d\U0001f469"
+
+
+def test_a_success_that_lists_no_message_is_no_message() -> None:
+    body = {"error": {"code": "SUCCESS", "description": "OK"}, "total": 0}
+    assert decode(wire.message("7", ZONE), answer(body)) is None
+
+
 def test_account() -> None:
     data = {
         "account_name": "A",
@@ -468,7 +477,7 @@ def test_any_text_is_taken_or_refused(text: str, weight: int) -> None:
     assert outgoing.split("\r\n") == text.replace("\r\n", "\n").replace("\r", "\n").split("\n")
 
 
-@pytest.mark.parametrize("subject", ["a" * 41, "two\nlines", 7, "\ud800"])
+@pytest.mark.parametrize("subject", ["a" * 41, "two\nlines", "end\n", "nul\0", "\u2028", 7, "\ud800"])
 def test_wrong_subjects(subject: Any) -> None:
     with pytest.raises(InvalidRequestError, match="subject"):
         wire.checked_subject(subject)

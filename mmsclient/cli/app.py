@@ -38,6 +38,8 @@ app = App(
     suppress_keyboard_interrupt=False,
 )
 
+app.command("mmsclient.cli.bulk:app", name="bulk")
+
 OneJSON = Annotated[bool, Parameter(help="Print one JSON object for scripts.", show_default=False)]
 JSONLines = Annotated[bool, Parameter(help="Print a JSON object a line for scripts.", show_default=False)]
 
@@ -98,7 +100,7 @@ async def send(
     """
     async with connection.client() as mms:
         sent = await mms.send(to=to, text=text, image=image, subject=subject)
-    show_sent(sent, Form.chosen(json))
+        show_sent(sent, Form.chosen(json))
     if not sent.is_partial:
         return Status.DONE
     return Status.PARTLY_ACCEPTED if sent.accepted else Status.FAILED

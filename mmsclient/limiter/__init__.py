@@ -25,6 +25,7 @@ class Limiter(Protocol):
         ...
 
 
+@runtime_checkable
 class Grant(Protocol):
     """One token that was granted. The client tells it how the call went on, so that the limiter can learn.
 

@@ -16,12 +16,13 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from mmsclient.sandbox import faults
     from mmsclient.sandbox.magic import Ending
-    from mmsclient.sandbox.records import Arrival, Message, OptOut, Reply, Send, Template
+    from mmsclient.sandbox.records import Arrival, Callback, Message, OptOut, Reply, Send, Template
     from mmsclient.sandbox.server import Sandbox
     from mmsclient.sandbox.state import Settings
 
 __all__ = [
     "Arrival",
+    "Callback",
     "Ending",
     "Message",
     "OptOut",
@@ -37,7 +38,7 @@ _HOMES = {
     "Ending": "magic",
     "Sandbox": "server",
     "Settings": "state",
-    **dict.fromkeys(("Arrival", "Message", "OptOut", "Reply", "Send", "Template"), "records"),
+    **dict.fromkeys(("Arrival", "Callback", "Message", "OptOut", "Reply", "Send", "Template"), "records"),
 }
 
 

@@ -32,14 +32,16 @@ def create_app(state: State, faults: Faults) -> Starlette:
     async def not_implemented(request: Request, error: Exception) -> Response:
         return _response(state, Answer("NOT_IMPLEMENTED", f"There is no call {request.method} {request.url.path}."))
 
-    return Starlette(
+    app = Starlette(
         routes=[_route(state, name, call) for name, call in CALLS.items()],
-        middleware=[Middleware(Door, state=state, faults=faults)],
+        middleware=[Middleware(Gatekeeper, state=state, faults=faults)],
         exception_handlers={404: not_implemented, 405: not_implemented},
     )
+    app.router.redirect_slashes = False
+    return app
 
 
-class Door:
+class Gatekeeper:
     """What stands before every call. A call counts at the moment its headers are in."""
 
     def __init__(self, app: ASGIApp, state: State, faults: Faults) -> None:
@@ -158,7 +160,7 @@ async def _json(request: Request) -> dict[str, Any]:
     body = await request.body()
     try:
         fields = json.loads(body or b"{}")
-    except ValueError:
+    except (ValueError, RecursionError):
         fields = None
     if not isinstance(fields, dict):
         raise invalid("body", "it must be a JSON object")

@@ -161,7 +161,7 @@ def _numbers(fields: Fields) -> list[str]:
     text = fields.get("numbers") or _raise(empty("numbers"))
     try:
         numbers = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         numbers = None
     if not isinstance(numbers, list) or not all(isinstance(number, str) for number in numbers):
         raise invalid("numbers", "it must be a JSON array of strings")
@@ -192,7 +192,7 @@ def _image(fields: Fields) -> bytes:
 
 def _page(fields: Fields) -> int:
     text = fields.get("page") or "1"
-    if not (text.isascii() and text.isdigit() and int(text) > 0):
+    if not (text.isascii() and text.isdigit() and len(text) < 10 and int(text) > 0):
         raise invalid("page", "it must be a number from 1")
     return int(text)
 
@@ -209,7 +209,7 @@ def _time(fields: Fields, name: str) -> datetime | None:
 
 def _unix_time(value: Any) -> datetime:
     try:
-        return datetime.fromtimestamp(int(value), UTC)
+        return datetime.fromtimestamp(int("" if isinstance(value, bool) else value), UTC)
     except (ValueError, TypeError, OverflowError, OSError):
         raise invalid("date_before", "it must be a time in Unix seconds") from None
 

@@ -294,6 +294,10 @@ class Faults:
         :param share: strike this share of the calls at random, 0.3 for three in ten
         :param skip: spare so many calls first
         """
+        if not isinstance(fault, Fault):
+            raise TypeError(f"expected a fault, such as Reset(carried_out=True), got {fault!r}")
+        if share is not None and not 0 <= share <= 1:
+            raise ValueError(f"share: expected a number from 0 to 1, got {share!r}")
         rule = Rule(self, fault, call=call, times=times, share=share, skip=skip)
         with self._lock:
             self._rules.append(rule)

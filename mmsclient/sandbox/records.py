@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import datetime
 from zoneinfo import ZoneInfo
 
@@ -113,3 +114,20 @@ class Template:
     title: str
     text: str
     created_at: datetime
+
+
+@define(eq=False)
+class Callback:
+    """One post of a callback, whatever became of it."""
+
+    at: float
+    """When it was posted, by the sandbox's monotonic clock."""
+    url: str
+    kind: str
+    """`report` or `inbound`."""
+    item: Mapping[str, str]
+    """The report or the message, as it was written."""
+    attempt: int
+    """1, or more where it was repeated because it was not answered with 2xx."""
+    status: int | None = None
+    """HTTP status of the answer; None while there is none, and where none came."""

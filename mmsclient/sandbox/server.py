@@ -18,6 +18,7 @@ import trustme
 
 from mmsclient.sandbox.answers import Dialect
 from mmsclient.sandbox.app import PREFIX, create_app
+from mmsclient.sandbox.callbacks import Poster
 from mmsclient.sandbox.faults import Faults
 from mmsclient.sandbox.listener import HOST, Listener
 from mmsclient.sandbox.state import Settings, State
@@ -65,6 +66,13 @@ class Sandbox(State):
         dispatch_after: float = 0.05,
         deliver_after: float = 0.2,
         reply_after: float = 0.3,
+        callback_url: str | None = None,
+        callback_statuses: Literal["final", "all"] = "final",
+        inbound_shape: Literal["array", "object"] = "array",
+        duplicates: int = 0,
+        disorder: float = 0.0,
+        callback_attempts: int = 8,
+        callback_backoff: float = 0.1,
     ) -> None:
         settings = Settings(
             rate=rate,
@@ -76,6 +84,13 @@ class Sandbox(State):
             dispatch_after=dispatch_after,
             deliver_after=deliver_after,
             reply_after=reply_after,
+            callback_url=callback_url,
+            callback_statuses=callback_statuses,
+            inbound_shape=inbound_shape,
+            duplicates=duplicates,
+            disorder=disorder,
+            callback_attempts=callback_attempts,
+            callback_backoff=callback_backoff,
         )
         self.faults = Faults()
         """What shall go wrong."""
@@ -110,7 +125,7 @@ class Sandbox(State):
         """A client of this sandbox; `options` are those of `AsyncMMSClient`."""
         from mmsclient import AsyncMMSClient  # noqa: PLC0415 -- the sandbox itself needs no client
 
-        verify = {"verify": self.ssl_context} if self.ssl_context else {}
+        verify = {"verify": self.ssl_context} if self.ssl_context and "http_client" not in options else {}
         return AsyncMMSClient(self.app_key, **{"base_url": self.url, **verify, **options})
 
     @contextmanager
@@ -148,7 +163,7 @@ class Sandbox(State):
         tls = _authority()[1] if self.ssl_context else None
         listener = Listener(self.app, self._port, tls, self._keep_alive)
         self._port = listener.port
-        self._serving = _Serving(listener)
+        self._serving = _Serving(listener, Poster(self))
         self._serving.start()
         return self._serving
 
@@ -180,11 +195,12 @@ class Sandbox(State):
 class _Serving(threading.Thread):
     """The thread of a listener."""
 
-    def __init__(self, listener: Listener) -> None:
+    def __init__(self, listener: Listener, poster: Poster) -> None:
         super().__init__(name="mmsclient-sandbox", daemon=True)
         self.started: Future[None] = Future()
         self.ended: Future[None] = Future()
         self._listener = listener
+        self._poster = poster
         self._loop = asyncio.SelectorEventLoop()  # whatever loop the caller has chosen for itself
         self._stopping = asyncio.Event()
 
@@ -216,11 +232,14 @@ class _Serving(threading.Thread):
         self._listener.listen()
 
     async def _serve(self) -> None:
+        posting = asyncio.get_running_loop().create_task(self._poster.run())
         try:
             self._listener.listen()
             self.started.set_result(None)
             await self._stopping.wait()
         finally:
+            posting.cancel()
+            await asyncio.gather(posting, return_exceptions=True)
             await self._listener.close()
 
 

@@ -1,6 +1,7 @@
 """What the sandbox knows: messages, replies, opt-outs, templates, credit, and the calls that came. No I/O.
 
-Nothing happens in the background: statuses and the replies of set numbers are worked out when asked for.
+Nothing happens in the background: statuses and the replies of set numbers are worked out when asked for. What is to be
+called back waits in the `outbox` for the server's task.
 """
 
 from __future__ import annotations
@@ -15,14 +16,17 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
 from decimal import Decimal
+from functools import partial
 from typing import Literal, overload
 
 from attrs import define
 
 from mmsclient.sandbox.answers import Dialect, Refusal
+from mmsclient.sandbox.callbacks import NOT_CALLED_BACK, Job, Outbox, inbound, report
 from mmsclient.sandbox.magic import FINAL_STATUS, REPLY_TEXT, Ending, ending_of
 from mmsclient.sandbox.records import (
     Arrival,
+    Callback,
     Message,
     OptOut,
     Reply,
@@ -60,6 +64,20 @@ class Settings:
     """Seconds from the send until a message has its final status."""
     reply_after: float = 0.3
     """Seconds from the send until the reply of a number that replies."""
+    callback_url: str | None = None
+    """Where reports and replies are posted from now on; None for nowhere."""
+    callback_statuses: Literal["final", "all"] = "final"
+    """Which are reported. The service itself reports final ones only (wire.md section 4)."""
+    inbound_shape: Literal["array", "object"] = "array"
+    """How a reply is posted: as an array of one (live) or as an object (documented)."""
+    duplicates: int = 0
+    """How often each callback comes again."""
+    disorder: float = 0.0
+    """Seconds by which a callback is late at random, at most; so they come out of order, several at a time."""
+    callback_attempts: int = 8
+    """How often a callback is posted that is not answered with 2xx."""
+    callback_backoff: float = 0.1
+    """Seconds before the first repetition; they double with each, up to 10."""
 
 
 class State:
@@ -97,6 +115,7 @@ class State:
             self.replies: list[Reply] = []
             """Every inbound message so far, read ones too."""
             self.templates: list[Template] = []
+            self.outbox = Outbox()
             self._windows: defaultdict[str, Window] = defaultdict(Window)
             self._carried_out: Counter[str] = Counter()
             self._statuses: dict[str, str] = {}
@@ -183,6 +202,7 @@ class State:
             )
             self.sends.append(send)
             self._carried_out.update(map(digits, accepted))
+            self._schedule_reports(send)
             self._schedule_replies(send)
             return send
 
@@ -217,8 +237,29 @@ class State:
 
     def set_status(self, message_id: str, status: str) -> None:
         """Let a message have any status from now on. Raises `LookupError` for an unknown id."""
-        self.status(message_id)
-        self._statuses[message_id] = status
+        with self.lock:
+            before = self.status(message_id)
+            self._statuses[message_id] = status
+            message = self.message(message_id)
+            if message and status != before:
+                self._report(self.clock(), message, status, lambda: True)
+
+    # Callbacks --------------------------------------------------------------------------------------------------------
+
+    @property
+    def callbacks(self) -> list[Callback]:
+        """Every callback that was posted, in order, repeated ones too."""
+        return list(self.outbox.posted)
+
+    @property
+    def callbacks_open(self) -> int:
+        """How many callbacks are still to be posted, or to be answered."""
+        return self.outbox.open
+
+    @property
+    def callbacks_lost(self) -> list[Callback]:
+        """The last posts of those callbacks that were never answered with 2xx."""
+        return list(self.outbox.given_up)
 
     # Replies, opt-outs, templates -------------------------------------------------------------------------------------
 
@@ -248,6 +289,7 @@ class State:
         with self.lock:
             reply = self._reply(sender, text, to, at or now())
             self._receive(reply)
+            self._call_back(self.clock(), Job(kind="inbound", item=inbound(reply)))
             return reply
 
     def add_replies(self, count: int) -> list[Reply]:
@@ -333,6 +375,29 @@ class State:
                 at = seconds_after(send.sent_at, self.settings.reply_after)
                 reply = self._reply(number, REPLY_TEXT[ending], self.messages[place], at)
                 heapq.heappush(self._due, (send.at + self.settings.reply_after, self._next(), reply, ending))
+                self._call_back(send.at + self.settings.reply_after, Job(kind="inbound", item=inbound(reply)))
+
+    def _schedule_reports(self, send: Send) -> None:
+        if self.settings.callback_url is None:
+            return
+        for message in self.messages.of(send):
+            before = "Queued"
+            for due, status in self.timeline(message)[1:]:
+                if status != before:
+                    self._report(due, message, status, partial(self._keeps_to_its_timeline, message))
+                before = status
+
+    def _keeps_to_its_timeline(self, message: Message) -> bool:
+        return message.id not in self._statuses
+
+    def _report(self, due: float, message: Message, status: str, is_wanted: Callable[[], bool]) -> None:
+        if status not in NOT_CALLED_BACK or self.settings.callback_statuses == "all":
+            self._call_back(due, Job(kind="report", item=report(message, status), is_wanted=is_wanted))
+
+    def _call_back(self, due: float, job: Job) -> None:
+        settings = self.settings
+        for _ in range(1 + settings.duplicates if settings.callback_url else 0):
+            self.outbox.add(due + self.random.uniform(0, settings.disorder), job)
 
     def _settle(self) -> None:
         """Let the replies come that are due."""
