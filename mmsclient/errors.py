@@ -3,6 +3,7 @@
 MMSError
 ├── ConfigurationError (also ValueError)      the key, the base URL or an option of the client
 ├── InvalidRequestError (also ValueError)     found here, before anything was sent
+├── LimiterUnavailableError                   the limiter cannot tell whether a call may go; nothing was sent
 ├── TransportError                            no usable answer; catch OutcomeUnknownError first
 │   ├── NotSentError                          surely not carried out
 │   └── OutcomeUnknownError                   it left; whether it was carried out is not known
@@ -36,6 +37,7 @@ __all__ = [
     "FieldInvalidError",
     "InsufficientCreditError",
     "InvalidRequestError",
+    "LimiterUnavailableError",
     "MMSError",
     "NotFoundError",
     "NotSentError",
@@ -93,6 +95,10 @@ class InvalidRequestError(MMSError, ValueError):
         self.expected = expected
         shown = ascii(self.value) if isinstance(value, str) else one_line(self.value, SHOWN_VALUE)
         super().__init__(f"{argument}: expected {one_line(expected, 200)}, got {shown}")
+
+
+class LimiterUnavailableError(MMSError):
+    """The limiter that is shared through Redis cannot tell whether the call may go. Nothing was sent."""
 
 
 class CallError(MMSError):

@@ -5,9 +5,18 @@ from __future__ import annotations
 from typing import Protocol, runtime_checkable
 
 from mmsclient.limiter.bucket import TokenBucket, TokenBucketStats
+from mmsclient.limiter.shared import SharedTokenBucket, SharedTokenBucketStats
 from mmsclient.limiter.unlimited import NoLimit
 
-__all__ = ["Grant", "Limiter", "NoLimit", "TokenBucket", "TokenBucketStats"]
+__all__ = [
+    "Grant",
+    "Limiter",
+    "NoLimit",
+    "SharedTokenBucket",
+    "SharedTokenBucketStats",
+    "TokenBucket",
+    "TokenBucketStats",
+]
 
 
 @runtime_checkable
