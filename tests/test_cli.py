@@ -240,6 +240,37 @@ def test_a_reply_cannot_steer_the_terminal(
     assert " ]0;owned [red]a b  c[/red] 1m" in cli("replies").out
 
 
+@pytest.mark.parametrize("on_terminal", [False, True])
+def test_taking_replies_marks_them(
+    cli: Cli, mms_sandbox: Sandbox, request: pytest.FixtureRequest, on_terminal: bool
+) -> None:
+    if on_terminal:
+        request.getfixturevalue("terminal")
+    mms_sandbox.add_replies(30)
+    taken = cli("replies", "--take")
+    assert (taken.status, taken.err) == (0, "")
+    assert [line.split()[-1] for line in taken.out.splitlines()] == [str(number) for number in range(1, 31)]
+    assert not mms_sandbox.unread
+    assert cli("replies", "--take", "--json") == (0, "", "")
+
+
+@pytest.mark.parametrize("take", [False, True])
+def test_following_replies(environment: None, mms_sandbox: Sandbox, take: bool) -> None:
+    mms_sandbox.add_replies(2)
+    with started("replies", "--follow", "--json", "--interval", "0.1", *(["--take"] if take else [])) as process:
+        assert process.stdout
+        texts = [json.loads(process.stdout.readline())["text"] for _ in range(2)]
+        mms_sandbox.add_reply(text="late")
+        texts.append(json.loads(process.stdout.readline())["text"])
+        if take:
+            until(lambda: not mms_sandbox.unread)
+        process.send_signal(signal.SIGINT)
+        outcome = ended(process)
+    assert texts == ["Reply 1", "Reply 2", "late"]
+    assert (outcome.status, outcome.out, outcome.err) == (130, "", "")
+    assert len(mms_sandbox.unread) == (0 if take else 3)
+
+
 def test_opt_outs(cli: Cli, mms_sandbox: Sandbox) -> None:
     for month in (1, 2, 3):
         mms_sandbox.add_opt_out(f"+6140000000{month}", at=datetime(2026, month, 1, tzinfo=UTC), first_name="Ann")
@@ -286,6 +317,14 @@ SEND = ["send", "--to", NUMBER, "--text", "Hi"]
         (["opt-outs", "--since", "yesterday"], "--since"),
         (["opt-outs", "--since", "0001-01-01"], "since"),
         (["opt-outs", "--since", "2026-02-01", "--until", "2026-01-01"], "since: expected a time before"),
+        (["replies", "--follow", "--interval", "0"], "interval: expected seconds"),
+        (["listen", "--port", "65536"], "--port"),
+        (["listen", "--port", "0", "--host", "nowhere.invalid"], "--port"),
+        (["listen", "--port", "0", "--token-file", "/nonexistent"], "--token-file: No such file"),
+        (["listen", "--port", "0", "--token-file", os.devnull], "--token-file: no token"),
+        (["listen", "--port", "0", "--exec", "no-such-command -x"], "--exec: there is no command no-such-command"),
+        (["listen", "--port", "0", "--exec", "'"], "--exec: No closing quotation"),
+        (["listen", "--port", "0", "--seen", "/nonexistent/folder/file"], "seen: unable to open database file"),
         (["sandbox", "--port", "65536"], "--port: expected 0 to 65535"),
         (["sandbox", "--rate", "0"], "--rate: expected 1 or more"),
     ],
@@ -339,7 +378,7 @@ def test_port_taken(cli: Cli, mms_sandbox: Sandbox) -> None:
 # Help -------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("command", ["send", "account", "replies", "opt-outs", "sandbox", "demo"])
+@pytest.mark.parametrize("command", ["send", "account", "replies", "listen", "opt-outs", "sandbox", "demo"])
 def test_help(cli: Cli, command: str) -> None:
     assert f" {command} " in cli("--help").out
     outcome = cli(command, "--help")
@@ -412,7 +451,8 @@ def test_interrupted_send_says_how_it_ended(environment: None, mms_sandbox: Sand
         process.send_signal(signal.SIGINT)
         outcome = ended(process)
     assert (outcome.status, outcome.out) == (130, "")
-    assert "its caller was cancelled after it had left; it ended with 1 of 1 recipients accepted" in outcome.error
+    assert "its caller was cancelled after it had left; " in outcome.error
+    assert outcome.error.endswith("1 of 1 recipients accepted")
     assert mms_sandbox.carried_out(NUMBER) == 1
 
 
@@ -464,6 +504,81 @@ def test_sandbox_for_people(cli: Cli, monkeypatch: pytest.MonkeyPatch, picture: 
     assert "send 1: 1 accepted, 0 refused: 'Hi'" in lines
 
 
+# listen -----------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def callbacks(mms_sandbox: Sandbox) -> Callable[[str], None]:
+    """Lets the sandbox post a report and a reply to a URL."""
+
+    def post(url: str) -> None:
+        mms_sandbox.settings.callback_url = url
+        mms_sandbox.settings.duplicates = 1
+        send = mms_sandbox.send([NUMBER], "Hi", "", b"GIF89a")
+        mms_sandbox.add_reply(NUMBER, "Stop!", to=mms_sandbox.messages.of(send)[0])
+
+    return post
+
+
+def test_listening_for_scripts(mms_sandbox: Sandbox, callbacks: Callable[[str], None], tmp_path: Path) -> None:
+    noted = tmp_path / "noted"
+    note = f"{sys.executable} -c 'import sys; open(sys.argv[1], \"a\").write(sys.stdin.read())' {noted}"
+    with started("listen", "--json", "--port", "0", "--exec", note, "--seen", str(tmp_path / "seen")) as process:
+        assert process.stdout
+        ready = json.loads(process.stdout.readline())
+        assert ready["event"] == "ready"
+        callbacks(ready["url"])
+        lines = [process.stdout.readline() for _ in range(2)]
+        until(lambda: not mms_sandbox.callbacks_open)
+        process.send_signal(signal.SIGINT)
+        assert ended(process) == (0, "", "")
+    message, report = sorted(map(json.loads, lines), key=lambda each: each["event"], reverse=True)
+    assert (message["event"], message["text"], message["sender"]) == ("inbound_message", "Stop!", NUMBER[1:])
+    assert (report["event"], report["status"], report["recipient"]) == ("delivery_report", "Delivered", NUMBER[1:])
+    assert sorted(noted.read_text().splitlines(keepends=True)) == sorted(lines)
+    assert {callback.status for callback in mms_sandbox.callbacks} == {200}
+
+
+def test_listening_for_people(
+    mms_sandbox: Sandbox, callbacks: Callable[[str], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MMSCLIENT_CALLBACK_TOKEN", "a-token-of-the-command")
+    with started("listen", "--port", "0") as process:
+        assert process.stdout
+        introduction = list(
+            iter(process.stdout.readline, "Delivery reports and messages as they come; Ctrl-C ends it.\n")
+        )
+        (url,) = [line.strip() for line in introduction if line.startswith("  http")]
+        assert url.endswith("/<token>")
+        callbacks(url.replace("<token>", "a-token-of-the-command"))
+        lines = {process.stdout.readline() for _ in range(2)}
+        process.send_signal(signal.SIGTERM)
+        assert ended(process) == (0, "Stopped after 2 events.\n", "")
+    message = mms_sandbox.messages[0].id
+    assert lines == {
+        f"report\t{NUMBER[1:]}\tDelivered\t{message}\n",
+        f"message\t{NUMBER[1:]}\tStop!\t{message}\n",
+    }
+
+
+def test_a_command_that_fails_has_the_event_posted_again(
+    mms_sandbox: Sandbox, callbacks: Callable[[str], None], tmp_path: Path
+) -> None:
+    fail_once = (
+        f"import os, sys; os.path.exists({str(tmp_path / 'x')!r}) or (open({str(tmp_path / 'x')!r}, 'w'), sys.exit(3))"
+    )
+    (tmp_path / "script.py").write_text(fail_once)
+    with started("listen", "--json", "--port", "0", "--exec", f"{sys.executable} {tmp_path}/script.py") as process:
+        assert process.stdout
+        callbacks(json.loads(process.stdout.readline())["url"])
+        events = {json.loads(process.stdout.readline())["event"] for _ in range(2)}
+        process.send_signal(signal.SIGTERM)
+        outcome = ended(process)
+    assert events == {"delivery_report", "inbound_message"}
+    assert outcome.status == 0
+    assert "could not be handled; its sender is asked to repeat it" in outcome.error
+
+
 # demo -------------------------------------------------------------------------------------------------------
 
 
@@ -495,14 +610,17 @@ def _read(screen: Any) -> bytes:
 def test_demo_in_a_pipe(demos: tuple[Outcome, Outcome, Outcome]) -> None:
     demo = demos[0]
     assert (demo.status, demo.err) == (0, "")
-    for call in ("send(to=", "account()", "message(", "replies()", "mark_read(", "opt_outs()"):
+    for call in ("send(to=", "account()", "message(", "take_replies()", "opt_outs()"):
         assert f"mms.{call}" in demo.out
+    assert "async for event in receiver.events()" in demo.out
     assert "sent.refused: +61400059901" in demo.out
     assert "log: send-mms: Too many requests" in demo.out
     assert "RecipientsError" in demo.out
     assert "answers 'Yes please'" in demo.out
+    assert "answers 'STOP', an opt-out" in demo.out
+    assert "Delivered 34, Expired 1, Failed 1; 3 answered" in demo.out
     assert "  Recipients      39: 36 accepted, 3 refused\n" in demo.out
-    assert "  Delivery        Delivered 34, Failed 1, Expired 1\n" in demo.out
+    assert "  Delivery        Delivered 34, Expired 1, Failed 1\n" in demo.out
 
 
 def test_demo_for_scripts(demos: tuple[Outcome, Outcome, Outcome]) -> None:
@@ -513,13 +631,16 @@ def test_demo_for_scripts(demos: tuple[Outcome, Outcome, Outcome]) -> None:
     assert facts["busiest_second"] <= facts["cap"] == 15
     assert facts["statuses"] == {"Delivered": 34, "Failed": 1, "Expired": 1}
     expected = {"throttled": 1, "recipients": 39, "accepted": 36, "refused": 3, "credits_used": "36"}
-    assert facts.items() >= (expected | {"replies": 3, "opt_outs": 3}).items()
+    assert facts.items() >= (expected | {"answered": 3, "replies": 3, "opt_outs": 3}).items()
 
 
 def test_demo_on_a_terminal(demos: tuple[Outcome, Outcome, Outcome]) -> None:
     demo = demos[2]
     assert demo.status == 0
     assert re.search(r"Sent +│ 36 accepted, 3 refused, 36 credits", demo.out)
+    assert re.search(r"Delivered +│ 34", demo.out)
+    assert re.search(r"Failed +│ 2: Expired 1, Failed 1", demo.out)
+    assert re.search(r"Answered +│ 3", demo.out)
     assert re.search(r"Server +│ █+░* \d+ calls in the last second, 15 allowed", demo.out)
     assert "Recipients      39: 36 accepted, 3 refused" in demo.out
 

@@ -14,6 +14,7 @@ import pytest
 import mmsclient
 from mmsclient import errors
 from mmsclient.sandbox import Ending, Sandbox
+from mmsclient.webhooks import new_token
 from tests.conftest import PNG
 
 ROOT = Path(__file__).parent.parent
@@ -29,6 +30,7 @@ def test_the_python_blocks_run(block: str, monkeypatch: pytest.MonkeyPatch, tmp_
         sandbox.add_replies(30)
         sandbox.add_template("Sale", "Sale on now")
         monkeypatch.setenv("MMSCLIENT_APP_KEY", sandbox.app_key)
+        monkeypatch.setenv("MMSCLIENT_CALLBACK_TOKEN", new_token())
 
         class LocalClient(mmsclient.AsyncMMSClient):
             """The README speaks of the service; here it is the sandbox."""

@@ -14,7 +14,7 @@ from cyclopts import App, CycloptsError, Parameter
 
 from mmsclient import MMSError, __version__
 from mmsclient.cli.connection import DEFAULT, Connection
-from mmsclient.cli.output import OPT_OUTS, REPLIES, Form, show_account, show_listing, show_sent
+from mmsclient.cli.output import OPT_OUTS, REPLIES, Form, show_account, show_listing, show_sent, show_stream
 from mmsclient.cli.status import Status, UsageError, complain, of_error
 
 HELP = """
@@ -115,17 +115,71 @@ async def account(*, connection: Connection = DEFAULT, json: OneJSON = False) ->
 
 @app.command
 async def replies(
-    *, kind: Literal["mms", "sms"] = "mms", connection: Connection = DEFAULT, json: JSONLines = False
+    *,
+    kind: Literal["mms", "sms"] = "mms",
+    take: bool = False,
+    follow: bool = False,
+    interval: float = 15.0,
+    connection: Connection = DEFAULT,
+    json: JSONLines = False,
 ) -> None:
-    """List the unread replies. They stay unread.
+    """List the unread replies. They stay unread, unless you take them.
 
     Parameters
     ----------
     kind
         Replies to MMS or to SMS.
+    take
+        Mark each as read once it is printed.
+    follow
+        Go on and print new ones as they come, until Ctrl-C.
+    interval
+        Seconds between two looks for new ones.
     """
+    form = Form.chosen(json)
     async with connection.client() as mms:
-        await show_listing(mms.replies(kind=kind), REPLIES, Form.chosen(json), "unread replies")
+        if follow:
+            await show_stream(mms.watch_replies(kind=kind, interval=interval, mark=take), REPLIES, form)
+        elif take:
+            await show_stream(mms.take_replies(kind=kind), REPLIES, form)
+        else:
+            await show_listing(mms.replies(kind=kind), REPLIES, form, "unread replies")
+
+
+@app.command
+async def listen(
+    *,
+    port: int = 8080,
+    host: str = "127.0.0.1",
+    token_file: Path | None = None,
+    seen: Path | None = None,
+    exec_: Annotated[str, Parameter(name="--exec")] = "",
+    json: JSONLines = False,
+) -> None:
+    """Receive delivery reports and inbound messages as the provider posts them, and print them.
+
+    The provider posts to an address that ends in a token nobody can guess. It comes from --token-file or the
+    environment variable `MMSCLIENT_CALLBACK_TOKEN`; without either a new one is made and shown. With --json: an object
+    with event "ready" (url), then one with event "delivery_report" or "inbound_message" for each.
+
+    Parameters
+    ----------
+    port
+        Port to listen on; 0 for a free one.
+    host
+        Address to listen on. Callbacks come over HTTPS: put a proxy with a certificate before it.
+    token_file
+        File that holds the token.
+    seen
+        SQLite file that remembers what was handled, so that nothing is handled twice after a restart.
+    exec_
+        Command to run for each event, with the event as a line of JSON on its stdin. No shell. If it fails, the sender
+        is asked to post the event again.
+    """
+    from mmsclient.cli.listen import listen as receive  # noqa: PLC0415 -- needs the extra `sandbox`
+
+    form = Form.chosen(json)
+    await receive(host=host, port=port, token_file=token_file, seen=seen, command=exec_, form=form)
 
 
 @app.command

@@ -39,7 +39,7 @@ class Connection:
     @asynccontextmanager
     async def client(self) -> AsyncIterator[AsyncMMSClient]:
         """A client; what it warns of goes to stderr."""
-        with _warnings_shown():
+        with warnings_shown():
             async with AsyncMMSClient(
                 self._key(), base_url=self.base_url, timeout=self.timeout, verify=self._trust()
             ) as mms:
@@ -47,7 +47,7 @@ class Connection:
 
     def _key(self) -> str | None:
         if self.app_key_file is not None:
-            return _key_in(self.app_key_file)
+            return key_in(self.app_key_file, "--app-key-file")
         if not os.environ.get(ENVIRONMENT_VARIABLE):
             raise UsageError(f"no APPKEY: set {ENVIRONMENT_VARIABLE} or give --app-key-file FILE")
         return None
@@ -66,16 +66,17 @@ class Connection:
 DEFAULT = Connection()
 
 
-def _key_in(path: Path) -> str:
+def key_in(path: Path, option: str) -> str:
+    """The one secret that a file holds. Raises `UsageError`, naming `option`."""
     try:
         with path.open("rb") as file:
             key = file.read(LONGEST_KEY).decode().strip()
     except OSError as error:
-        raise UsageError(f"--app-key-file: {error.strerror}: {path}") from None
+        raise UsageError(f"{option}: {error.strerror}: {path}") from None
     except UnicodeDecodeError:
-        raise UsageError(f"--app-key-file: not a text file: {path}") from None
+        raise UsageError(f"{option}: not a text file: {path}") from None
     if not key:
-        raise UsageError(f"--app-key-file: no APPKEY in {path}")
+        raise UsageError(f"{option}: no {'token' if option == '--token-file' else 'APPKEY'} in {path}")
     return key
 
 
@@ -85,7 +86,8 @@ class _ToStderr(logging.Handler):
 
 
 @contextmanager
-def _warnings_shown() -> Iterator[None]:
+def warnings_shown() -> Iterator[None]:
+    """What the package warns of goes to stderr."""
     handler = _ToStderr(logging.WARNING)
     logger = logging.getLogger("mmsclient")
     logger.addHandler(handler)

@@ -5,14 +5,17 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
 
 from mmsclient import AsyncMMSClient, MMSError, SentMessage
 from mmsclient.cli.output import Form, to_json
 from mmsclient.cli.picture import sunset
 from mmsclient.cli.stage import Score, Stage, busiest_second, stage_for
+from mmsclient.models import DeliveryReport
 from mmsclient.sandbox import Ending, Sandbox
+from mmsclient.sandbox.listener import HOST, Listener
+from mmsclient.webhooks import CallbackReceiver, new_token
 
 CALLS = 20
 CAP = 15
@@ -32,6 +35,11 @@ SPECIAL = {
 """Which calls go to a number whose ending sets its behaviour, beside an ordinary one."""
 
 
+ANSWERS = sum(ending in (Ending.REPLIES, Ending.REPLIES_STOP) for ending in SPECIAL.values())
+PATIENCE = 15.0
+"""Seconds to wait for callbacks, should one not come."""
+
+
 def recipients(call: int) -> list[str]:
     """The numbers of one call: 1 to `CALLS`. The last one's only number has unsubscribed."""
     if call == CALLS:
@@ -48,23 +56,40 @@ async def play(form: Form) -> None:
     """Run the demo from its first step to its summary."""
     begin = time.monotonic()
     async with (
-        Sandbox(tls=True, rate=CAP, deliver_after=2.0, reply_after=2.0) as sandbox,
+        receiving() as (receiver, callback_url),
+        Sandbox(tls=True, rate=CAP, deliver_after=2.0, reply_after=2.0, callback_url=callback_url) as sandbox,
         sandbox.client(rate=CAP) as mms,
     ):
-        demo = Demo(sandbox, mms, form)
+        demo = Demo(sandbox, mms, receiver, form)
         with demo.stage.open(), demo.retries_shown():
             await demo.run()
         demo.sum_up(time.monotonic() - begin, form)
 
 
+@asynccontextmanager
+async def receiving() -> AsyncIterator[tuple[CallbackReceiver, str]]:
+    """A receiver of callbacks on this machine, and its URL."""
+    token = new_token()
+    receiver = CallbackReceiver(token=token)
+    listener = Listener(receiver, 0, None, keep_alive=5.0)
+    listener.listen()
+    try:
+        yield receiver, f"http://{HOST}:{listener.port}/{token}"
+    finally:
+        await receiver.aclose()
+        await listener.close()
+
+
 class Demo:
     """The steps, and what they count."""
 
-    def __init__(self, sandbox: Sandbox, mms: AsyncMMSClient, form: Form) -> None:
+    def __init__(self, sandbox: Sandbox, mms: AsyncMMSClient, receiver: CallbackReceiver, form: Form) -> None:
         self.score = Score()
         self.stage: Stage = stage_for(form, self.score, self._last_second, CAP)
         self._sandbox = sandbox
         self._mms = mms
+        self._receiver = receiver
+        self._all_in = asyncio.Event()
         self._begin = time.monotonic()
         self._messages: list[SentMessage] = []
 
@@ -72,11 +97,13 @@ class Demo:
         """All steps, in order."""
         self.stage.step("A server on this machine plays the API", "Sandbox(tls=True)")
         self.stage.fact(f"{self._sandbox.url} allows {CAP} calls a second")
+        self.stage.step("Its callbacks come to this process", "receiver = CallbackReceiver(token=new_token())")
         self.stage.step("A client of it", "AsyncMMSClient(app_key, base_url=..., verify=...)")
         await self._ask_account()
         await self._send_all()
-        await self._follow_delivery()
-        await self._read_replies()
+        await self._receive_callbacks()
+        await self._ask_status(self._messages[0])
+        await self._take_replies()
         await self._list_opt_outs()
         await self._ask_account()
 
@@ -111,33 +138,39 @@ class Demo:
             good=not sent.is_partial,
         )
 
-    async def _follow_delivery(self) -> None:
-        self.stage.step("Delivery", "await mms.message(sent.messages[0].id)")
-        under_way = self._messages
-        while under_way:
-            self.stage.fact(f"asking for {len(under_way)} messages")
-            final = await asyncio.gather(*map(self._ask_status, under_way))
-            under_way = [message for message, is_final in zip(under_way, final, strict=True) if not is_final]
-        self.stage.fact(self.score.statuses_in_words)
+    async def _receive_callbacks(self) -> None:
+        self.stage.step("Reports and replies come in", "async for event in receiver.events()")
+        consumer = asyncio.create_task(self._consume())
+        waiting = asyncio.create_task(self._all_in.wait())
+        await asyncio.wait((consumer, waiting), timeout=PATIENCE, return_when=asyncio.FIRST_COMPLETED)
+        waiting.cancel()
+        consumer.cancel()
+        with suppress(asyncio.CancelledError):
+            await consumer
+        self.stage.fact(f"{self.score.statuses_in_words}; {self.score.answered} answered")
 
-    async def _ask_status(self, message: SentMessage) -> bool:
-        """Whether the message has its final status."""
+    async def _consume(self) -> None:
+        async for event in self._receiver.events():
+            if isinstance(event, DeliveryReport):
+                self.score.statuses[event.status.value] += 1
+                if not event.status.is_delivered:
+                    self._tell(f"{event.recipient} {event.status}", good=False)
+            else:
+                self.score.answered += 1
+                self._tell(f"{event.sender} answers {event.text!r}{', an opt-out' if event.is_opt_out else ''}")
+            if (self.score.statuses.total(), self.score.answered) == (len(self._messages), ANSWERS):
+                self._all_in.set()
+
+    async def _ask_status(self, message: SentMessage) -> None:
+        self.stage.step("Or by asking", "await mms.message(sent.messages[0].id)")
         found = await self._mms.message(message.id)
-        if found is None or not found.status.is_final:
-            return False
-        self.score.statuses[found.status.value] += 1
-        if not found.status.is_delivered:
-            self._tell(f"{message.to} {found.status.value}", good=False)
-        return True
+        self.stage.fact(f"{message.to} {found.status if found else 'is not known'}")
 
-    async def _read_replies(self) -> None:
-        self.stage.step("Replies", "async for reply in mms.replies()")
-        replies = [reply async for reply in self._mms.replies()]
-        for reply in replies:
+    async def _take_replies(self) -> None:
+        self.stage.step("Replies, each marked as read once handled", "async for reply in mms.take_replies()")
+        async for reply in self._mms.take_replies():
             self.score.replies += 1
-            self._tell(f"{reply.sender} answers {reply.text!r}")
-        self.stage.step("They are read", "await mms.mark_read(replies)")
-        await self._mms.mark_read(replies)
+            self._tell(f"{reply.sender} answered {reply.text!r} to {reply.original_message_id}")
 
     async def _list_opt_outs(self) -> None:
         self.stage.step("Opt-outs", "async for opt_out in mms.opt_outs()")
@@ -162,6 +195,7 @@ class Demo:
                 "refused": score.refused,
                 "credits_used": score.credits_used,
                 "statuses": score.statuses,
+                "answered": score.answered,
                 "replies": score.replies,
                 "opt_outs": score.opt_outs,
             }
@@ -175,6 +209,7 @@ class Demo:
                 "Recipients": f"{score.recipients}: {score.accepted} accepted, {score.refused} refused",
                 "Credits used": str(score.credits_used),
                 "Delivery": score.statuses_in_words,
+                "Answered": str(score.answered),
                 "Replies read": str(score.replies),
                 "Opt-outs": str(score.opt_outs),
                 "Next": "mmsclient sandbox, to play with it yourself",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
 from contextlib import aclosing
 from datetime import datetime
 from decimal import Decimal
@@ -142,6 +142,20 @@ async def show_listing(listing: Listing[T], columns: Sequence[Column[T]], form: 
                 print(to_json(item))
             else:
                 _print_rows([[column.value(item) for column in columns]])
+
+
+async def show_stream(items: AsyncGenerator[T, None], columns: Sequence[Column[T]], form: Form) -> None:
+    """Items one by one, each printed before the next is asked for."""
+    async with aclosing(items):
+        async for item in items:
+            cells = [column.value(item) for column in columns]
+            if form is Form.JSON:
+                print(to_json(item))
+            elif form is Form.PLAIN:
+                _print_rows([cells])
+            else:
+                print(" ".join(f"{printable(c):{column.width or 0}}" for c, column in zip(cells, columns, strict=True)))
+            sys.stdout.flush()
 
 
 async def _show_pages(listing: Listing[T], columns: Sequence[Column[T]], nouns: str) -> None:

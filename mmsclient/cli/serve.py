@@ -32,7 +32,7 @@ def serve(*, port: int, tls: bool, rate: int, replies: int, form: Form) -> None:
     if rate < 1:
         raise UsageError(f"--rate: expected 1 or more, got {rate}")
     with (
-        _signals() as stopping,
+        signals() as stopping,
         _running(Sandbox(port=port, tls=tls, rate=rate)) as sandbox,
         _authority_file(sandbox.ssl_context) as ca_file,
     ):
@@ -59,7 +59,7 @@ def _running(sandbox: Sandbox) -> Iterator[Sandbox]:
 
 
 @contextmanager
-def _signals() -> Iterator[Callable[[], bool]]:
+def signals() -> Iterator[Callable[[], bool]]:
     """Answers whether a signal has asked to stop."""
     came: list[int] = []
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from decimal import Decimal
 
@@ -26,13 +26,30 @@ class Score:
     refused: int = 0
     credits_used: Decimal = Decimal(0)
     statuses: Counter[str] = Factory(Counter)
+    answered: int = 0
     replies: int = 0
     opt_outs: int = 0
 
     @property
+    def delivered(self) -> int:
+        """Messages that arrived."""
+        return self.statuses["Delivered"]
+
+    @property
+    def failed_in_words(self) -> str:
+        """Such as `2: Expired 1, Failed 1`."""
+        failed = {status: count for status, count in self.statuses.items() if status != "Delivered"}
+        return f"{sum(failed.values())}: {_in_words(failed)}" if failed else "0"
+
+    @property
     def statuses_in_words(self) -> str:
-        """Such as `Delivered 35, Failed 1`."""
-        return ", ".join(f"{status} {count}" for status, count in self.statuses.most_common())
+        """Such as `Delivered 34, Expired 1, Failed 1`."""
+        return _in_words(self.statuses)
+
+
+def _in_words(statuses: Mapping[str, int]) -> str:
+    by_count = sorted(statuses.items(), key=lambda each: (-each[1], each[0]))
+    return ", ".join(f"{status} {count}" for status, count in by_count)
 
 
 class Stage:
@@ -99,8 +116,9 @@ class LiveStage(Stage):
         table.add_column(style="bold", no_wrap=True, width=10)
         table.add_column(no_wrap=True)
         table.add_row("Sent", f"{score.accepted} accepted, {score.refused} refused, {score.credits_used} credits")
-        table.add_row("Delivery", score.statuses_in_words or "-")
-        table.add_row("Replies", str(score.replies))
+        table.add_row("Delivered", str(score.delivered))
+        table.add_row("Failed", score.failed_in_words)
+        table.add_row("Answered", str(score.answered))
         table.add_row("Server", bar + Text(f" {calls} calls in the last second, {self._cap} allowed"))
         return table
 

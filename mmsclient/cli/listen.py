@@ -1,0 +1,129 @@
+"""`mmsclient listen`: the receiver of callbacks in a terminal."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shlex
+import shutil
+import socket
+from pathlib import Path
+from typing import Any
+
+import attrs
+import uvicorn
+from attrs import define
+
+from mmsclient import MMSError
+from mmsclient.cli.connection import key_in, warnings_shown
+from mmsclient.cli.output import Form, printable, to_json
+from mmsclient.cli.serve import signals
+from mmsclient.cli.status import UsageError
+from mmsclient.models import DeliveryReport
+from mmsclient.webhooks import CallbackReceiver, Event, new_token
+
+TOKEN_VARIABLE = "MMSCLIENT_CALLBACK_TOKEN"  # noqa: S105 -- its name
+TIMEOUT = 30.0
+"""Seconds that the sender is kept waiting for a command."""
+
+
+async def listen(*, host: str, port: int, token_file: Path | None, seen: Path | None, command: str, form: Form) -> None:
+    """Receive until SIGINT or SIGTERM."""
+    given = key_in(token_file, "--token-file") if token_file else os.environ.get(TOKEN_VARIABLE)
+    token = given or new_token()
+    arguments = _arguments(command)
+    receiver = CallbackReceiver(token=token, seen=seen, timeout=TIMEOUT)
+    listener = _bound(host, port)
+    config = uvicorn.Config(receiver, lifespan="on", ws="none", log_config=None, access_log=False, server_header=False)
+    server = uvicorn.Server(config)
+    desk = Desk(arguments, form, server)
+    receiver.on_delivery_report(desk.take)
+    receiver.on_inbound(desk.take)
+    # uvicorn raises the signal that has stopped it once more at its end, which `signals` then takes.
+    with listener, signals(), warnings_shown():
+        _introduce(f"http://{host}:{listener.getsockname()[1]}/{'<token>' if given else token}", form)
+        await server.serve(sockets=[listener])
+    if desk.error is not None:
+        raise desk.error
+    if form is not Form.JSON:
+        print(f"Stopped after {desk.count} events.")
+
+
+@define
+class Desk:
+    """Runs the command for each event, and prints it."""
+
+    command: list[str]
+    form: Form
+    server: uvicorn.Server
+    count: int = 0
+    error: OSError | None = None
+
+    async def take(self, event: Event) -> None:
+        """Handle one event. What it raises makes the receiver ask for the event again."""
+        document = to_json(_document(event))
+        if self.command:
+            await _run(self.command, document)
+        try:
+            print(document if self.form is Form.JSON else _line(event), flush=True)
+        except OSError as error:
+            self.error = error
+            self.server.should_exit = True
+            raise
+        self.count += 1
+
+
+class CommandFailedError(MMSError):
+    """The command of `--exec` ended with another status than 0."""
+
+
+async def _run(command: list[str], document: str) -> None:
+    process = await asyncio.create_subprocess_exec(*command, stdin=asyncio.subprocess.PIPE)
+    await process.communicate(f"{document}\n".encode())
+    if process.returncode:
+        raise CommandFailedError(f"--exec: the command ended with status {process.returncode}")
+
+
+def _document(event: Event) -> dict[str, Any]:
+    kind = "delivery_report" if isinstance(event, DeliveryReport) else "inbound_message"
+    fields = attrs.asdict(event, recurse=False, filter=lambda attribute, _: attribute.name != "raw")
+    return {"event": kind, **fields}
+
+
+def _line(event: Event) -> str:
+    if isinstance(event, DeliveryReport):
+        return "\t".join(map(printable, ("report", event.recipient, event.status, event.message_id)))
+    return "\t".join(map(printable, ("message", event.sender, event.text, event.original_message_id))).rstrip()
+
+
+def _introduce(url: str, form: Form) -> None:
+    if form is Form.JSON:
+        print(to_json({"event": "ready", "url": url}), flush=True)
+        return
+    print(f"Listening. What the provider posts to must lead here, over HTTPS:\n\n  {url}\n")
+    print("Delivery reports and messages as they come; Ctrl-C ends it.", flush=True)
+
+
+def _arguments(command: str) -> list[str]:
+    try:
+        arguments = shlex.split(command)
+    except ValueError as error:
+        raise UsageError(f"--exec: {error}") from None
+    if arguments and shutil.which(arguments[0]) is None:
+        raise UsageError(f"--exec: there is no command {arguments[0]}")
+    return arguments
+
+
+def _bound(host: str, port: int) -> socket.socket:
+    if not 0 <= port <= 65535:
+        raise UsageError(f"--port: expected 0 to 65535, got {port}")
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    bound = socket.socket(family, proto=socket.IPPROTO_TCP)  # said, or asyncio leaves TCP_NODELAY off
+    try:
+        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        bound.bind((host, port))
+        bound.listen(2048)
+    except OSError as error:
+        bound.close()
+        raise UsageError(f"--port: {error.strerror}") from None
+    return bound

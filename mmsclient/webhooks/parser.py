@@ -1,0 +1,132 @@
+"""The body of a callback as events. No I/O: reports and inbound messages are told apart by their shape alone."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from datetime import tzinfo
+from typing import Any, TypeAlias
+from zoneinfo import ZoneInfo
+
+from attrs import field, frozen
+
+from mmsclient.errors import InvalidRequestError
+from mmsclient.models import DeliveryReport, DeliveryStatus, InboundMessage
+from mmsclient.wire import _text, _text_or_none, _time
+
+ZONE = ZoneInfo("Australia/Melbourne")
+"""The zone of the API's times unless the caller says otherwise (wire.md section 1)."""
+
+LONGEST_ID = 200
+"""Characters of an id, a status or a number; what is longer is none."""
+
+MOST_ITEMS = 10_000
+"""Items of one callback. More in the bytes that a receiver takes are no reports, and would cost much memory."""
+
+Event: TypeAlias = DeliveryReport | InboundMessage
+
+
+@frozen
+class UnreadableCallback:
+    """A callback, or one item of it, that is neither a delivery report nor an inbound message."""
+
+    reason: str
+    """Why it could not be read."""
+    body: bytes = field(repr=False)
+    """The one item as JSON; where no item can be told from the others, the whole body as it came."""
+
+
+def parse_callbacks(body: bytes | str, *, timezone: tzinfo = ZONE) -> list[Event | UnreadableCallback]:
+    """What a callback's `body` holds, in its order (wire.md section 4).
+
+    - An item with `from` and `body` is an `InboundMessage`, one with `status` beside `message_id` or `recipient` a
+      `DeliveryReport`; items come in an array or alone. Fields and statuses that are not known are kept.
+    - Anything else becomes an `UnreadableCallback` in its place, and its neighbours are read all the same. A body that
+      is not JSON is one such.
+
+    `timezone`: the zone of the API's times, which say none. Raises `InvalidRequestError` for a body that is neither
+    bytes nor text, and nothing else, whatever stands in it.
+    """
+    if not isinstance(body, bytes | bytearray | memoryview | str):
+        raise InvalidRequestError("body", type(body).__name__, "the body of a callback, as bytes")
+    data = body.encode("utf-8", "surrogatepass") if isinstance(body, str) else bytes(body)
+    try:
+        document = _document(data)
+    except (ValueError, RecursionError) as error:
+        reason = "nested too deep" if isinstance(error, RecursionError) else "not JSON" if data else "empty"
+        return [UnreadableCallback(reason, data)]
+    items = document if isinstance(document, list) else [document]
+    if len(items) > MOST_ITEMS:
+        return [UnreadableCallback(f"more than {MOST_ITEMS} items", data)]
+    return [_event(item, timezone, data) for item in items]
+
+
+def _document(data: bytes) -> Any:
+    """`data` as JSON, with a blind eye to what one item could spoil for all: bytes, constants and numbers."""
+    text = data.decode(json.detect_encoding(data), "replace")
+    return _DECODER.decode(text.removeprefix("\ufeff"))
+
+
+def _number(digits: str) -> int | str:
+    return int(digits) if len(digits) <= LONGEST_ID else digits
+
+
+_DECODER = json.JSONDecoder(parse_constant=str, parse_int=_number)
+
+
+def _event(item: Any, zone: tzinfo, data: bytes) -> Event | UnreadableCallback:
+    try:
+        event = _read(item, zone)
+        return UnreadableCallback(event, json.dumps(item).encode()) if isinstance(event, str) else event
+    except RecursionError:
+        return UnreadableCallback("nested too deep", data)
+
+
+def _read(item: Any, zone: tzinfo) -> Event | str:
+    """The event that `item` is, or why it is none."""
+    if not isinstance(item, dict):
+        return "not an object"
+    inbound = "from" in item and "body" in item
+    report = "status" in item and ("message_id" in item or "recipient" in item)
+    if inbound and "status" in item and "recipient" in item:
+        return "a delivery report and an inbound message at once"
+    if inbound:
+        return _flaw(item, "from", ("message_id", "original_message_id")) or _inbound(item, zone)
+    if report:
+        return _flaw(item, "status", ("message_id", "recipient")) or _report(item)
+    return "neither a delivery report nor an inbound message"
+
+
+def _flaw(item: Mapping[str, Any], needed: str, others: Iterable[str]) -> str:
+    """What is wrong with the fields that identify an item; "" if nothing is."""
+    for name in (needed, *others):
+        value = item.get(name)
+        if isinstance(value, dict | list | bool) or len(_text(value)) > LONGEST_ID:
+            return f"its {name} is no plain value, or over {LONGEST_ID} characters"
+    return "" if _text(item[needed]).strip() else f"its {needed} is empty"
+
+
+def _report(item: Mapping[str, Any]) -> DeliveryReport:
+    return DeliveryReport(
+        message_id=_text(item.get("message_id")),
+        status=DeliveryStatus(_text(item["status"]).strip()),
+        recipient=_text(item.get("recipient")),
+        custom_string=_text_or_none(item.get("custom_string")),
+        source=_text_or_none(item.get("source")),
+        raw=item,
+    )
+
+
+def _inbound(item: Mapping[str, Any], zone: tzinfo) -> InboundMessage:
+    return InboundMessage(
+        id=_text(item.get("message_id")),
+        sender=_text(item["from"]),
+        text=_text(item["body"]),
+        received_at=_time(item.get("received_at"), zone),
+        received_at_text=_text(item.get("received_at")),
+        kind=_text(item.get("type")),
+        original_message_id=_text(item.get("original_message_id")),
+        original_text=_text(item.get("original_body")),
+        custom_string=_text_or_none(item.get("custom_string")),
+        raw=item,
+    )
