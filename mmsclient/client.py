@@ -306,7 +306,7 @@ class AsyncMMSClient:
             timeout=timeout,
             interval=interval,
             mark=mark,
-            is_closed=lambda: self._session._closed,
+            is_closed=lambda: self._session.is_closed,
         )
 
     async def wait_delivered(

@@ -83,6 +83,11 @@ class Session:
             limiter=getattr(self._limiter, "stats", None),
         )
 
+    @property
+    def is_closed(self) -> bool:
+        """No call goes out any more."""
+        return self._closed
+
     async def run(self, call: wire.Call[T], *, timeout: float, max_attempts: int) -> T:
         """Carry `call` out and read its answer, repeating it where `retry.may_repeat` allows."""
         self._bind_loop()

@@ -249,16 +249,16 @@ def _open(answer: Answer) -> Envelope:
     if not isinstance(body, dict):
         raise UnreadableError("the answer is JSON, but not an object")
     meta, error = _object(body.get("meta")), _object(body.get("error"))
-    code = _text(meta.get("status")) or _text(error.get("code"))
+    code = text_of(meta.get("status")) or text_of(error.get("code"))
     if not code:
         raise UnreadableError("the answer holds no code")
     data = body["data"] if "data" in body else {k: v for k, v in body.items() if k not in _ENVELOPE_FIELDS}
     return Envelope(
         code=code.strip().upper() if code.strip().upper() in _KNOWN_CODES else code,
-        description=_text(body.get("msg")) or _text(error.get("description")),
+        description=text_of(body.get("msg")) or text_of(error.get("description")),
         data=data,
         page=_object(_object(data).get("page")) or _object(body.get("page")),
-        low_sms_alert=_text(body.get("low_sms_alert")) or None,
+        low_sms_alert=text_of(body.get("low_sms_alert")) or None,
         raw=body,
     )
 
@@ -303,7 +303,7 @@ def _object(value: Any) -> Mapping[str, Any]:
     return value if isinstance(value, dict) else {}
 
 
-def _text(value: Any) -> str:
+def text_of(value: Any) -> str:
     """`value` as text; "" for null, and JSON for what is no plain value."""
     if value is None:
         return ""
@@ -312,13 +312,13 @@ def _text(value: Any) -> str:
     return json.dumps(value, ensure_ascii=False)
 
 
-def _text_or_none(value: Any) -> str | None:
-    return None if value is None else _text(value)
+def text_or_none(value: Any) -> str | None:
+    return None if value is None else text_of(value)
 
 
 def _decimal(value: Any) -> Decimal | None:
     """A decimal from `2`, `2.5` or `"2.50"`; None for anything else."""
-    text = "" if isinstance(value, bool) else _text(value).strip()
+    text = "" if isinstance(value, bool) else text_of(value).strip()
     return Decimal(text) if _DECIMAL.fullmatch(text) else None
 
 
@@ -328,10 +328,10 @@ def _count(value: Any) -> int | None:
     return int(number) if number is not None and number >= 0 and number == int(number) else None
 
 
-def _time(value: Any, zone: tzinfo) -> datetime | None:
+def time_of(value: Any, zone: tzinfo) -> datetime | None:
     """`YYYY-MM-DD HH:MM:SS`, which says no zone, as a time in `zone` (wire.md section 1)."""
     try:
-        return datetime.strptime(_text(value), "%Y-%m-%d %H:%M:%S").replace(tzinfo=zone)
+        return datetime.strptime(text_of(value), "%Y-%m-%d %H:%M:%S").replace(tzinfo=zone)
     except ValueError:
         return None
 
@@ -395,12 +395,12 @@ def _refused(
 
 def _sent_message(item: Mapping[str, Any], raw: Any, zone: tzinfo) -> SentMessage:
     return SentMessage(
-        id=_text(item.get("message_id")),
-        to=_text(item.get("to")),
-        subject=_text(item.get("subject")),
-        text=_text(item.get("body")),
-        sent_at=_time(item.get("date"), zone),
-        sent_at_text=_text(item.get("date")),
+        id=text_of(item.get("message_id")),
+        to=text_of(item.get("to")),
+        subject=text_of(item.get("subject")),
+        text=text_of(item.get("body")),
+        sent_at=time_of(item.get("date"), zone),
+        sent_at_text=text_of(item.get("date")),
         raw=_kept(raw),
     )
 
@@ -415,15 +415,15 @@ def replies(page: int, kind: str, zone: tzinfo) -> Call[Page[Reply]]:
 
     def reply(item: Mapping[str, Any], raw: Any) -> Reply:
         return Reply(
-            id=_text(item.get("message_id")),
-            sender=_text(item.get("from")),
-            text=_text(item.get("body")),
-            received_at=_time(item.get("received_at"), zone),
-            received_at_text=_text(item.get("received_at")),
-            original_message_id=_text(item.get("original_message_id")),
-            original_text=_text(item.get("original_body")),
-            subaccount_id=_text(item.get("subaccount_id")),
-            custom_string=_text_or_none(item.get("custom_string")),
+            id=text_of(item.get("message_id")),
+            sender=text_of(item.get("from")),
+            text=text_of(item.get("body")),
+            received_at=time_of(item.get("received_at"), zone),
+            received_at_text=text_of(item.get("received_at")),
+            original_message_id=text_of(item.get("original_message_id")),
+            original_text=text_of(item.get("original_body")),
+            subaccount_id=text_of(item.get("subaccount_id")),
+            custom_string=text_or_none(item.get("custom_string")),
             raw=_kept(raw),
         )
 
@@ -435,14 +435,14 @@ def opt_outs(page: int, since: datetime | None, until: datetime | None, zone: tz
 
     def opt_out(item: Mapping[str, Any], raw: Any) -> OptOut:
         return OptOut(
-            number=_text(item.get("number")),
-            first_name=_text_or_none(item.get("first_name")),
-            last_name=_text_or_none(item.get("last_name")),
-            gender=_text_or_none(item.get("gender")),
-            post_code=_text_or_none(item.get("post_code")),
-            date_of_birth=_text_or_none(item.get("dob")),
-            created_at=_time(item.get("created_at"), zone),
-            created_at_text=_text(item.get("created_at")),
+            number=text_of(item.get("number")),
+            first_name=text_or_none(item.get("first_name")),
+            last_name=text_or_none(item.get("last_name")),
+            gender=text_or_none(item.get("gender")),
+            post_code=text_or_none(item.get("post_code")),
+            date_of_birth=text_or_none(item.get("dob")),
+            created_at=time_of(item.get("created_at"), zone),
+            created_at_text=text_of(item.get("created_at")),
             raw=_kept(raw),
         )
 
@@ -458,11 +458,11 @@ def templates(page: int, zone: tzinfo) -> Call[Page[Template]]:
 
     def template(item: Mapping[str, Any], raw: Any) -> Template:
         return Template(
-            id=_text(item.get("template_id")),
-            title=_text(item.get("message_title")),
-            text=_text(item.get("Message")),  # the API's capital
-            created_at=_time(item.get("created_at"), zone),
-            created_at_text=_text(item.get("created_at")),
+            id=text_of(item.get("template_id")),
+            title=text_of(item.get("message_title")),
+            text=text_of(item.get("Message")),  # the API's capital
+            created_at=time_of(item.get("created_at"), zone),
+            created_at_text=text_of(item.get("created_at")),
             raw=_kept(raw),
         )
 
@@ -535,13 +535,13 @@ def message(message_id: str, zone: tzinfo) -> Call[MessageStatus | None]:
 
     def status(item: Mapping[str, Any], raw: Any, others: tuple[MessageStatus, ...] = ()) -> MessageStatus:
         return MessageStatus(
-            id=_text(item.get("message_id")),
-            to=_text(item.get("to")),
-            text=_text(item.get("body")),
-            status=DeliveryStatus(_text(item.get("status"))),
-            sent_at=_time(item.get("sent_time"), zone),
-            sent_at_text=_text(item.get("sent_time")),
-            subaccount_id=_text(item.get("subaccount_id")),
+            id=text_of(item.get("message_id")),
+            to=text_of(item.get("to")),
+            text=text_of(item.get("body")),
+            status=DeliveryStatus(text_of(item.get("status"))),
+            sent_at=time_of(item.get("sent_time"), zone),
+            sent_at_text=text_of(item.get("sent_time")),
+            subaccount_id=text_of(item.get("subaccount_id")),
             others=others,
             raw=_kept(raw),
         )
@@ -571,8 +571,8 @@ def account() -> Call[Account]:
             raise UnreadableError("the answer says SUCCESS, but holds no account")
         data = envelope.data
         return Account(
-            name=_text(data.get("account_name")),
-            email=_text(data.get("account_email")),
+            name=text_of(data.get("account_name")),
+            email=text_of(data.get("account_email")),
             sms_balance=_decimal(data.get("sms_balance")),
             mms_balance=_decimal(data.get("mms_balance")),
             low_sms_alert=envelope.low_sms_alert,

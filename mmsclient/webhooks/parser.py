@@ -12,7 +12,7 @@ from attrs import field, frozen
 
 from mmsclient.errors import InvalidRequestError
 from mmsclient.models import DeliveryReport, DeliveryStatus, InboundMessage
-from mmsclient.wire import _text, _text_or_none, _time
+from mmsclient.wire import text_of, text_or_none, time_of
 
 ZONE = ZoneInfo("Australia/Melbourne")
 """The zone of the API's times unless the caller says otherwise (wire.md section 1)."""
@@ -101,32 +101,32 @@ def _flaw(item: Mapping[str, Any], needed: str, others: Iterable[str]) -> str:
     """What is wrong with the fields that identify an item; "" if nothing is."""
     for name in (needed, *others):
         value = item.get(name)
-        if isinstance(value, dict | list | bool) or len(_text(value)) > LONGEST_ID:
+        if isinstance(value, dict | list | bool) or len(text_of(value)) > LONGEST_ID:
             return f"its {name} is no plain value, or over {LONGEST_ID} characters"
-    return "" if _text(item[needed]).strip() else f"its {needed} is empty"
+    return "" if text_of(item[needed]).strip() else f"its {needed} is empty"
 
 
 def _report(item: Mapping[str, Any]) -> DeliveryReport:
     return DeliveryReport(
-        message_id=_text(item.get("message_id")),
-        status=DeliveryStatus(_text(item["status"]).strip()),
-        recipient=_text(item.get("recipient")),
-        custom_string=_text_or_none(item.get("custom_string")),
-        source=_text_or_none(item.get("source")),
+        message_id=text_of(item.get("message_id")),
+        status=DeliveryStatus(text_of(item["status"]).strip()),
+        recipient=text_of(item.get("recipient")),
+        custom_string=text_or_none(item.get("custom_string")),
+        source=text_or_none(item.get("source")),
         raw=item,
     )
 
 
 def _inbound(item: Mapping[str, Any], zone: tzinfo) -> InboundMessage:
     return InboundMessage(
-        id=_text(item.get("message_id")),
-        sender=_text(item["from"]),
-        text=_text(item["body"]),
-        received_at=_time(item.get("received_at"), zone),
-        received_at_text=_text(item.get("received_at")),
-        kind=_text(item.get("type")),
-        original_message_id=_text(item.get("original_message_id")),
-        original_text=_text(item.get("original_body")),
-        custom_string=_text_or_none(item.get("custom_string")),
+        id=text_of(item.get("message_id")),
+        sender=text_of(item["from"]),
+        text=text_of(item["body"]),
+        received_at=time_of(item.get("received_at"), zone),
+        received_at_text=text_of(item.get("received_at")),
+        kind=text_of(item.get("type")),
+        original_message_id=text_of(item.get("original_message_id")),
+        original_text=text_of(item.get("original_body")),
+        custom_string=text_or_none(item.get("custom_string")),
         raw=item,
     )

@@ -1,0 +1,121 @@
+"""From whatever recipients come as to numbers that can be sent to, or a reason why not. A chunk at a time."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator, Sequence
+from contextlib import suppress
+from itertools import islice
+from typing import Any, Protocol, runtime_checkable
+
+import anyio.to_thread
+from attrs import frozen
+
+from mmsclient.errors import InvalidRequestError, one_line
+from mmsclient.numbers import normalise
+
+CHUNK = 1000
+"""Rows that are read, checked and recorded at a time."""
+
+SHOWN = 200
+"""Characters of a wrong number that are kept."""
+
+
+@frozen
+class Row:
+    """A recipient as it stands in a list."""
+
+    number: str
+    line: int
+    """From 1; the header is a line too."""
+    problem: str | None = None
+    """Why it is no phone number, where whoever read the list knows."""
+
+
+Recipients = Iterable[str | Row] | AsyncIterable[str | Row]
+"""Where recipients come from: a list, a generator, an async generator, or what `read_csv` answers."""
+
+
+@runtime_checkable
+class BlockingSource(Protocol):
+    """A source that waits for a disk; it is read in a thread."""
+
+    reads_files: bool
+
+    def __iter__(self) -> Iterator[Row]: ...
+
+
+@frozen
+class Entry:
+    """A row, checked."""
+
+    line: int
+    given: str
+    """The number as it was written."""
+    phone: int | None
+    """The digits of the number in E.164, None where it is no number."""
+    problem: str | None = None
+
+
+def check(row: Row) -> Entry:
+    """Normalise `row` as `send` does (wire.md section 1, numbers). Never fails."""
+    problem = row.problem
+    if problem is None:
+        try:
+            return Entry(row.line, row.number, phone(row.number))
+        except InvalidRequestError as error:
+            problem = f"expected {error.expected}"
+    given = row.number if isinstance(row.number, str) else repr(row.number)
+    return Entry(row.line, one_line(given, SHOWN), None, problem)
+
+
+def check_all(rows: Iterable[Row]) -> list[Entry]:
+    return [check(row) for row in rows]
+
+
+def phone(number: str, argument: str = "to") -> int:
+    """What a phone is known by in a journal: the digits of its number in E.164. Raises `InvalidRequestError`."""
+    return int(normalise(number, argument)[1:])
+
+
+def number(phone: int) -> str:
+    """The number of a phone as it goes out."""
+    return f"+{phone}"
+
+
+async def chunks(source: Recipients | str, size: int = CHUNK) -> AsyncIterator[list[Row]]:
+    """The rows of `source`, `size` at a time. A generator that was opened here is closed at the end."""
+    line = 0
+    if isinstance(source, AsyncIterable):
+        rows: list[Row] = []
+        async for item in source:
+            line += 1
+            rows.append(_row(item, line))
+            if len(rows) == size:
+                yield rows
+                rows = []
+        if rows:
+            yield rows
+        return
+    if not isinstance(source, Iterable):
+        raise InvalidRequestError("recipients", source, "phone numbers: a list, a generator or an async generator")
+    iterator = iter([source] if isinstance(source, str) else source)
+    blocking = isinstance(source, BlockingSource)
+    try:
+        while items := await _next(iterator, size, blocking):
+            yield [_row(item, line + place) for place, item in enumerate(items, 1)]
+            line += len(items)
+    finally:
+        if iterator is not source:
+            with suppress(AttributeError):
+                iterator.close()  # type: ignore[attr-defined]
+
+
+async def _next(iterator: Iterator[Any], size: int, blocking: bool) -> Sequence[Any]:
+    if blocking:
+        return await anyio.to_thread.run_sync(lambda: list(islice(iterator, size)))
+    await anyio.lowlevel.checkpoint()
+    return list(islice(iterator, size))
+
+
+def _row(item: Any, line: int) -> Row:
+    return item if isinstance(item, Row) else Row(item, line)
