@@ -12,6 +12,7 @@ from contextlib import suppress
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TypedDict, TypeVar
 
+import anyio.to_thread
 from attrs import frozen
 
 from mmsclient import media, retry, wire
@@ -23,7 +24,7 @@ from mmsclient.bulk.models import RecipientState as State
 from mmsclient.bulk.report import Report, of_reader, read_report
 from mmsclient.bulk.verdict import Next, Verdict
 from mmsclient.errors import ConfigurationError, InvalidRequestError, MMSError
-from mmsclient.models import SentBatch
+from mmsclient.models import DeliveryReport, DeliveryStatus, SentBatch
 from mmsclient.numbers import MAX_RECIPIENTS, phone_key
 
 if TYPE_CHECKING:
@@ -201,6 +202,20 @@ class Campaign:
             self._memory = await self._open()
         return await self._memory.run(of_reader, self._memory.journal, None)
 
+    async def record(self, report: DeliveryReport) -> None:
+        """Note a delivery report in the journal, for `report()`; or let `CallbackReceiver.record_into` do it.
+
+        Any number of times, in any order, while the campaign sends or after it, in this process or another. Reports of
+        other messages are kept and count for nothing. Raises `JournalError` where there is no journal yet.
+        """
+        note = report.message_id, int(phone_key(report.recipient)[:18] or 0), report.status
+        if self._options.journal is not None:
+            await anyio.to_thread.run_sync(_record, self._options.journal, note)
+        elif self._memory is not None:
+            await self._memory.run(self._memory.journal.record, *note)
+        else:
+            raise JournalError("in memory", "nothing was sent yet")
+
     async def aclose(self) -> None:
         """End a `send` that was left early, as its own `aclose` does, and forget a journal in memory."""
         if self._run is not None:
@@ -259,6 +274,15 @@ class Campaign:
             await journal.run(lambda rows=rows: journal.journal.add(plan.check_all(rows)))
             told()
         await journal.run(journal.journal.end_list)
+
+
+def _record(path: str | os.PathLike[str], note: tuple[str, int, DeliveryStatus]) -> None:
+    journal = Journal.for_reports(path)
+    try:
+        with errors_of(journal.path):
+            journal.record(*note)
+    finally:
+        journal.close()
 
 
 def _check_whole(option: str, value: int, most: int | None) -> None:

@@ -22,6 +22,7 @@ import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
 from typing import Any, Self
@@ -33,6 +34,7 @@ from mmsclient.bulk.errors import JournalBusyError, JournalError, JournalMismatc
 from mmsclient.bulk.lock import FileLock
 from mmsclient.bulk.models import Exclusion, Recipient, RecipientState
 from mmsclient.bulk.plan import Entry, number
+from mmsclient.models import DeliveryStatus
 
 APPLICATION_ID = 0x4D4D5363
 """What marks a SQLite file as a journal: "MMSc"."""
@@ -77,9 +79,20 @@ CREATE TABLE batch (
     credits TEXT,
     error TEXT
 );
+CREATE TABLE delivery ( -- what delivery reports said, of other messages too: one may come before its call's answer
+    message_id TEXT NOT NULL,
+    phone INTEGER NOT NULL, -- 0 where the report names none
+    status TEXT NOT NULL,
+    final INTEGER NOT NULL,
+    reported REAL NOT NULL, -- Unix seconds
+    PRIMARY KEY (message_id, phone)
+) WITHOUT ROWID;
+CREATE VIEW told AS -- each recipient with what was reported of it
+    SELECT recipient.*, delivery.status, delivery.reported FROM recipient LEFT JOIN delivery
+    ON state = 'accepted' AND delivery.message_id = recipient.message_id AND delivery.phone IN (0, recipient.phone);
 PRAGMA application_id = {APPLICATION_ID};
 PRAGMA user_version = {VERSION};
-"""
+"""  # noqa: S608 - only names of our own
 
 State = RecipientState
 _DIED = "it was being sent when the process ended"
@@ -141,6 +154,10 @@ class Sums:
     ended: float | None
     """Unix seconds at which the last answer was recorded."""
     list_read: bool
+    deliveries: Mapping[DeliveryStatus, int]
+    """Of the accepted recipients, how many were last reported as what."""
+    delivery_seconds: float | None
+    """The median from a call to the report of a delivery."""
 
 
 class Reader:
@@ -208,12 +225,23 @@ class Reader:
                 Decimal(0),
             )
             list_read = self._meta("list_read") == 1
-        return Sums(counts, exclusions, calls, credits_used, started, ended, list_read)
+            statuses = self._all("SELECT status, count(*) FROM told WHERE status IS NOT NULL GROUP BY status")
+            deliveries = {DeliveryStatus(status): count for status, count in statuses}
+            seconds = self._delivery_seconds(deliveries.get(DeliveryStatus.DELIVERED, 0))
+        return Sums(counts, exclusions, calls, credits_used, started, ended, list_read, deliveries, seconds)
+
+    def _delivery_seconds(self, delivered: int) -> float | None:
+        rows = self._all(
+            "SELECT reported - started AS took FROM told JOIN batch ON batch.id = told.batch"
+            " WHERE status = 'Delivered' ORDER BY took LIMIT 1 OFFSET ?",
+            (delivered // 2,),
+        )
+        return next((took for (took,) in rows), None)
 
     def recipients(self, state: RecipientState | None, after: int, limit: int = PAGE) -> list[tuple[int, Recipient]]:
         """Recipients beyond the id `after`, with their ids."""
         rows = self._all(
-            "SELECT id, phone, state, line, message_id, exclusion, reason, batch FROM recipient"
+            "SELECT id, phone, state, line, message_id, exclusion, reason, batch, status, reported FROM told"
             " WHERE id > ?1 AND (?2 IS NULL OR state = ?2) ORDER BY id LIMIT ?3",
             (after, state, limit),
         )
@@ -228,9 +256,11 @@ class Reader:
                     exclusion=None if exclusion is None else Exclusion(exclusion),
                     reason=reason,
                     batch=batch,
+                    delivery=None if status is None else DeliveryStatus(status),
+                    reported_at=None if reported is None else datetime.fromtimestamp(reported, UTC),
                 ),
             )
-            for row, phone, state, line, message_id, exclusion, reason, batch in rows
+            for row, phone, state, line, message_id, exclusion, reason, batch, status, reported in rows
         ]
 
     def set_aside(self, after: tuple[int, str], limit: int = PAGE) -> list[Recipient]:
@@ -298,6 +328,23 @@ class Journal(Reader):
         except BaseException:
             journal.close()
             raise
+
+    @classmethod
+    def for_reports(cls, path: str | os.PathLike[str]) -> Journal:
+        """Open the journal at `path` for `record` alone, also while a campaign writes it. Raises `JournalError`."""
+        shown = os.fspath(path)
+        Reader.open(shown).close()
+        with errors_of(shown):
+            return cls(shown, _connect(shown))
+
+    def record(self, message_id: str, phone: int, status: DeliveryStatus) -> None:
+        """Note what a delivery report said. A final status stays; the same report may come again."""
+        with self._transaction():
+            self._database.execute(
+                "INSERT INTO delivery VALUES (?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET status = excluded.status,"
+                " final = excluded.final, reported = excluded.reported WHERE NOT final",
+                (message_id, phone, status.value, status.is_final, time.time()),
+            )
 
     @classmethod
     def rehearsal(cls, path: str | os.PathLike[str] | None, message: Message, *, resend_unknown: bool) -> Journal:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import datetime
 from decimal import Decimal
 from enum import StrEnum
 
 from attrs import frozen
 
 from mmsclient.errors import MMSError
-from mmsclient.models import SentBatch
+from mmsclient.models import DeliveryStatus, SentBatch
 
 
 class RecipientState(StrEnum):
@@ -61,6 +62,10 @@ class Recipient:
     """What is to be said about its state, in words."""
     batch: int | None = None
     """The number of the call that it last went into."""
+    delivery: DeliveryStatus | None = None
+    """What the last delivery report said of it, None where none came."""
+    reported_at: datetime | None = None
+    """When that report came, in UTC."""
 
 
 @frozen(kw_only=True)

@@ -13,6 +13,7 @@ from attrs import field, frozen
 
 from mmsclient.bulk.journal import Reader, errors_of
 from mmsclient.bulk.models import Exclusion, Recipient, RecipientState
+from mmsclient.models import DeliveryStatus
 
 T = TypeVar("T")
 
@@ -35,6 +36,10 @@ class Report:
     """When the first call was made, in UTC."""
     ended_at: datetime | None
     """When the last answer was recorded, in UTC."""
+    deliveries: Mapping[DeliveryStatus, int]
+    """Of the accepted recipients, how many were last reported as what; see `Campaign.record`."""
+    delivery_seconds: float | None
+    """The median from a call to the report that a message of it arrived."""
     journal: str | None
     """The journal's file, None for one in memory."""
     _rows: tuple[Recipient, ...] = field(factory=tuple, repr=False, alias="rows")
@@ -43,6 +48,12 @@ class Report:
     def total(self) -> int:
         """All recipients of the list, excluded ones too."""
         return sum(self.counts.values())
+
+    @property
+    def open(self) -> int:
+        """Accepted recipients of whose message no final status was reported yet."""
+        final = sum(count for status, count in self.deliveries.items() if status.is_final)
+        return self.counts[RecipientState.ACCEPTED] - final
 
     async def recipients(self, state: RecipientState | str | None = None) -> AsyncIterator[Recipient]:
         """Every recipient, or those in `state`, in the order of the list; excluded rows of the list come last.
@@ -95,6 +106,8 @@ def of_reader(reader: Reader, journal: str | None, state: RecipientState | None 
         credits_used=sums.credits_used,
         started_at=_time(sums.started),
         ended_at=_time(sums.ended),
+        deliveries=sums.deliveries,
+        delivery_seconds=sums.delivery_seconds,
         journal=journal,
         rows=rows,
     )

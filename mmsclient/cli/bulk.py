@@ -410,12 +410,29 @@ def _show_report(found: Report, form: Form) -> None:
         "Calls": str(found.calls),
         "Credits used": str(found.credits_used),
     }
+    if found.deliveries:
+        facts |= {f"Reported {status}": str(count) for status, count in found.deliveries.items()}
+        facts["Reported nothing final"] = str(found.open)
+    if found.delivery_seconds is not None:
+        facts["Delivered within"] = f"{found.delivery_seconds:.1f} s (median)"
     if found.started_at is not None and found.ended_at is not None:
         facts["Sent"] = f"{found.started_at:%Y-%m-%d %H:%M:%S} to {found.ended_at:%Y-%m-%d %H:%M:%S} UTC"
     _show_facts(facts, form)
 
 
-_REPORTED = ("counts", "exclusions", "list_read", "calls", "credits_used", "started_at", "ended_at", "journal")
+_REPORTED = (
+    "counts",
+    "exclusions",
+    "list_read",
+    "calls",
+    "credits_used",
+    "started_at",
+    "ended_at",
+    "deliveries",
+    "open",
+    "delivery_seconds",
+    "journal",
+)
 
 
 def _show_facts(facts: dict[str, str], form: Form) -> None:
@@ -426,7 +443,7 @@ def _show_facts(facts: dict[str, str], form: Form) -> None:
 
 
 async def _print_csv(found: Report, state: RecipientState | None) -> None:
-    columns = ("number", "state", "line", "message_id", "exclusion", "reason", "batch")
+    columns = ("number", "state", "line", "message_id", "exclusion", "reason", "batch", "delivery", "reported_at")
     writer = csv.writer(sys.stdout, lineterminator="\n")
     writer.writerow(columns)
     async for recipient in found.recipients(state):
