@@ -182,7 +182,7 @@ class Exchange:
         limiter: Limiter,
         call: Call[Any],
         timeout: float,
-        on_wire: Callable[[], None],
+        on_wire: Callable[[Exchange], None],
     ) -> None:
         """`timeout`: seconds from the first byte to the end of the answer. `on_wire` runs just before that byte."""
         self._transport = transport
@@ -200,6 +200,8 @@ class Exchange:
         self._handed_over = False
         self._traced = False
         self._left = False
+        self.in_line = True
+        """It waits for its token."""
         self.sent = False
         """The token is spent: the first byte leaves now."""
 
@@ -328,7 +330,7 @@ class Exchange:
                 raise _NothingSentError  # the token stays ours; the connection is replaced
         self._scope.deadline = anyio.current_time() + self._timeout
         self.sent = True
-        self._on_wire()
+        self._on_wire(self)
 
 
 _NEVER_CONNECTED = frozenset({"ConnectError", "ConnectTimeout", "PoolTimeout", "UnsupportedProtocol"})

@@ -6,6 +6,7 @@ import asyncio
 import logging
 import math
 import warnings
+from collections import deque
 from functools import partial
 from typing import Any, Generic, TypeVar
 
@@ -28,10 +29,10 @@ from mmsclient.models import SentBatch, Stats
 
 T = TypeVar("T")
 
-AT_WIRE = 8
-"""Calls that may hold or open a connection without a token: half a second's worth at 15 a second, so that handshakes
-of that length do not slow it down. More would hold connections for longer before they are used, and httpx 0.28 lets
-all that ask for one race for the same connection."""
+AT_WIRE = 10
+"""Calls that may hold or open a connection without a token: two thirds of a second's worth at 15 a second, so that
+handshakes of that length do not slow it down. More would hold connections for longer before they are used. No call is
+overtaken by more than these: httpx 0.28 lets all that ask for a connection race for one, and one may lose often."""
 
 log = logging.getLogger("mmsclient")
 
@@ -65,6 +66,7 @@ class Session:
         self._limiter = limiter
         self._in_flight = Gate(max_in_flight)
         self._at_wire = Gate(min(AT_WIRE, max_in_flight))
+        self._line: deque[Exchange] = deque()
         self._owns_transport = owns_transport
         self._running: dict[asyncio.Task[Any], Exchange] = {}
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -125,7 +127,8 @@ class Session:
         except BaseException:
             self._in_flight.release()
             raise
-        exchange = Exchange(self._transport, self._limiter, call, timeout, on_wire=self._at_wire.release)
+        exchange = Exchange(self._transport, self._limiter, call, timeout, on_wire=self._leave_line)
+        self._line.append(exchange)
         task = asyncio.get_running_loop().create_task(self._run_exchange(exchange, call))
         self._running[task] = exchange
         task.add_done_callback(self._settle)
@@ -154,11 +157,17 @@ class Session:
     def _settle(self, task: asyncio.Task[Any]) -> None:
         """Give back what an exchange held, however it ended: a task that is cancelled early never runs at all."""
         exchange = self._running.pop(task)
-        if not exchange.sent:
-            self._at_wire.release()
+        self._leave_line(exchange)
         self._in_flight.release()
         self._counts.attempts += exchange.sent
         exchange.release()
+
+    def _leave_line(self, exchange: Exchange) -> None:
+        """The exchange has its token, or is over. Its place is free once those before it have left as well."""
+        exchange.in_line = False
+        while self._line and not self._line[0].in_line:
+            self._line.popleft()
+            self._at_wire.release()
 
     def _decode(self, call: wire.Call[T], answer: wire.Answer) -> Success[T] | MMSError:
         try:
