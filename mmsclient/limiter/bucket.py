@@ -22,7 +22,7 @@ MARGIN = 0.006
 """Seconds added to the window: what the clock, the timers and the floor are wrong by."""
 MEMORY, ENOUGH = 256, 15
 """Answers that the floor is the least of, and how many there must be before it is used."""
-GAP = 1.04
+GAP = 1.02
 """Calls that queue are this share of `1 / rate` apart: about what the slots keep up with, so that they seldom jolt."""
 EARNED = 2
 """Calls that may follow at once on calls that their slots held up. More uses more of the cap and is less smooth."""
@@ -77,8 +77,8 @@ class TokenBucket:
     first byte's arrival and its answer, at most `jitter` later than the shortest way after the last byte was sent, and
     that `floor` is at most 6 ms longer than the shortest way there and back at present with the work after counting.
 
-    **Smoothness.** `burst` calls go at once from idle, refilled at `rate / 1.04`. While anyone queues, calls are
-    `1.04 / rate` apart; where slots held them up they catch up by at most two, else waiting earns nothing. `burst=1`
+    **Smoothness.** `burst` calls go at once from idle, refilled at `rate / 1.02`. While anyone queues, calls are
+    `1.02 / rate` apart; where slots held them up they catch up by at most two, else waiting earns nothing. `burst=1`
     is strictly even, for servers that allow no burst at all, and uses about 3 % less of the cap.
 
     **Feedback.** A throttled call holds every caller for `retry_after` seconds (1 if not given, 60 at most). Then calls

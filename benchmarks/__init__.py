@@ -1,0 +1,1 @@
+"""What the client is measured by, against its peers: `python -m benchmarks`."""

@@ -1,0 +1,154 @@
+"""What a campaign of a million recipients takes in memory, and one at the cap in time."""
+
+from __future__ import annotations
+
+import asyncio
+import multiprocessing
+import resource
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager, suppress
+from decimal import Decimal
+from multiprocessing.connection import Connection
+from pathlib import Path
+
+from attrs import frozen
+
+from benchmarks.contenders import APP_KEY
+from benchmarks.counting import CAP
+from benchmarks.report import Goal, Options, Report, Table
+
+RECIPIENTS = {False: 100_000, True: 1_000_000}
+"""In the short form and in full."""
+CALLS = 300
+"""At the cap."""
+RAISED = 200.0
+"""Calls a second of an account with a raised cap: more than the two processes can exchange."""
+PICTURE = b"GIF89a" + bytes(100_000)
+ANSWER = 0.1
+"""Seconds that an answer takes. Steady: what an unsteady one costs is the limiter's, and measured by `cap`."""
+MOST_MEMORY = 150 * 1024 * 1024
+"""Bytes above what the imports take."""
+MOST_TIME = 1.03
+"""Of `calls / 15` seconds."""
+
+
+@frozen
+class Run:
+    recipients: int
+    accepted: int
+    calls: int
+    seconds: float
+    memory: int
+    """Bytes at the most, above what the imports take."""
+    journal: int
+    """Bytes of the file."""
+
+
+def run(options: Options) -> Report:
+    report = Report("bulk", figures={})
+    calls = options.calls or CALLS
+    large = _measured(RECIPIENTS[options.full], 1000, RAISED, None)
+    rounds = [_measured(10 * calls, 10, float(CAP), CAP) for _ in range(options.rounds)]
+    at_cap = sorted(rounds, key=lambda each: each.seconds)[len(rounds) // 2]
+    rows = [_row(f"{RAISED:.0f} calls/s allowed", large), _row(f"{CAP} calls/s", at_cap)]
+    header = ["", "recipients", "calls", "took", "calls/s", "recipients/s", "peak memory", "journal"]
+    report.tables.append(Table("campaigns against the sandbox in a process of its own", header, rows))
+    memory = large.memory / 2**20
+    text = f"{large.recipients} recipients within {MOST_MEMORY >> 20} MiB above import"
+    report.goals.append(Goal(text, f"{memory:.0f} MiB", large.memory <= MOST_MEMORY))
+    share = at_cap.seconds / (calls / CAP)
+    report.goals.append(Goal(f"at most {MOST_TIME} of calls / {CAP}", f"{share:.3f}", share <= MOST_TIME))
+    everybody = all(each.accepted == each.recipients for each in (large, *rounds))
+    report.goals.append(Goal("every recipient accepted", "yes" if everybody else "no", everybody))
+    report.figures = {
+        "memory": large.memory,
+        "recipients": large.recipients,
+        "seconds": large.seconds,
+        "at_cap": [each.seconds for each in rounds],
+    }
+    return report
+
+
+def _row(title: str, run: Run) -> list[str]:
+    return [
+        title,
+        str(run.recipients),
+        str(run.calls),
+        f"{run.seconds:.2f} s",
+        f"{run.calls / run.seconds:.2f}",
+        f"{run.recipients / run.seconds:.0f}",
+        f"{run.memory / 2**20:.0f} MiB",
+        f"{run.journal / 2**20:.0f} MiB",
+    ]
+
+
+def _measured(recipients: int, batch_size: int, rate: float, cap: int | None) -> Run:
+    """One campaign, in a process that does nothing else."""
+    spawn = multiprocessing.get_context("spawn")
+    with _sandbox(cap) as url, ProcessPoolExecutor(1, spawn) as fresh:
+        return fresh.submit(_campaign, url, recipients, batch_size, rate).result()
+
+
+def _campaign(url: str, recipients: int, batch_size: int, rate: float) -> Run:
+    import mmsclient.bulk  # noqa: PLC0415 - counted apart from the campaign
+
+    async def main(journal: Path) -> tuple[int, int, float, int]:
+        async with mmsclient.AsyncMMSClient(APP_KEY, base_url=url, rate=rate) as mms:
+            spring = mms.campaign(text="Sale on now", image=PICTURE, journal=journal, batch_size=batch_size)
+            imported = _peak(reset=True)
+            began = time.perf_counter()
+            async for _ in spring.send(f"+614{n:08}" for n in range(recipients)):
+                pass
+            took = time.perf_counter() - began
+            memory = _peak() - imported
+            report = await spring.report()
+            accepted = report.counts[mmsclient.bulk.RecipientState.ACCEPTED]
+            return accepted, report.calls, took, memory
+
+    with tempfile.TemporaryDirectory() as folder:
+        journal = Path(folder, "spring.db")
+        accepted, calls, took, memory = asyncio.run(main(journal))
+        return Run(recipients, accepted, calls, took, memory, journal.stat().st_size)
+
+
+def _peak(*, reset: bool = False) -> int:
+    """Bytes of memory that this process has held at most; since the last `reset`, where the system can."""
+    status = Path("/proc/self/status")
+    if not status.exists():
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+    if reset:
+        with suppress(OSError):
+            Path("/proc/self/clear_refs").write_text("5")
+    line = next(line for line in status.read_text().splitlines() if line.startswith("VmHWM"))
+    return int(line.split()[1]) * 1024
+
+
+@contextmanager
+def _sandbox(cap: int | None) -> Iterator[str]:
+    """The URL of a sandbox in another process."""
+    spawn = multiprocessing.get_context("spawn")
+    ours, theirs = spawn.Pipe()
+    process = spawn.Process(target=_serve, args=(theirs, cap), daemon=True)
+    process.start()
+    try:
+        yield ours.recv()
+    finally:
+        ours.send(None)
+        process.join()
+
+
+def _serve(pipe: Connection, cap: int | None) -> None:
+    from mmsclient.sandbox import Sandbox  # noqa: PLC0415
+    from mmsclient.sandbox.faults import Latency  # noqa: PLC0415
+
+    with (
+        suppress(KeyboardInterrupt),
+        Sandbox(app_key=APP_KEY, rate=cap, magic=False, mms_balance=Decimal(10**9)) as sandbox,
+    ):
+        sandbox.faults.add(Latency(ANSWER), call="send-mms")
+        pipe.send(sandbox.url)
+        pipe.recv()

@@ -1,0 +1,139 @@
+"""What a call costs the processor with the cap out of the way, against the bare HTTP library, in turn."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import time
+from collections.abc import Awaitable, Callable
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import AsyncExitStack
+from multiprocessing import get_context
+from statistics import median
+from types import ModuleType
+from typing import Any
+
+import httpx
+import httpx2
+from attrs import frozen
+
+from benchmarks.contenders import APP_KEY, FILES, FORM, HEADERS, PICTURE
+from benchmarks.report import Goal, Options, Report, Table
+from benchmarks.server import Certificate, Server, Setting
+from mmsclient import AsyncMMSClient, TokenBucket
+
+AT_ONCE = 8
+"""Calls under way at a time."""
+BATCH = 200
+"""Calls in a row of one contender, before it is the next one's turn."""
+TURNS = {False: 5, True: 30}
+"""Batches of each contender, in the short form and in full."""
+GOAL = 1.25
+"""Processor seconds of a call, as a multiple of the bare library's."""
+
+Call = Callable[[], Awaitable[Any]]
+
+
+@frozen
+class Cost:
+    """Medians over the batches."""
+
+    cpu: float
+    """Processor seconds of a call."""
+    rate: float
+    """Calls a second."""
+    ratio: float
+    """Processor time as a multiple of the bare library's in the same turn."""
+
+
+def run(options: Options) -> Report:
+    report = Report("overhead")
+    with Server(Setting(work=(0, 0))) as server, ProcessPoolExecutor(1, get_context("spawn")) as pool:
+        for library in ("httpx", "httpx2"):
+            costs = pool.submit(measure, library, server.url, server.certificate, TURNS[options.full]).result()
+            report.figures[library] = {name: {"cpu": cost.cpu, "rate": cost.rate} for name, cost in costs.items()}
+            report.tables.append(_table(library, costs))
+            for name, cost in costs.items():
+                if name.startswith("send"):
+                    text = f"{name} on {library}: at most {GOAL} of the processor time"
+                    report.goals.append(Goal(text, f"{cost.ratio:.2f}", cost.ratio <= GOAL))
+    return report
+
+
+def measure(library: str, url: str, certificate: Certificate, turns: int) -> dict[str, Cost]:
+    """The cost of each way to call, in this process."""
+    return asyncio.run(_measure({"httpx": httpx, "httpx2": httpx2}[library], url, certificate, turns))
+
+
+async def _measure(library: ModuleType, url: str, certificate: Certificate, turns: int) -> dict[str, Cost]:
+    async with AsyncExitStack() as stack:
+
+        async def pool() -> Any:
+            limits = library.Limits(max_connections=AT_ONCE, max_keepalive_connections=AT_ONCE)
+            options = {"verify": certificate.for_client(), "timeout": 30, "limits": limits, "trust_env": False}
+            return await stack.enter_async_context(library.AsyncClient(**options))
+
+        async def client(**options: Any) -> AsyncMMSClient:
+            options = {"base_url": url, "http_client": await pool(), "max_in_flight": AT_ONCE, **options}
+            return await stack.enter_async_context(AsyncMMSClient(APP_KEY, **options))
+
+        async def in_one_piece() -> None:
+            request = bare.build_request("POST", f"{url}/send-mms", data=FORM, files=FILES, headers=HEADERS)
+            request.read()
+            await bare.send(request)
+
+        bare, unlimited = await pool(), await client(rate=None)
+        limited = await client(limiter=TokenBucket(10_000, 10_000))
+        kinds: list[dict[str, Call]] = [
+            {
+                "bare POST": lambda: bare.post(f"{url}/send-mms", data=FORM, files=FILES, headers=HEADERS),
+                "bare POST, body in one piece": in_one_piece,
+                "send, rate=None": lambda: unlimited.send(to="0400000000", text="Sale on now", image=PICTURE),
+                "send, TokenBucket": lambda: limited.send(to="0400000000", text="Sale on now", image=PICTURE),
+            },
+            {
+                "bare GET": lambda: bare.get(f"{url}/account", headers=HEADERS),
+                "account, rate=None": unlimited.account,
+                "account, TokenBucket": limited.account,
+            },
+        ]
+        costs: dict[str, Cost] = {}
+        for calls in kinds:
+            costs |= await _in_turn(calls, turns)
+        return costs
+
+
+async def _in_turn(calls: dict[str, Call], turns: int) -> dict[str, Cost]:
+    """Batches of each in turn, A B C A B C; the first of `calls` is what the others are compared with."""
+    cpu: dict[str, list[float]] = {name: [] for name in calls}
+    wall: dict[str, list[float]] = {name: [] for name in calls}
+    for turn in range(turns + 1):
+        for name, call in calls.items():
+            gc.collect()
+            began, began_wall = time.process_time(), time.perf_counter()
+            await asyncio.gather(*(_several(call, BATCH // AT_ONCE) for _ in range(AT_ONCE)))
+            if turn:  # the first is to warm up
+                cpu[name].append((time.process_time() - began) / BATCH)
+                wall[name].append((time.perf_counter() - began_wall) / BATCH)
+    bare = cpu[next(iter(calls))]
+    return {
+        name: Cost(
+            cpu=median(cpu[name]),
+            rate=1 / median(wall[name]),
+            ratio=median(mine / theirs for mine, theirs in zip(cpu[name], bare, strict=True)),
+        )
+        for name in calls
+    }
+
+
+async def _several(call: Call, times: int) -> None:
+    for _ in range(times):
+        await call()
+
+
+def _table(library: str, costs: dict[str, Cost]) -> Table:
+    return Table(
+        f"on {library}, {AT_ONCE} calls at a time, TLS",
+        ["", "processor time a call", "of bare", "calls a second"],
+        [[name, f"{1e6 * cost.cpu:.0f} us", f"{cost.ratio:.2f}", f"{cost.rate:.0f}"] for name, cost in costs.items()],
+    )
