@@ -6,6 +6,7 @@ import asyncio
 import socket
 import struct
 from collections.abc import AsyncIterable, Mapping
+from contextlib import suppress
 
 from attrs import field, frozen
 from starlette.types import Receive, Scope, Send
@@ -86,7 +87,8 @@ class Exchange:
         """End the connection with a TCP reset: the peer gets ECONNRESET."""
         linger_none = struct.pack("ii", 1, 0)
         connection: socket.socket = self._transport.get_extra_info("socket")
-        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger_none)
+        with suppress(OSError):  # the peer was quicker, and the socket is closed
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger_none)
         self._transport.abort()
         await self._gone()
 
