@@ -197,7 +197,7 @@ class TokenBucket:
         if episode == self._episodes:
             self._episodes += 1
             self._slow_rate = max(SLOWER * self._present_rate(now), SLOWEST * self._rate)
-        pause = PAUSE if retry_after is None else min(retry_after, LONGEST_PAUSE)
+        pause = pause_after(retry_after)
         self._held_until = max(self._held_until, now + pause)
         self._bucket = self._new_bucket(1, self._slow_rate)
 
@@ -261,6 +261,11 @@ class _Grant:
     def _free(self) -> None:
         self._freed = True
         self._bucket._slots.release()
+
+
+def pause_after(retry_after: float | None) -> float:
+    """Seconds that a throttling answer holds every caller."""
+    return PAUSE if retry_after is None else min(retry_after, LONGEST_PAUSE)
 
 
 def _is_number(value: object) -> bool:

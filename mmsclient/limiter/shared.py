@@ -22,12 +22,12 @@ from mmsclient.limiter.bucket import (
     LONGEST_PAUSE,
     MARGIN,
     MINUTE,
-    PAUSE,
     RECOVERY,
     SLOWER,
     SLOWEST,
     TokenBucket,
     TokenBucketStats,
+    pause_after,
 )
 
 if TYPE_CHECKING:
@@ -531,7 +531,7 @@ class _SharedGrant:
         self._free(bucket._own._latest(sent, self._answered, unusual=throttled or self._sent is None))
         if throttled:
             bucket._throttled += 1
-            pause = PAUSE if retry_after is None else min(retry_after, LONGEST_PAUSE)
+            pause = pause_after(retry_after)
             bucket._over.append((self._episode, now + pause))
             bucket._report(0.0)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 
-from mmsclient.limiter.bucket import LONGEST_PAUSE, PAUSE
+from mmsclient.limiter.bucket import pause_after
 
 
 class NoLimit:
@@ -28,5 +28,5 @@ class NoLimit:
 
     def release(self, *, throttled: bool = False, retry_after: float | None = None) -> None:
         if throttled:
-            pause = PAUSE if retry_after is None else min(retry_after, LONGEST_PAUSE)
+            pause = pause_after(retry_after)
             self._held_until = max(self._held_until, asyncio.get_running_loop().time() + pause)
