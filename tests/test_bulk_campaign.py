@@ -54,8 +54,7 @@ TEXT = "Sale\non now"
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Short waits between attempts and after a throttling: their length is not at stake here."""
     monkeypatch.setattr(retry, "FIRST_WAIT", 0.01)
-    for module in (bucket, unlimited):
-        monkeypatch.setattr(module, "PAUSE", 0.01)
+    monkeypatch.setattr(bucket, "PAUSE", 0.01)
 
 
 @pytest.fixture
