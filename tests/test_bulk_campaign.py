@@ -30,7 +30,7 @@ from mmsclient.bulk import (
     read_csv,
 )
 from mmsclient.bulk.journal import Reader
-from mmsclient.limiter import NoLimit, bucket, unlimited
+from mmsclient.limiter import NoLimit, bucket
 from mmsclient.sandbox import Sandbox
 from mmsclient.sandbox.answers import invalid
 from mmsclient.sandbox.exchange import Exchange, RawAnswer
