@@ -14,7 +14,8 @@ class Gate:
     """
 
     def __init__(self, permits: int) -> None:
-        self._free = permits
+        self.permits = permits
+        self._free = permits  # below 0 while more are in than may be
         self._queue: deque[asyncio.Future[None]] = deque()
         self.waiting = 0
         """Callers in the queue."""
@@ -38,9 +39,17 @@ class Gate:
             if len(self._queue) > 2 * self.waiting + 64:
                 self._queue = deque(turn for turn in self._queue if not turn.done())
 
+    def resize(self, permits: int) -> None:
+        """Let `permits` in at a time from now on. Those inside stay."""
+        more, self.permits = permits - self.permits, permits
+        if more < 0:
+            self._free += more
+        for _ in range(more):
+            self.release()
+
     def release(self) -> None:
         """Give the permit to the first in the queue, or keep it for the next to come."""
-        while self._queue:
+        while self._queue and self._free >= 0:
             turn = self._queue.popleft()
             if not turn.done():
                 turn.set_result(None)

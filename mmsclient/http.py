@@ -204,6 +204,8 @@ class Exchange:
         """It waits for its token."""
         self.sent = False
         """The token is spent: the first byte leaves now."""
+        self.waited = 0.0
+        """Seconds that it waited for its token with a connection ready."""
 
     def abandon(self, reason: str) -> None:
         """End the exchange if nothing has left yet; else let it go on.
@@ -326,7 +328,8 @@ class Exchange:
                 raise ConfigurationError(f"limiter: expected `acquire` to answer a Grant, got {stranger!r}")
             if self._abandoned:
                 raise _NothingSentError
-            if self._transport.traced and anyio.current_time() - asked > STALE_AFTER:
+            self.waited = anyio.current_time() - asked
+            if self._transport.traced and self.waited > STALE_AFTER:
                 raise _NothingSentError  # the token stays ours; the connection is replaced
         self._scope.deadline = anyio.current_time() + self._timeout
         self.sent = True

@@ -23,16 +23,20 @@ from mmsclient.errors import (
     one_line,
 )
 from mmsclient.gate import Gate
-from mmsclient.http import Exchange, Failure, Transport
+from mmsclient.http import STALE_AFTER, Exchange, Failure, Transport
 from mmsclient.limiter import Limiter
 from mmsclient.models import SentBatch, Stats
 
 T = TypeVar("T")
 
 AT_WIRE = 10
-"""Calls that may hold or open a connection without a token: two thirds of a second's worth at 15 a second, so that
-handshakes of that length do not slow it down. More would hold connections for longer before they are used. No call is
-overtaken by more than these: httpx 0.28 lets all that ask for a connection race for one, and one may lose often."""
+"""Calls that may hold or open a connection without a token, at most: two thirds of a second's worth at 15 a second, so
+that handshakes of that length do not slow it down. No call is overtaken by more than these: httpx 0.28 lets all that
+ask for a connection race for one, and one may lose often."""
+
+SHORT_WAIT, LONG_WAIT = 0.35 * STALE_AFTER, 0.7 * STALE_AFTER
+"""Seconds of waiting for a token with a connection ready: after a shorter wait one more may, up to `AT_WIRE`; after a
+longer one, one less. A connection that waited too long is opened anew with the token in hand, which spends it early."""
 
 log = logging.getLogger("mmsclient")
 
@@ -65,7 +69,8 @@ class Session:
         self._transport = transport
         self._limiter = limiter
         self._in_flight = Gate(max_in_flight)
-        self._at_wire = Gate(min(AT_WIRE, max_in_flight))
+        self._most_at_wire = min(AT_WIRE, max_in_flight)
+        self._at_wire = Gate(self._most_at_wire)
         self._line: deque[Exchange] = deque()
         self._owns_transport = owns_transport
         self._running: dict[asyncio.Task[Any], Exchange] = {}
@@ -164,10 +169,19 @@ class Session:
 
     def _leave_line(self, exchange: Exchange) -> None:
         """The exchange has its token, or is over. Its place is free once those before it have left as well."""
+        if exchange.in_line and exchange.sent:
+            self._make_room(exchange.waited)
         exchange.in_line = False
         while self._line and not self._line[0].in_line:
             self._line.popleft()
             self._at_wire.release()
+
+    def _make_room(self, waited: float) -> None:
+        """As many at the wire as get their tokens in time: with few tokens a second, fewer."""
+        if waited > LONG_WAIT:
+            self._at_wire.resize(max(1, self._at_wire.permits - 1))
+        elif waited < SHORT_WAIT:
+            self._at_wire.resize(min(self._most_at_wire, self._at_wire.permits + 1))
 
     def _decode(self, call: wire.Call[T], answer: wire.Answer) -> Success[T] | MMSError:
         try:

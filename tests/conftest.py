@@ -14,7 +14,8 @@ import httpx
 import httpx2
 import pytest
 
-from mmsclient import AsyncMMSClient
+from mmsclient import AsyncMMSClient, retry
+from mmsclient.limiter import bucket
 from mmsclient.sandbox import Sandbox
 
 PNG = b"\x89PNG\r\n\x1a\n" + bytes(range(200))
@@ -33,6 +34,13 @@ def quiet_libraries() -> None:
     """The HTTP libraries log every request; the tests look at our own log."""
     for name in ("httpx", "httpcore", "httpx2", "httpcore2"):
         logging.getLogger(name).setLevel(logging.WARNING)
+
+
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Short waits between attempts and after a throttling: for tests in which their length is not at stake."""
+    monkeypatch.setattr(retry, "FIRST_WAIT", 0.01)
+    monkeypatch.setattr(bucket, "PAUSE", 0.01)
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ import pytest
 from attrs import evolve, frozen
 
 import mmsclient
-from mmsclient import AsyncMMSClient, TokenBucket, retry
+from mmsclient import AsyncMMSClient, TokenBucket
 from mmsclient.bulk import (
     Batch,
     Campaign,
@@ -30,7 +30,7 @@ from mmsclient.bulk import (
     read_csv,
 )
 from mmsclient.bulk.journal import Reader
-from mmsclient.limiter import NoLimit, bucket
+from mmsclient.limiter import NoLimit
 from mmsclient.sandbox import Sandbox
 from mmsclient.sandbox.answers import invalid
 from mmsclient.sandbox.exchange import Exchange, RawAnswer
@@ -50,11 +50,7 @@ from tests.conftest import PNG, until
 TEXT = "Sale\non now"
 
 
-@pytest.fixture(autouse=True)
-def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Short waits between attempts and after a throttling: their length is not at stake here."""
-    monkeypatch.setattr(retry, "FIRST_WAIT", 0.01)
-    monkeypatch.setattr(bucket, "PAUSE", 0.01)
+pytestmark = pytest.mark.usefixtures("impatient")
 
 
 @pytest.fixture

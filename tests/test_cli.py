@@ -85,12 +85,6 @@ def cli(environment: None, mms_sandbox: Sandbox, capsys: pytest.CaptureFixture[s
 
 
 @pytest.fixture
-def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The client repeats without waiting."""
-    monkeypatch.setattr("mmsclient.retry.wait_before", lambda attempt, error: 0.0)
-
-
-@pytest.fixture
 def terminal(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
     """The command takes stdout for a terminal of 80 columns."""
     monkeypatch.setattr(Form, "chosen", lambda as_json: Form.TABLE)

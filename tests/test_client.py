@@ -382,7 +382,7 @@ async def test_an_injected_client_adds_nothing(library: str, sandbox: Sandbox) -
         await pool.get(f"{sandbox.url}/account")  # ours does not close what it was given
 
 
-async def test_the_key_is_nowhere_but_in_the_headers(caplog: pytest.LogCaptureFixture) -> None:
+async def test_the_key_is_nowhere_but_in_the_headers(impatient: None, caplog: pytest.LogCaptureFixture) -> None:
     """A server that echoes all it was sent, in every part of every kind of answer, with our log at its finest."""
     caplog.set_level(logging.DEBUG)
     basic = base64.b64encode(f"{KEY}:".encode()).decode()
@@ -648,7 +648,7 @@ async def test_times_come_in_the_clients_zone(sandbox: Sandbox) -> None:
     assert reply.received_at.strftime("%Y-%m-%d %H:%M:%S") == reply.received_at_text
 
 
-async def test_a_file_object_is_read_once_for_all_attempts(connect: Connect, sandbox: Sandbox) -> None:
+async def test_a_file_object_is_read_once_for_all_attempts(impatient: None, connect: Connect, sandbox: Sandbox) -> None:
     sandbox.faults.add(Respond(429), times=2)
     sent = await send(connect(), image=io.BytesIO(PNG))
     assert sent.accepted == 1

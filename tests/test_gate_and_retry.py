@@ -11,9 +11,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import mmsclient
-from mmsclient import retry
+from mmsclient import retry, session
 from mmsclient.errors import CallError
 from mmsclient.gate import Gate
+from mmsclient.limiter import NoLimit
+from tests.conftest import Connect, until
 
 
 async def settle() -> None:
@@ -45,6 +47,73 @@ async def test_a_newcomer_does_not_overtake() -> None:
     assert not second.done()
     gate.release()
     await second
+
+
+async def test_a_gate_that_shrinks_lets_nobody_in_until_enough_have_left_and_one_that_grows_lets_more_in() -> None:
+    gate = Gate(3)
+    for _ in range(3):
+        await gate.acquire()
+    waiters = [asyncio.create_task(gate.acquire()) for _ in range(5)]
+    await settle()
+    gate.resize(1)
+    gate.release()
+    gate.release()
+    await settle()
+    assert not any(waiter.done() for waiter in waiters)
+    gate.release()
+    await settle()
+    assert [waiter.done() for waiter in waiters] == [True, False, False, False, False]
+    gate.resize(4)
+    await settle()
+    assert [waiter.done() for waiter in waiters] == [True, True, True, True, False]
+    gate.resize(2)
+    gate.resize(5)
+    await settle()
+    assert waiters[4].done()
+    assert gate.waiting == 0
+
+
+class Slow:
+    """A limiter that grants a token when it is told to; `waiting` callers stand at the wire for one."""
+
+    def __init__(self) -> None:
+        self.tokens = asyncio.Semaphore(0)
+        self.waiting = 0
+
+    async def acquire(self) -> mmsclient.Grant:
+        self.waiting += 1
+        try:
+            await self.tokens.acquire()
+        finally:
+            self.waiting -= 1
+        return NoLimit()
+
+
+async def test_fewer_stand_at_the_wire_where_tokens_are_slow(connect: Connect, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Connections that wait long are opened anew; those calls wait before they have one."""
+    limiter = Slow()
+    mms = connect(limiter=limiter)
+    calls = [asyncio.create_task(mms.account()) for _ in range(60)]
+
+    async def grant(count: int) -> None:
+        for _ in range(count):
+            limiter.tokens.release()
+            attempts = mms.stats.attempts
+            await until(lambda: mms.stats.attempts > attempts)  # noqa: B023
+
+    await until(lambda: limiter.waiting == session.AT_WIRE)
+    monkeypatch.setattr(session, "LONG_WAIT", -1.0)  # every wait is too long
+    await grant(20)
+    await until(lambda: limiter.waiting == 1)
+    monkeypatch.setattr(session, "LONG_WAIT", 60.0)
+    monkeypatch.setattr(session, "SHORT_WAIT", 60.0)  # and now none is
+    await grant(5)
+    await until(lambda: limiter.waiting == 6)
+    await grant(20)
+    await until(lambda: limiter.waiting == session.AT_WIRE)
+    for _ in range(15):
+        limiter.tokens.release()
+    await asyncio.gather(*calls)
 
 
 @given(st.integers(1, 4), st.integers(0, 10_000))

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from mmsclient.errors import ConfigurationError
 from mmsclient.limiter import Limiter
-from mmsclient.limiter.bucket import TokenBucket
+from mmsclient.limiter.bucket import MARGIN, TokenBucket
 from tests.virtual_time import VirtualLoop, run
 
 if TYPE_CHECKING:
@@ -172,12 +172,12 @@ def wider(limiter: TokenBucket) -> None:
 
 
 def doubled(limiter: TokenBucket) -> None:
-    floor = limiter._floor
-    limiter._floor = lambda lag: 2 * floor(lag)  # type: ignore[method-assign]
+    below = limiter._floor._below
+    limiter._floor._below = lambda lag: 2 * below(lag)  # type: ignore[method-assign]
 
 
 def from_sending(limiter: TokenBucket) -> None:
-    limiter._latest = lambda sent, answered, *, unusual=False: sent  # type: ignore[method-assign]
+    limiter._floor.latest = lambda sent, answered, *, unusual=False: sent  # type: ignore[method-assign]
 
 
 @pytest.mark.parametrize("weaken", [wider, doubled, from_sending])
@@ -194,6 +194,24 @@ def test_the_cap_does_not_hold_with_a_weaker_rule(weaken: Callable[[TokenBucket]
     assert most() <= 15
     weakened = True
     assert most() > 15
+
+
+@pytest.mark.parametrize(("fate", "counted_at"), [("answered", 0.01), ("refused", 0.07)])
+def test_a_refusal_may_have_come_a_shorter_way_than_any_answer(fate: str, counted_at: float) -> None:
+    """The server may refuse a call without the work that every answer took; so nothing is taken off for it."""
+
+    async def main() -> float:
+        limiter = TokenBucket(1)
+        await demand(limiter, [Call() for _ in range(20)])  # of 60 ms each, which is the floor then
+        await asyncio.sleep(60)
+        work = 0.01 if fate == "answered" else 0.0
+        down = 0.0 if fate == "answered" else WORK + 0.01
+        await demand(limiter, [Call(fate=fate, work=work, down=down)])
+        start = asyncio.get_running_loop().time() - 0.07
+        (await limiter.acquire()).release()
+        return asyncio.get_running_loop().time() - start
+
+    assert run(main()) == pytest.approx(1 + MARGIN + counted_at, abs=0.001)
 
 
 def test_slow_answers_do_not_hold_the_slots() -> None:

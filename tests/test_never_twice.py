@@ -54,10 +54,7 @@ HARMLESS: dict[str, Fault] = {
 """Faults that say that it was not."""
 
 
-@pytest.fixture(autouse=True)
-def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Short waits between attempts: their length is not at stake here."""
-    monkeypatch.setattr(retry, "FIRST_WAIT", 0.01)
+pytestmark = pytest.mark.usefixtures("impatient")
 
 
 async def send(mms: AsyncMMSClient) -> mmsclient.SentBatch:

@@ -29,8 +29,8 @@ async def mms(sandbox: Sandbox) -> AsyncIterator[AsyncMMSClient]:
 
 
 @pytest.fixture
-def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Errors are outwaited without waiting, and rounds of asking follow at once."""
+def impatient(impatient: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Beside the waits of all tests, those between rounds of asking."""
     monkeypatch.setattr(replies_module, "FIRST_PAUSE", 0.001)
     monkeypatch.setattr(delivery_module, "FIRST_PAUSE", 0.001)
 

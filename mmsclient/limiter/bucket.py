@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections import deque
 from typing import TYPE_CHECKING
 
 import attrs
@@ -12,6 +11,7 @@ from aiolimiter import AsyncLimiter
 
 from mmsclient.errors import ConfigurationError
 from mmsclient.gate import Gate
+from mmsclient.limiter.floor import Floor
 
 if TYPE_CHECKING:
     from mmsclient.limiter import Grant
@@ -20,8 +20,6 @@ __all__ = ["TokenBucket", "TokenBucketStats"]
 
 MARGIN = 0.006
 """Seconds added to the window: what the clock, the timers and the floor are wrong by."""
-MEMORY, ENOUGH = 256, 15
-"""Answers that the floor is the least of, and how many there must be before it is used."""
 GAP = 1.02
 """Calls that queue are this share of `1 / rate` apart: about what the slots keep up with, so that they seldom jolt."""
 EARNED = 2
@@ -94,7 +92,7 @@ class TokenBucket:
         self._window = max(1.0, 1 / rate)
         self._rate = slots / self._window
         self._burst = burst
-        self._jitter = jitter
+        self._floor = Floor(jitter)
         self._loop: asyncio.AbstractEventLoop | None = None
         # A newcomer overtakes the waiters of an `AsyncLimiter`, and a `Semaphore` searches its own when one is
         # cancelled; so the queue stands before them, and only its head asks them.
@@ -102,7 +100,6 @@ class TokenBucket:
         self._slots = asyncio.Semaphore(slots)
         self._bucket = self._new_bucket(burst, self._rate)
         self._pace = self._new_bucket(min(burst, 1 + EARNED), self._rate)
-        self._lags: deque[float] = deque(maxlen=MEMORY)
         self._slow_rate = self._rate
         self._held_until = -math.inf
         self._calls = self._waits = self._throttled = self._episodes = self._in_flight = self._waiting = 0
@@ -201,23 +198,6 @@ class TokenBucket:
         self._held_until = max(self._held_until, now + pause)
         self._bucket = self._new_bucket(1, self._slow_rate)
 
-    def _latest(self, sent: float, answered: float | None, *, unusual: bool = False) -> float:
-        """The latest moment at which the server can have counted a call, less the way to the server."""
-        if answered is None:
-            return sent + self._jitter
-        floor = 0.0 if unusual else self._floor(answered - sent)
-        return min(answered - floor, sent + self._jitter)
-
-    def _floor(self, lag: float) -> float:
-        """The shortest exchange there can be, as the earlier ones tell; learns from this one, which took `lag`."""
-        lags, known = self._lags, len(self._lags)
-        floor = 0.0
-        if known >= ENOUGH:
-            least = min(lags)
-            floor = max(0.0, least - 2 * (sum(lags) / known - least) / math.sqrt(known))
-        lags.append(lag)
-        return floor if floor <= lag else 0.0
-
 
 class _Grant:
     """A slot in use."""
@@ -235,7 +215,7 @@ class _Grant:
 
     def sent(self) -> None:
         self._sent = self._loop.time()
-        self._free_after(self._bucket._latest(self._sent, None))
+        self._free_after(self._bucket._floor.latest(self._sent, None))
 
     def answered(self) -> None:
         self._answered = self._loop.time()
@@ -247,7 +227,7 @@ class _Grant:
         bucket, now = self._bucket, self._loop.time()
         bucket._in_flight -= 1
         sent = now if self._sent is None else self._sent
-        latest = bucket._latest(sent, self._answered, unusual=throttled or self._sent is None)
+        latest = bucket._floor.latest(sent, self._answered, unusual=throttled or self._sent is None)
         if not self._freed:
             self._free_after(latest)
         if throttled:

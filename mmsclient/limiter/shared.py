@@ -157,8 +157,9 @@ class SharedTokenBucket:
         self._rate = slots / window
         self._jitter = jitter
         parts = processes or 1
-        # Learns the floor, and stands in for Redis.
+        # Stands in for Redis, and goes by the same floor.
         self._own = TokenBucket(rate / parts, max(1, burst // parts), jitter=jitter)
+        self._floor = self._own._floor
         self._settling = jitter + window + MARGIN
         self._lease = 2 * (timeout + RENEW) + RENEW + self._settling
         self._shares = processes is not None
@@ -234,7 +235,7 @@ class SharedTokenBucket:
     async def acquire(self) -> Grant:
         """Wait for a slot and a token. A cancelled wait gives back what it held. Always `release` the grant."""
         loop = self._bind_loop()
-        asked, delays, queued = loop.time(), self._delays + self._own._waits, self._waiting > 0
+        asked, delays, queued = loop.time(), self._delays + self._own.stats.waits, self._waiting > 0
         self._waiting += 1
         try:
             async with self._turn:
@@ -242,7 +243,7 @@ class SharedTokenBucket:
         finally:
             self._waiting -= 1
             self._plan()
-        self._count(asked, loop.time(), waited=queued or self._delays + self._own._waits > delays)
+        self._count(asked, loop.time(), waited=queued or self._delays + self._own.stats.waits > delays)
         return grant
 
     async def aclose(self) -> None:
@@ -515,7 +516,7 @@ class _SharedGrant:
 
     def sent(self) -> None:
         self._sent = self._loop.time()
-        latest = self._bucket._own._latest(self._sent, None)
+        latest = self._bucket._floor.latest(self._sent, None)
         self._timer.cancel()
         self._timer = self._loop.call_at(latest, self._free, latest)
 
@@ -528,7 +529,7 @@ class _SharedGrant:
         bucket, now = self._bucket, self._loop.time()
         self._end()
         sent = now if self._sent is None else self._sent
-        self._free(bucket._own._latest(sent, self._answered, unusual=throttled or self._sent is None))
+        self._free(bucket._floor.latest(sent, self._answered, unusual=throttled or self._sent is None))
         if throttled:
             bucket._throttled += 1
             pause = pause_after(retry_after)

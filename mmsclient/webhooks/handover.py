@@ -12,16 +12,18 @@ from collections import OrderedDict, defaultdict
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from typing import Any, TypeAlias
 
-from attrs import define
+from attrs import define, field
 
 from mmsclient.errors import ConfigurationError
-from mmsclient.models import DeliveryReport
+from mmsclient.models import DeliveryReport, DeliveryStatus
 from mmsclient.numbers import phone_key
 from mmsclient.session import log
 from mmsclient.webhooks.parser import Event, UnreadableCallback
 from mmsclient.webhooks.seen import Seen, State, key_of
 
 Handler: TypeAlias = Callable[[Any], Awaitable[object] | object]
+Final: TypeAlias = tuple[str, DeliveryStatus, str, str | None, str | None]
+"""What is remembered of a report of a final status: the fields of `DeliveryReport`, without `raw`."""
 
 ASK_AGAIN = 0.25
 """Seconds between two looks at an event that another process handles."""
@@ -46,6 +48,14 @@ class Delivery:
     """A consumer has it and has not come back."""
 
 
+@define(eq=False)
+class Handling:
+    """An event that is being handled, and the callbacks that wait for its end: copies of one event share one."""
+
+    task: asyncio.Task[None] | None = None
+    callbacks: set[asyncio.Future[bool]] = field(factory=set)
+
+
 class Handover:
     """Hands events over, at most `most` at a time, and remembers in `seen` which were handled."""
 
@@ -55,12 +65,12 @@ class Handover:
         self._timeout = timeout
         self._handlers: dict[type[Any], Callable[[Any], Awaitable[object]]] = {}
         self._recorders: list[Callable[[Any], Awaitable[object]]] = []
-        self._under_way: dict[object, asyncio.Task[bool]] = {}
+        self._under_way: dict[object, Handling] = {}
         self._deliveries: dict[Delivery, None] = {}
         self._waiting: asyncio.Queue[Delivery | None] = asyncio.Queue()
         self._iterators = 0
         self._waiters: defaultdict[tuple[str, str], list[asyncio.Future[DeliveryReport]]] = defaultdict(list)
-        self._finals: OrderedDict[str, list[DeliveryReport]] = OrderedDict()
+        self._finals: OrderedDict[str, list[Final]] = OrderedDict()
         self._closed = False
 
     def set_handler(self, kind: type[Any], handler: Handler) -> None:
@@ -81,36 +91,45 @@ class Handover:
         if isinstance(event, UnreadableCallback) and UnreadableCallback not in self._handlers:
             return True
         key: object = key_of(event) or object()
-        task = self._under_way.get(key)
-        if task is None:
+        loop = asyncio.get_running_loop()
+        handling = self._under_way.get(key)
+        if handling is None:
             if self._closed or len(self._under_way) >= self._most:
                 return False
-            task = asyncio.get_running_loop().create_task(self._hand_over(event, key))
-            self._under_way[key] = task
+            handling = self._under_way[key] = Handling()
+            handling.task = loop.create_task(self._hand_over(event, key, handling))
+        callback = loop.create_future()
+        handling.callbacks.add(callback)
         try:
-            return await asyncio.shield(task)
-        except asyncio.CancelledError:
-            if task.cancelled():  # not our caller: the handling was
-                return False
-            raise
+            return await callback
+        finally:
+            handling.callbacks.discard(callback)
 
-    async def _hand_over(self, event: Event | UnreadableCallback, key: object) -> bool:
-        """Whether `event` is handled now."""
+    async def _hand_over(self, event: Event | UnreadableCallback, key: object, handling: Handling) -> None:
+        """Handle `event`, and tell its callbacks whether it is handled now."""
+        is_handled = False
         try:
-            state = await self._reserve(key)
-            if state is State.OURS:
-                await self._handle(event, key)
+            is_handled = await self._is_handled(event, key)
         except NotHandledError as error:
             log.warning("callbacks: a %s was not handled: %s; its sender is asked to repeat it", _kind(event), error)
-            return False
         except Exception:
             log.exception("callbacks: a %s could not be handled; its sender is asked to repeat it", _kind(event))
-            return False
         finally:
             del self._under_way[key]
-        if state is not State.ELSEWHERE:
+            for callback in handling.callbacks:
+                if not callback.done():
+                    callback.set_result(is_handled)
+
+    async def _is_handled(self, event: Event | UnreadableCallback, key: object) -> bool:
+        """Whether `event` is handled now."""
+        state = await self._reserve(key)
+        if state is State.ELSEWHERE:
+            return False
+        if state is State.OURS:
+            await self._handle(event, key)
+        if isinstance(event, DeliveryReport):
             self._note(event)
-        return state is not State.ELSEWHERE
+        return True
 
     async def _reserve(self, key: object) -> State:
         if not isinstance(key, bytes):
@@ -189,9 +208,9 @@ class Handover:
     async def wait_for(self, message_id: str, recipient: str | None, timeout: float) -> DeliveryReport:
         """The report of a message's final status. Raises `TimeoutError`."""
         key = (message_id, "" if recipient is None else phone_key(recipient))
-        for report in self._finals.get(message_id, ()):
-            if key in _awaited(report):
-                return report
+        for final in self._finals.get(message_id, ()):
+            if key[1] in {"", phone_key(final[2])}:
+                return _report(final)
         future: asyncio.Future[DeliveryReport] = asyncio.get_running_loop().create_future()
         self._waiters[key].append(future)
         self._take_offered(key)
@@ -209,20 +228,20 @@ class Handover:
             if isinstance(delivery.event, DeliveryReport) and key in _awaited(delivery.event):
                 _settle(delivery, None)
 
-    def _note(self, event: Event | UnreadableCallback) -> None:
+    def _note(self, report: DeliveryReport) -> None:
         """Tell those who wait for a message, and remember its final status for those who will."""
-        if not isinstance(event, DeliveryReport) or not event.status.is_final or not event.message_id:
+        if not report.message_id or not report.status.is_final:
             return
-        for key in _awaited(event) if self._waiters else ():
+        for key in _awaited(report) if self._waiters else ():
             for future in self._waiters.get(key, ()):
                 if not future.done():
-                    future.set_result(event)
-        kept = _without_raw(event)
-        if kept is None:
+                    future.set_result(report)
+        if len(report.custom_string or "") + len(report.source or "") > LONGEST_REMEMBERED:
             return
-        others = self._finals.setdefault(event.message_id, [])
-        if len(others) < MOST_RECIPIENTS and kept not in others:
-            others.append(kept)
+        final = (report.message_id, report.status, report.recipient, report.custom_string, report.source)
+        others = self._finals.setdefault(report.message_id, [])
+        if len(others) < MOST_RECIPIENTS and final not in others:
+            others.append(final)
         if len(self._finals) > REMEMBERED:
             self._finals.popitem(last=False)
 
@@ -235,7 +254,7 @@ class Handover:
         for delivery in list(self._deliveries):
             if not delivery.is_held:
                 _settle(delivery, NotHandledError("the receiver was closed"))
-        tasks = list(self._under_way.values())
+        tasks = [handling.task for handling in self._under_way.values() if handling.task]
         if tasks:
             _, late = await asyncio.wait(tasks, timeout=self._timeout)
             for task in late:
@@ -253,16 +272,10 @@ def _awaited(report: DeliveryReport) -> tuple[tuple[str, str], tuple[str, str]]:
     return (report.message_id, ""), (report.message_id, phone_key(report.recipient))
 
 
-def _without_raw(report: DeliveryReport) -> DeliveryReport | None:
-    """`report` as it is remembered; None if it is too long for that."""
-    if len(report.custom_string or "") + len(report.source or "") > LONGEST_REMEMBERED:
-        return None
+def _report(final: Final) -> DeliveryReport:
+    message_id, status, recipient, custom_string, source = final
     return DeliveryReport(
-        message_id=report.message_id,
-        status=report.status,
-        recipient=report.recipient,
-        custom_string=report.custom_string,
-        source=report.source,
+        message_id=message_id, status=status, recipient=recipient, custom_string=custom_string, source=source
     )
 
 
