@@ -98,7 +98,7 @@ class Handover:
                 return False
             handling = self._under_way[key] = Handling()
             handling.task = loop.create_task(self._hand_over(event, key, handling))
-        callback = loop.create_future()
+        callback: asyncio.Future[bool] = loop.create_future()
         handling.callbacks.add(callback)
         try:
             return await callback
