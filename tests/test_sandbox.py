@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import base64
 import json
+import random
+import re
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
@@ -12,7 +14,9 @@ from typing import Any
 import httpx
 import pytest
 
+from mmsclient import ConfigurationError
 from mmsclient.sandbox import Sandbox, Settings
+from mmsclient.sandbox.faults import throttle
 
 GIF = b"GIF89a" + bytes(20)
 NUMBERS = ["+61400000000", "+61400000001"]
@@ -497,3 +501,43 @@ def test_a_million_recipients_are_cheap_to_remember() -> None:
     assert [each.to for each in sandbox.messages[999:1001]] == ["+61400000999", "+61400001000"]
     with pytest.raises(IndexError):
         _ = sandbox.messages[1_000_000]
+
+
+# Options --------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("option", "wrong"),
+    [
+        *(("rate", value) for value in (0, 1.5, True, "15")),
+        ("dialect", "old"),
+        ("empty", ""),
+        ("inbound_shape", "list"),
+        ("callback_statuses", "none"),
+        *(("deliver_after", value) for value in (-1, float("nan"), "soon", True)),
+        ("duplicates", -1),
+        ("callback_attempts", 0),
+        *(("port", value) for value in (-1, 65_536, "8080")),
+        ("keep_alive", -1.0),
+    ],
+)
+def test_a_wrong_option_is_named(option: str, wrong: object) -> None:
+    with pytest.raises(ConfigurationError, match=f"{option}: expected .*, got {re.escape(repr(wrong))}"):
+        Sandbox(**{option: wrong})  # type: ignore[arg-type]
+
+
+def test_a_setting_is_checked_when_it_is_changed(sandbox: Sandbox) -> None:
+    with pytest.raises(ConfigurationError, match="rate"):
+        sandbox.settings.rate = 0
+    assert sandbox.settings.rate != 0
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"call": "sendmms"}, {"times": -1}, {"times": 1.5}, {"share": 1.1}, {"share": "all"}, {"skip": -1}]
+)
+def test_a_wrong_rule_of_a_fault_is_named(sandbox: Sandbox, wrong: dict[str, Any]) -> None:
+    with pytest.raises(ConfigurationError, match=next(iter(wrong))):
+        sandbox.faults.add(throttle(), **wrong)
+    with pytest.raises(ConfigurationError, match="fault: expected a fault"):
+        sandbox.faults.add(throttle)  # type: ignore[arg-type]
+    assert sandbox.faults.draw("send-mms", random.Random(0)) == []

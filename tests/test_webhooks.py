@@ -6,8 +6,8 @@ import asyncio
 import base64
 import json
 import logging
-from collections.abc import Callable
-from contextlib import aclosing
+from collections.abc import AsyncIterator, Callable
+from contextlib import aclosing, asynccontextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -22,8 +22,11 @@ from mmsclient.errors import ConfigurationError, InvalidRequestError
 from mmsclient.models import DeliveryReport, InboundMessage
 from mmsclient.webhooks import CallbackReceiver, UnreadableCallback, new_token, parse_callbacks
 from mmsclient.webhooks import handover as handover_module
+from mmsclient.webhooks.deadlines import Deadlines
 from mmsclient.webhooks.parser import MOST_ITEMS
 from mmsclient.webhooks.seen import InFile, State, key_of
+from tests.conftest import until
+from tests.virtual_time import run
 
 TOKEN = "a-token-of-the-tests"  # noqa: S105
 REPORT = {
@@ -778,3 +781,70 @@ def test_a_file_that_is_none(tmp_path: Path) -> None:
     (tmp_path / "text").write_text("no database " * 100)
     with pytest.raises(ConfigurationError, match="seen"):
         CallbackReceiver(token=TOKEN, seen=tmp_path / "text")
+
+
+# Deadlines --------------------------------------------------------------------------------------------------
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.integers(0, 40),  # begins
+            st.integers(0, 25),  # takes
+            st.integers(0, 60),  # is cancelled
+            st.booleans(),  # and is late in leaving
+        ),
+        max_size=12,
+    )
+)
+def test_deadlines_end_as_timeouts_of_their_own_would(plans: list[tuple[int, int, int, bool]]) -> None:
+    async def main(bound: Callable[[], Any]) -> list[tuple[str, float]]:
+        loop = asyncio.get_running_loop()
+        start, ends = loop.time(), [("", 0.0)] * len(plans)
+
+        async def work(number: int, takes: float, lingers: bool) -> None:
+            try:
+                async with bound():
+                    try:
+                        await asyncio.sleep(takes)
+                    finally:
+                        if lingers:
+                            await asyncio.sleep(1.01)
+                outcome = "done"
+            except TimeoutError:
+                outcome = "late"
+            except asyncio.CancelledError:
+                outcome = "cancelled"
+            task = asyncio.current_task()
+            assert task
+            ends[number] = (f"{outcome} {task.cancelling()}", round(loop.time() - start, 6))
+
+        async def run_one(number: int, begins: int, takes: int, cancelled: int, lingers: bool) -> None:
+            await asyncio.sleep(begins)
+            task = asyncio.create_task(work(number, takes + 0.5, lingers))
+            loop.call_later(cancelled + 0.3, task.cancel)
+            await asyncio.wait([task])
+
+        await asyncio.gather(*(run_one(number, *plan) for number, plan in enumerate(plans)))
+        return ends
+
+    def ours() -> Callable[[], Any]:
+        deadlines = Deadlines(10)
+
+        @asynccontextmanager
+        async def bound() -> AsyncIterator[None]:
+            with deadlines:
+                yield
+
+        return bound
+
+    assert run(main(ours())) == run(main(lambda: asyncio.timeout(10)))
+
+
+async def test_deadlines_keep_nothing() -> None:
+    deadlines = Deadlines(0.02)
+    for wait in (0, 0, 1):
+        with suppress(TimeoutError), deadlines:
+            await asyncio.sleep(wait)
+    await until(lambda: deadlines._timer is None)
+    assert (deadlines._due, deadlines._late) == ({}, {})

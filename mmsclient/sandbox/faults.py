@@ -13,7 +13,7 @@ from __future__ import annotations
 import asyncio
 import random
 import threading
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Collection, Mapping
 from types import TracebackType
 from typing import ClassVar
 
@@ -21,6 +21,7 @@ from attrs import evolve, field, frozen
 
 from mmsclient.sandbox.answers import Answer, http_status
 from mmsclient.sandbox.exchange import Exchange, RawAnswer
+from mmsclient.sandbox.options import check, is_number, is_whole
 
 __all__ = [
     "CutConnection",
@@ -274,7 +275,8 @@ class Rule:
 class Faults:
     """The faults that have been asked for. Safe to use from any thread."""
 
-    def __init__(self) -> None:
+    def __init__(self, calls: Collection[str]) -> None:
+        self._calls = calls
         self._rules: list[Rule] = []
         self._lock = threading.Lock()
 
@@ -293,11 +295,14 @@ class Faults:
         :param times: strike so often, then no more
         :param share: strike this share of the calls at random, 0.3 for three in ten
         :param skip: spare so many calls first
+
+        Raises `ConfigurationError` for what is no fault, a call that the sandbox does not have, or a wrong number.
         """
-        if not isinstance(fault, Fault):
-            raise TypeError(f"expected a fault, such as Reset(carried_out=True), got {fault!r}")
-        if share is not None and not 0 <= share <= 1:
-            raise ValueError(f"share: expected a number from 0 to 1, got {share!r}")
+        check("fault", fault, isinstance(fault, Fault), "a fault, such as Reset(carried_out=True)")
+        check("call", call, call is None or call in self._calls, f"one of {', '.join(self._calls)}")
+        check("times", times, times is None or is_whole(times, 0), "a whole number, 0 or more")
+        check("share", share, share is None or (is_number(share) and share <= 1), "a number from 0 to 1")
+        check("skip", skip, is_whole(skip, 0), "a whole number, 0 or more")
         rule = Rule(self, fault, call=call, times=times, share=share, skip=skip)
         with self._lock:
             self._rules.append(rule)

@@ -19,8 +19,10 @@ import trustme
 from mmsclient.sandbox.answers import Dialect
 from mmsclient.sandbox.app import PREFIX, create_app
 from mmsclient.sandbox.callbacks import Poster
+from mmsclient.sandbox.calls import CALLS
 from mmsclient.sandbox.faults import Faults
 from mmsclient.sandbox.listener import HOST, Listener
+from mmsclient.sandbox.options import check, is_number, is_whole
 from mmsclient.sandbox.state import Settings, State
 
 if TYPE_CHECKING:
@@ -46,6 +48,8 @@ class Sandbox(State):
     :param keep_alive: seconds after which an idle connection is closed
     :param seed: of everything random: ids, jitter and shares
     :param clock: monotonic seconds, by which calls are counted and statuses go on
+
+    Raises `ConfigurationError` for a wrong value.
     """
 
     def __init__(
@@ -92,7 +96,9 @@ class Sandbox(State):
             callback_attempts=callback_attempts,
             callback_backoff=callback_backoff,
         )
-        self.faults = Faults()
+        check("port", port, is_whole(port, 0) and port < 65536, "a port, or 0 for a free one")
+        check("keep_alive", keep_alive, is_number(keep_alive), "seconds, 0 or more")
+        self.faults = Faults(CALLS)
         """What shall go wrong."""
         super().__init__(settings, [app_key], seed=seed, clock=clock)
         self.app_key = app_key

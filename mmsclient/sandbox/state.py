@@ -17,10 +17,11 @@ from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
 from decimal import Decimal
 from functools import partial
-from typing import Literal, overload
+from typing import Literal, get_args, overload
 
-from attrs import define
+from attrs import define, field
 
+from mmsclient.sandbox import options
 from mmsclient.sandbox.answers import Dialect, Refusal
 from mmsclient.sandbox.callbacks import NOT_CALLED_BACK, Job, Outbox, inbound, report
 from mmsclient.sandbox.magic import FINAL_STATUS, REPLY_TEXT, Ending, ending_of
@@ -44,13 +45,13 @@ CREDITS_EACH = Decimal(1)
 
 @define(kw_only=True)
 class Settings:
-    """How the sandbox behaves; each may be changed while it runs."""
+    """How the sandbox behaves; each may be changed while it runs. A wrong value is a `ConfigurationError`."""
 
-    rate: int | None = 15
+    rate: int | None = field(default=15, validator=options.whole_or_none)
     """Calls in any second for each key; None for no cap."""
-    dialect: Dialect = "meta"
+    dialect: Dialect = field(default="meta", validator=options.one_of(*get_args(Dialect)))
     """The envelope of the answers (wire.md section 1)."""
-    empty: Literal["string", "not_found"] = "string"
+    empty: Literal["string", "not_found"] = field(default="string", validator=options.one_of("string", "not_found"))
     """How an empty listing is told: `"responses": ""`, or NOT_FOUND with HTTP 400 (wire.md section 3)."""
     mms_balance: Decimal = Decimal("1000000.00")
     """Credit at the start; a message costs 1."""
@@ -58,25 +59,25 @@ class Settings:
     """Below this balance successes carry `low_sms_alert`."""
     magic: bool = True
     """Set endings of numbers trigger set behaviours (`Ending`); turn it off to send to whole ranges of numbers."""
-    dispatch_after: float = 0.05
+    dispatch_after: float = field(default=0.05, validator=options.seconds)
     """Seconds from the send until a message is Dispatched."""
-    deliver_after: float = 0.2
+    deliver_after: float = field(default=0.2, validator=options.seconds)
     """Seconds from the send until a message has its final status."""
-    reply_after: float = 0.3
+    reply_after: float = field(default=0.3, validator=options.seconds)
     """Seconds from the send until the reply of a number that replies."""
     callback_url: str | None = None
     """Where reports and replies are posted from now on; None for nowhere."""
-    callback_statuses: Literal["final", "all"] = "final"
+    callback_statuses: Literal["final", "all"] = field(default="final", validator=options.one_of("final", "all"))
     """Which are reported. The service itself reports final ones only (wire.md section 4)."""
-    inbound_shape: Literal["array", "object"] = "array"
+    inbound_shape: Literal["array", "object"] = field(default="array", validator=options.one_of("array", "object"))
     """How a reply is posted: as an array of one (live) or as an object (documented)."""
-    duplicates: int = 0
+    duplicates: int = field(default=0, validator=options.whole(0))
     """How often each callback comes again."""
-    disorder: float = 0.0
+    disorder: float = field(default=0.0, validator=options.seconds)
     """Seconds by which a callback is late at random, at most; so they come out of order, several at a time."""
-    callback_attempts: int = 8
+    callback_attempts: int = field(default=8, validator=options.whole(1))
     """How often a callback is posted that is not answered with 2xx."""
-    callback_backoff: float = 0.1
+    callback_backoff: float = field(default=0.1, validator=options.seconds)
     """Seconds before the first repetition; they double with each, up to 10."""
 
 

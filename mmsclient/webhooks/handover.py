@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import math
 from collections import OrderedDict, defaultdict
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from typing import Any, TypeAlias
@@ -53,6 +54,8 @@ class Handling:
     """An event that is being handled, and the callbacks that wait for its end: copies of one event share one."""
 
     task: asyncio.Task[None] | None = None
+    is_handled: bool | None = None
+    """None while it is under way."""
     callbacks: set[asyncio.Future[bool]] = field(factory=set)
 
 
@@ -98,6 +101,9 @@ class Handover:
                 return False
             handling = self._under_way[key] = Handling()
             handling.task = loop.create_task(self._hand_over(event, key, handling))
+            await asyncio.sleep(0)  # most are handled by now
+            if handling.is_handled is not None:
+                return handling.is_handled
         callback: asyncio.Future[bool] = loop.create_future()
         handling.callbacks.add(callback)
         try:
@@ -109,38 +115,32 @@ class Handover:
         """Handle `event`, and tell its callbacks whether it is handled now."""
         is_handled = False
         try:
-            is_handled = await self._is_handled(event, key)
+            state = await self._reserve(key) if isinstance(key, bytes) else State.OURS
+            if state is State.OURS:
+                await self._handle(event, key)
+            is_handled = state is not State.ELSEWHERE
+            if is_handled and isinstance(event, DeliveryReport):
+                self._note(event)
         except NotHandledError as error:
             log.warning("callbacks: a %s was not handled: %s; its sender is asked to repeat it", _kind(event), error)
         except Exception:
             log.exception("callbacks: a %s could not be handled; its sender is asked to repeat it", _kind(event))
         finally:
             del self._under_way[key]
+            handling.is_handled = is_handled
             for callback in handling.callbacks:
                 if not callback.done():
                     callback.set_result(is_handled)
 
-    async def _is_handled(self, event: Event | UnreadableCallback, key: object) -> bool:
-        """Whether `event` is handled now."""
-        state = await self._reserve(key)
-        if state is State.ELSEWHERE:
-            return False
-        if state is State.OURS:
-            await self._handle(event, key)
-        if isinstance(event, DeliveryReport):
-            self._note(event)
-        return True
-
-    async def _reserve(self, key: object) -> State:
-        if not isinstance(key, bytes):
-            return State.OURS
-        loop = asyncio.get_running_loop()
-        end = loop.time() + self._timeout
-        while True:
-            state = await self._seen.reserve(key)
-            if state is not State.ELSEWHERE or loop.time() >= end:
-                return state
+    async def _reserve(self, key: bytes) -> State:
+        """What is known of an event; one that another process handles is waited for."""
+        state = await self._seen.reserve(key)
+        for _ in range(math.ceil(self._timeout / ASK_AGAIN)):
+            if state is not State.ELSEWHERE:
+                break
             await asyncio.sleep(ASK_AGAIN)
+            state = await self._seen.reserve(key)
+        return state
 
     async def _handle(self, event: Event | UnreadableCallback, key: object) -> None:
         try:

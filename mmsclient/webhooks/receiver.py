@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, MutableMapping
 from types import TracebackType
@@ -13,6 +12,7 @@ from mmsclient.errors import ConfigurationError, one_line
 from mmsclient.gate import Gate
 from mmsclient.models import DeliveryReport, InboundMessage
 from mmsclient.session import log
+from mmsclient.webhooks.deadlines import Deadlines
 from mmsclient.webhooks.door import Door
 from mmsclient.webhooks.handover import Handover
 from mmsclient.webhooks.parser import ZONE, Event, UnreadableCallback, parse_callbacks
@@ -122,6 +122,7 @@ class CallbackReceiver:
         self._zone = _checked_zone(timezone)
         self._max_body = max_body
         self._timeout = timeout
+        self._deadlines = Deadlines(timeout)
         self._bodies = Gate(max_bodies)
         memory = InMemory(remember) if seen is None else InFile(seen)
         self._handover = Handover(memory, most=max_events, timeout=timeout)
@@ -220,13 +221,14 @@ class CallbackReceiver:
         """Read and hand over what comes, within bounds. The status to answer; None if the sender has left."""
         late, reason = 503, "no place came free"
         try:
-            async with asyncio.timeout(self._timeout), self._bodies:
-                late, reason = 408, "the body did not come"
-                body = await self._body(receive)
-                if body is None or isinstance(body, int):
-                    return body
-                late, reason = 503, "it was not handled yet"  # and that goes on
-                return await self._take(bytes(body))
+            with self._deadlines:
+                async with self._bodies:
+                    late, reason = 408, "the body did not come"
+                    body = await self._body(receive)
+                    if body is None or isinstance(body, int):
+                        return body
+                    late, reason = 503, "it was not handled yet"  # and that goes on
+                    return await self._take(bytes(body))
         except TimeoutError:
             log.warning("callbacks: answered HTTP %d: %s within %g s", late, reason, self._timeout)
             return late

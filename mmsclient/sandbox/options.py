@@ -1,0 +1,44 @@
+"""What an option of the sandbox may be. Validators for attrs; each raises `ConfigurationError`, naming the option."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any, TypeAlias
+
+from mmsclient.errors import ConfigurationError
+
+Validator: TypeAlias = Callable[[object, Any, object], None]
+
+
+def check(option: str, value: object, ok: bool, expected: str) -> None:
+    """Raise `ConfigurationError` unless `ok`."""
+    if not ok:
+        raise ConfigurationError(f"{option}: expected {expected}, got {value!r}")
+
+
+def is_whole(value: object, least: int) -> bool:
+    """A whole number, `least` or more."""
+    return isinstance(value, int) and not isinstance(value, bool) and value >= least
+
+
+def is_number(value: object) -> bool:
+    """A finite number, 0 or more."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value) and value >= 0
+
+
+def one_of(*values: str) -> Validator:
+    expected = "one of " + ", ".join(map(repr, values))
+    return lambda _, field, value: check(field.name, value, value in values, expected)
+
+
+def whole(least: int) -> Validator:
+    return lambda _, field, value: check(field.name, value, is_whole(value, least), f"a whole number, {least} or more")
+
+
+def whole_or_none(_: object, field: Any, value: object) -> None:
+    check(field.name, value, value is None or is_whole(value, 1), "a whole number, 1 or more, or None")
+
+
+def seconds(_: object, field: Any, value: object) -> None:
+    check(field.name, value, is_number(value), "seconds, 0 or more")
