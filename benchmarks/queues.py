@@ -21,10 +21,12 @@ from benchmarks.report import Goal, Options, Report, Table
 from mmsclient import TokenBucket
 
 SIZES = (1_000, 10_000, 100_000)
+OURS, PEER = "TokenBucket", "aiolimiter"
 RATE = 100_000
 """Calls a second: so many that the processor is what takes the time."""
-IN_PROPORTION = 1.5
-"""Times that a caller may cost more among a hundred thousand than among fewer: memory caches are smaller."""
+IN_PROPORTION = 2.0
+"""Times that a caller may cost more among a hundred thousand than among a thousand: the garbage collector and the memory
+caches make that 1.5, whatever it waits for. Where a queue is walked it is 10 and more."""
 SLACK = 1.05
 """Times that two equal costs may differ in a measurement."""
 
@@ -50,8 +52,8 @@ def _pyrate() -> Acquire:
 
 
 LIMITERS: dict[str, Callable[[], Acquire]] = {
-    "TokenBucket": _ours,
-    "aiolimiter": _aiolimiter,
+    OURS: _ours,
+    PEER: _aiolimiter,
     "pyrate-limiter": _pyrate,
 }
 
@@ -60,13 +62,14 @@ def run(options: Options) -> Report:
     cpu: dict[str, dict[int, float]] = {name: {} for name in LIMITERS}
     memory: dict[str, dict[int, float]] = {name: {} for name in LIMITERS}
     for size in SIZES:
-        rounds = options.rounds if size == SIZES[-1] else 3
-        seconds: dict[str, list[float]] = {name: [] for name in LIMITERS}
-        for _ in range(rounds):
-            for name in LIMITERS:
+        # In the short form one round but for the smallest, which is the shortest, and the largest for two only.
+        names = [name for name in LIMITERS if options.full or size < SIZES[-1] or name in (OURS, PEER)]
+        seconds: dict[str, list[float]] = {name: [] for name in names}
+        for _ in range(3 if size == SIZES[0] else options.rounds):
+            for name in names:
                 with ProcessPoolExecutor(1, get_context("spawn")) as fresh:
                     seconds[name].append(fresh.submit(cpu_seconds, name, size).result())
-        for name in LIMITERS:
+        for name in names:
             cpu[name][size] = median(seconds[name])
             with ProcessPoolExecutor(1, get_context("spawn")) as fresh:
                 memory[name][size] = fresh.submit(waiting_bytes, name, size).result()
@@ -111,19 +114,25 @@ def _report(cpu: dict[str, dict[int, float]], memory: dict[str, dict[int, float]
         Table(
             "processor time a waiting caller, all asking at once, in us",
             header,
-            [[name, *(f"{1e6 * cost[size] / size:.1f}" for size in SIZES)] for name, cost in cpu.items()],
+            [
+                [name, *(f"{1e6 * cost[size] / size:.1f}" if size in cost else "" for size in SIZES)]
+                for name, cost in cpu.items()
+            ],
         ),
         Table(
             "memory a waiting caller, in bytes",
             header,
-            [[name, *(f"{cost[size] / size:.0f}" for size in SIZES)] for name, cost in memory.items()],
+            [
+                [name, *(f"{cost[size] / size:.0f}" if size in cost else "" for size in SIZES)]
+                for name, cost in memory.items()
+            ],
         ),
     ]
     for what, costs in (("processor time", cpu), ("memory", memory)):
-        growth = grows_in_proportion(costs["TokenBucket"].__getitem__, SIZES)
+        growth = grows_in_proportion(costs[OURS].__getitem__, SIZES)
         text = f"{what} a caller grows at most {IN_PROPORTION} times"
         report.goals.append(Goal(text, f"{growth:.2f}", growth <= IN_PROPORTION))
-        ours, theirs = costs["TokenBucket"][SIZES[-1]], costs["aiolimiter"][SIZES[-1]]
+        ours, theirs = costs[OURS][SIZES[-1]], costs[PEER][SIZES[-1]]
         text = f"{what} at most aiolimiter's among {SIZES[-1]}"
         report.goals.append(Goal(text, f"{ours / theirs:.2f} of it", ours <= SLACK * theirs))
     return report
