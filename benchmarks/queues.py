@@ -25,8 +25,8 @@ OURS, PEER = "TokenBucket", "aiolimiter"
 RATE = 100_000
 """Calls a second: so many that the processor is what takes the time."""
 IN_PROPORTION = 2.0
-"""Times that a caller may cost more among a hundred thousand than among a thousand: the garbage collector and the memory
-caches make that 1.5, whatever it waits for. Where a queue is walked it is 10 and more."""
+"""Times that a caller may cost more among a hundred thousand than among a thousand: the garbage collector and the
+memory caches make that 1.5, whatever it waits for. Where a queue is walked it is 10 and more."""
 SLACK = 1.05
 """Times that two equal costs may differ in a measurement."""
 

@@ -24,6 +24,20 @@ PNG = b"\x89PNG\r\n\x1a\n" + bytes(range(200))
 Connect = Callable[..., AsyncMMSClient]
 
 
+class Clock:
+    """A monotonic clock that moves when told."""
+
+    now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
 @pytest.fixture
 def anyio_backend() -> str:
     return "asyncio"

@@ -4,37 +4,20 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 import os
 import signal
-import subprocess
-import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
 
 import pytest
 
-from mmsclient.cli import main
 from mmsclient.cli.output import Form
 from mmsclient.sandbox import Sandbox
 from mmsclient.sandbox.faults import Latency, Reject, Reset
+from tests.command import Cli, in_this_process, started
 from tests.conftest import PNG
 
-
-class Outcome(NamedTuple):
-    status: int
-    out: str
-    err: str
-
-    @property
-    def documents(self) -> list[Any]:
-        return [json.loads(line) for line in self.out.splitlines()]
-
-
-Cli = Callable[..., Outcome]
 SEND = ("bulk", "send", "list.csv", "--text", "Hi", "--image", "sale.png", "--journal", "spring.db")
 
 
@@ -62,14 +45,7 @@ def write_list(folder: Path, count: int) -> None:
 
 @pytest.fixture
 def cli(api: Sandbox, folder: Path, capsys: pytest.CaptureFixture[str]) -> Cli:
-    def run(*arguments: str) -> Outcome:
-        status = main(arguments)
-        out, err = capsys.readouterr()
-        assert api.app_key not in out + err
-        assert "Traceback" not in err
-        return Outcome(status, out, err)
-
-    return run
+    return in_this_process(api.app_key, capsys)
 
 
 def test_send_in_a_pipe(cli: Cli, api: Sandbox) -> None:
@@ -226,16 +202,6 @@ def test_errors(cli: Cli, api: Sandbox, arguments: tuple[str, ...], status: int,
 def test_help(cli: Cli, command: str) -> None:
     assert " bulk " in cli("--help").out
     assert f"Usage: mmsclient bulk {command}" in cli("bulk", command, "--help").out
-
-
-@contextmanager
-def started(*arguments: str) -> Iterator[subprocess.Popen[str]]:
-    command = [sys.executable, "-W", "error", "-m", "mmsclient", *arguments]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:  # noqa: S603
-        try:
-            yield process
-        finally:
-            process.kill()
 
 
 @pytest.mark.skipif(os.name == "nt", reason="no such signals there")

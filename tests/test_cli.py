@@ -13,42 +13,19 @@ import sys
 import time
 import zlib
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import pytest
 
-from mmsclient.cli import main
 from mmsclient.cli.output import Form
 from mmsclient.cli.picture import sunset
 from mmsclient.cli.stage import busiest_second
 from mmsclient.sandbox import Sandbox, faults
+from tests.command import COMMAND, Cli, Outcome, in_this_process, started
 
 NUMBER, OTHER, REFUSED = "+61400000000", "+61400000001", "+61400009901"
-COMMAND = [sys.executable, "-W", "error", "-m", "mmsclient"]
-
-
-class Outcome(NamedTuple):
-    status: int
-    out: str
-    err: str
-
-    @property
-    def documents(self) -> list[Any]:
-        """Stdout as a JSON document a line."""
-        return [json.loads(line) for line in self.out.splitlines()]
-
-    @property
-    def error(self) -> str:
-        """The one line on stderr."""
-        (line,) = self.err.splitlines()
-        assert line.startswith("mmsclient: ")
-        return line.removeprefix("mmsclient: ")
-
-
-Cli = Callable[..., Outcome]
 
 
 @pytest.fixture
@@ -72,16 +49,7 @@ def environment(mms_sandbox: Sandbox, tmp_path: Path, monkeypatch: pytest.Monkey
 
 @pytest.fixture
 def cli(environment: None, mms_sandbox: Sandbox, capsys: pytest.CaptureFixture[str]) -> Cli:
-    """Runs the command in this process. What it prints never holds the key."""
-
-    def run(*arguments: str) -> Outcome:
-        status = main(arguments)
-        out, err = capsys.readouterr()
-        assert mms_sandbox.app_key not in out + err
-        assert "Traceback" not in err
-        return Outcome(status, out, err)
-
-    return run
+    return in_this_process(mms_sandbox.app_key, capsys)
 
 
 @pytest.fixture
@@ -383,18 +351,6 @@ def test_help(cli: Cli, command: str) -> None:
 
 
 # The process ------------------------------------------------------------------------------------------------
-
-
-@contextmanager
-def started(*arguments: str) -> Iterator[subprocess.Popen[str]]:
-    """The command in a process of its own, killed at the end if need be."""
-    with subprocess.Popen(  # noqa: S603 -- our own command
-        [*COMMAND, *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, encoding="utf-8"
-    ) as process:
-        try:
-            yield process
-        finally:
-            process.kill()
 
 
 def ended(process: subprocess.Popen[str]) -> Outcome:

@@ -17,23 +17,10 @@ import pytest
 from mmsclient import ConfigurationError
 from mmsclient.sandbox import Sandbox, Settings
 from mmsclient.sandbox.faults import throttle
+from tests.conftest import Clock
 
 GIF = b"GIF89a" + bytes(20)
 NUMBERS = ["+61400000000", "+61400000001"]
-
-
-class Clock:
-    """A monotonic clock that moves when told."""
-
-    now = 1000.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
-@pytest.fixture
-def clock() -> Clock:
-    return Clock()
 
 
 @pytest.fixture

@@ -10,22 +10,9 @@ import httpx
 import pytest
 
 from mmsclient.sandbox import Ending, Sandbox
+from tests.conftest import Clock
 
 ORDINARY = "+61400000000"
-
-
-class Clock:
-    """A monotonic clock that moves when told."""
-
-    now = 1000.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
-@pytest.fixture
-def clock() -> Clock:
-    return Clock()
 
 
 @pytest.fixture

@@ -8,11 +8,12 @@ import signal
 import sys
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
 import anyio.to_thread
-from cyclopts import App, Parameter
+from cyclopts import App, Group, Parameter
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn
 from rich.progress import Progress as Bar
@@ -30,6 +31,7 @@ from mmsclient.bulk import (
     read_csv,
     read_report,
 )
+from mmsclient.bulk.campaign import CampaignOptions
 from mmsclient.bulk.journal import Message, Reader
 from mmsclient.cli.connection import DEFAULT, Connection
 from mmsclient.cli.output import Form, facts_table, printable, to_json
@@ -45,10 +47,52 @@ app = App(
     default_parameter=Parameter(negative=()),
 )
 
-JSONLines = Annotated[bool, Parameter(help="Print a JSON object a line for scripts.", show_default=False)]
 OneJSON = Annotated[bool, Parameter(help="Print one JSON object for scripts.", show_default=False)]
-Yes = Annotated[bool, Parameter(help=f"Do not ask, however many there are (above {ASK_ABOVE}).", show_default=False)]
-DryRun = Annotated[bool, Parameter(help="Say what would be sent, and send nothing.", show_default=False)]
+
+
+@Parameter(name="*", group=Group("List"))
+@dataclass(frozen=True, kw_only=True)
+class ListOptions:
+    """How a CSV file is read."""
+
+    column: str | None = None
+    """Header of the column with the numbers. Left out: the only one, or the one called number, phone, mobile, to,
+    recipient or msisdn."""
+    region: str | None = None
+    """Country of national numbers, such as AU. Left out: E.164 and Australian mobiles only."""
+    encoding: str | None = None
+    """Of the file. Left out: UTF-8, or UTF-16 with a byte order mark."""
+
+    def read(self, path: Path) -> CSVList:
+        return read_csv(path, self.column, region=self.region, encoding=self.encoding)
+
+
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class SendOptions:
+    """How a campaign is sent."""
+
+    batch_size: int = MAX_RECIPIENTS
+    """Recipients a call, up to 1000."""
+    exclude_opt_outs: bool = False
+    """Ask the API who has unsubscribed, and leave them out."""
+    resend_unknown: bool = False
+    """Send also to those of whom an earlier run does not know whether they got it. Some get it twice."""
+    dry_run: Annotated[bool, Parameter(show_default=False)] = False
+    """Say what would be sent, and send nothing."""
+    yes: Annotated[bool, Parameter(show_default=False)] = False
+    """Do not ask, however many there are (above 100)."""
+    json: Annotated[bool, Parameter(show_default=False)] = False
+    """Print a JSON object a line for scripts."""
+
+    def of_campaign(self, exclude: CSVList | None = None) -> CampaignOptions:
+        """Those of `AsyncMMSClient.campaign`."""
+        return {
+            "exclude": () if exclude is None else exclude,
+            "batch_size": self.batch_size,
+            "exclude_opt_outs": self.exclude_opt_outs,
+            "resend_unknown": self.resend_unknown,
+        }
 
 
 @app.command
@@ -59,17 +103,10 @@ async def send(
     image: Path,
     journal: Path,
     subject: str | None = None,
-    column: str | None = None,
-    region: str | None = None,
-    encoding: str | None = None,
-    batch_size: int = MAX_RECIPIENTS,
     exclude: Path | None = None,
-    exclude_opt_outs: bool = False,
-    resend_unknown: bool = False,
-    dry_run: DryRun = False,
-    yes: Yes = False,
+    listing: ListOptions = ListOptions(),
+    options: SendOptions = SendOptions(),
     connection: Connection = DEFAULT,
-    json: JSONLines = False,
 ) -> int:
     """Send a picture and a text to everybody in a CSV file. Costs credits.
 
@@ -88,21 +125,8 @@ async def send(
         File that remembers what became of each recipient; made if it is not there. On a local disk.
     subject
         One line of at most 40 characters.
-    column
-        Header of the column with the numbers. Left out: the only one, or the one called number, phone, mobile, to,
-        recipient or msisdn.
-    region
-        Country of national numbers, such as AU. Left out: E.164 and Australian mobiles only.
-    encoding
-        Of the file. Left out: UTF-8, or UTF-16 with a byte order mark.
-    batch_size
-        Recipients a call, up to 1000.
     exclude
-        CSV file with numbers that get nothing; column, region and encoding as above.
-    exclude_opt_outs
-        Ask the API who has unsubscribed, and leave them out.
-    resend_unknown
-        Send also to those of whom an earlier run does not know whether they got it. Some get it twice.
+        CSV file with numbers that get nothing, read as the other one is.
     """
     async with connection.client() as mms:
         campaign = mms.campaign(
@@ -110,13 +134,9 @@ async def send(
             image=image,
             subject=subject,
             journal=journal,
-            batch_size=batch_size,
-            exclude=() if exclude is None else read_csv(exclude, column, region=region, encoding=encoding),
-            exclude_opt_outs=exclude_opt_outs,
-            resend_unknown=resend_unknown,
+            **options.of_campaign(None if exclude is None else listing.read(exclude)),
         )
-        listed = read_csv(recipients, column, region=region, encoding=encoding)
-        return await _send(mms, campaign, listed, batch_size, dry_run=dry_run, yes=yes, form=Form.chosen(json))
+        return await _send(mms, campaign, listing.read(recipients), options)
 
 
 @app.command
@@ -124,16 +144,9 @@ async def resume(
     journal: Path,
     recipients: Path | None = None,
     *,
-    column: str | None = None,
-    region: str | None = None,
-    encoding: str | None = None,
-    batch_size: int = MAX_RECIPIENTS,
-    exclude_opt_outs: bool = False,
-    resend_unknown: bool = False,
-    dry_run: DryRun = False,
-    yes: Yes = False,
+    listing: ListOptions = ListOptions(),
+    options: SendOptions = SendOptions(),
     connection: Connection = DEFAULT,
-    json: JSONLines = False,
 ) -> int:
     """Send to those whom a campaign has not come to, with the message that its journal holds. Costs credits.
 
@@ -143,18 +156,6 @@ async def resume(
         File of the campaign.
     recipients
         CSV file with the numbers; needed only where it was not read to its end.
-    column
-        Header of the column with the numbers.
-    region
-        Country of national numbers, such as AU.
-    encoding
-        Of the CSV file.
-    batch_size
-        Recipients a call, up to 1000.
-    exclude_opt_outs
-        Ask the API who has unsubscribed, and leave them out.
-    resend_unknown
-        Send also to those of whom an earlier run does not know whether they got it. Some get it twice.
     """
     message = await anyio.to_thread.run_sync(_message_of, str(journal))
     async with connection.client() as mms:
@@ -163,12 +164,9 @@ async def resume(
             image=message.image,
             subject=message.subject or None,
             journal=journal,
-            batch_size=batch_size,
-            exclude_opt_outs=exclude_opt_outs,
-            resend_unknown=resend_unknown,
+            **options.of_campaign(),
         )
-        listed = None if recipients is None else read_csv(recipients, column, region=region, encoding=encoding)
-        return await _send(mms, campaign, listed, batch_size, dry_run=dry_run, yes=yes, form=Form.chosen(json))
+        return await _send(mms, campaign, None if recipients is None else listing.read(recipients), options)
 
 
 @app.command
@@ -207,18 +205,15 @@ async def _send(
     mms: AsyncMMSClient,
     campaign: Campaign,
     recipients: CSVList | None,
-    batch_size: int,
-    *,
-    dry_run: bool,
-    yes: bool,
-    form: Form,
+    options: SendOptions,
 ) -> int:
-    if dry_run or not yes:
+    form = Form.chosen(options.json)
+    if options.dry_run or not options.yes:
         planned = await campaign.dry_run(recipients)
-        if dry_run:
-            await _show_plan(mms, planned, batch_size, form)
+        if options.dry_run:
+            await _show_plan(mms, planned, options.batch_size, form)
             return Status.DONE
-        if not _agreed(_to_send(planned), batch_size):
+        if not _agreed(_to_send(planned), options.batch_size):
             complain("nothing was sent")
             return Status.FAILED
     sending = campaign.send(recipients)
