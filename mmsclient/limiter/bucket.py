@@ -22,7 +22,7 @@ MARGIN = 0.006
 """Seconds added to the window: what the clock, the timers and the floor are wrong by."""
 GAP = 1.02
 """Calls that queue are this share of `1 / rate` apart: about what the slots keep up with, so that they seldom jolt."""
-EARNED = 2
+EARNED = 3
 """Calls that may follow at once on calls that their slots held up. More uses more of the cap and is less smooth."""
 PAUSE, LONGEST_PAUSE = 1.0, 60.0
 """Seconds that a throttling answer holds every caller: if it names none, and at most."""
@@ -66,8 +66,8 @@ class TokenBucket:
     latest moment at which the server can have counted it, less the way to the server:
 
     - `answered - floor`, where `floor` is the shortest exchange (from the last byte sent to the answer) of the last
-      256, less an allowance for how far the true least may lie below it: twice the mean excess over it, divided by
-      the square root of their number. 0 until 15 are in, for an exchange shorter than it, and for a refused call;
+      512, less an allowance for how far the true least may lie below it: 2.5 times the mean excess over it, divided
+      by the square root of their number. 0 until 15 are in, for an exchange shorter than it, and for a refused call;
     - `sent + jitter`, if that is earlier or no answer came. A call that ended before its last byte was sent counts as
       sent at its end; one whose last byte is still to come holds its slot.
 
@@ -76,7 +76,7 @@ class TokenBucket:
     that `floor` is at most 6 ms longer than the shortest way there and back at present with the work after counting.
 
     **Smoothness.** `burst` calls go at once from idle, refilled at `rate / 1.02`. While anyone queues, calls are
-    `1.02 / rate` apart; where slots held them up they catch up by at most two, else waiting earns nothing. `burst=1`
+    `1.02 / rate` apart; where slots held them up they catch up by at most three, else waiting earns nothing. `burst=1`
     is strictly even, for servers that allow no burst at all, and uses about 3 % less of the cap.
 
     **Feedback.** A throttled call holds every caller for `retry_after` seconds (1 if not given, 60 at most). Then calls

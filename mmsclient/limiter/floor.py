@@ -5,15 +5,17 @@ from __future__ import annotations
 import math
 from collections import deque
 
-MEMORY, ENOUGH = 256, 15
+MEMORY, ENOUGH = 512, 15
 """Answers that the floor is the least of, and how many there must be before it is used."""
+ALLOWANCE = 2.5
+"""For how far the true least may lie below theirs: so many mean excesses, over the root of their number."""
 
 
 class Floor:
     """The shortest exchange there can be, from the last byte sent to the answer, as the last `MEMORY` answers tell.
 
-    Their least, less an allowance for how far the true least may lie below it: twice their mean excess over it, divided
-    by the square root of their number. `jitter`: seconds by which the way to the server may vary.
+    Their least, less an allowance for how far the true least may lie below it: two and a half times their mean excess
+    over it, divided by the square root of their number. `jitter`: seconds by which the way to the server may vary.
     """
 
     def __init__(self, jitter: float) -> None:
@@ -41,7 +43,7 @@ class Floor:
         if known < ENOUGH:
             return 0.0
         least = min(self._lags)
-        return max(0.0, least - 2 * (sum(self._lags) / known - least) / math.sqrt(known))
+        return max(0.0, least - ALLOWANCE * (sum(self._lags) / known - least) / math.sqrt(known))
 
     def _learn(self, lag: float) -> None:
         self._lags.append(lag)
