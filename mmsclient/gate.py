@@ -15,6 +15,7 @@ class Gate:
 
     def __init__(self, permits: int) -> None:
         self.permits = permits
+        """Holders that may be in."""
         self._free = permits  # below 0 while more are in than may be
         self._queue: deque[asyncio.Future[None]] = deque()
         self.waiting = 0

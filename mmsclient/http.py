@@ -25,7 +25,7 @@ KEEPALIVE = 2.5
 """Seconds that a connection stays open without work. Servers commonly close after 5: a call that meets a closing
 connection would end with its outcome unknown, and a handshake is the cheaper of the two."""
 
-STALE_AFTER = 1.0
+STALE_AFTER = 1.5
 """Seconds that a ready connection may wait for its token. One that waited longer is replaced, for the same reason."""
 
 _LOOPBACK_HOSTS = frozenset({"localhost", "127.0.0.1", "::1"})
@@ -206,6 +206,8 @@ class Exchange:
         """The token is spent: the first byte leaves now."""
         self.waited = 0.0
         """Seconds that it waited for its token with a connection ready."""
+        self.room = 0
+        """How many might wait so when it joined them."""
 
     def abandon(self, reason: str) -> None:
         """End the exchange if nothing has left yet; else let it go on.
@@ -328,8 +330,9 @@ class Exchange:
                 raise ConfigurationError(f"limiter: expected `acquire` to answer a Grant, got {stranger!r}")
             if self._abandoned:
                 raise _NothingSentError
-            self.waited = anyio.current_time() - asked
-            if self._transport.traced and self.waited > STALE_AFTER:
+            if self._transport.traced:
+                self.waited = anyio.current_time() - asked
+            if self.waited > STALE_AFTER:
                 raise _NothingSentError  # the token stays ours; the connection is replaced
         self._scope.deadline = anyio.current_time() + self._timeout
         self.sent = True

@@ -36,7 +36,8 @@ ask for a connection race for one, and one may lose often."""
 
 SHORT_WAIT, LONG_WAIT = 0.35 * STALE_AFTER, 0.7 * STALE_AFTER
 """Seconds of waiting for a token with a connection ready: after a shorter wait one more may, up to `AT_WIRE`; after a
-longer one, one less. A connection that waited too long is opened anew with the token in hand, which spends it early."""
+longer one, as many fewer as it was too long. A connection that waited too long is opened anew with the token in hand,
+which spends it early. Below one token in `STALE_AFTER` that is so for all."""
 
 log = logging.getLogger("mmsclient")
 
@@ -133,6 +134,7 @@ class Session:
             self._in_flight.release()
             raise
         exchange = Exchange(self._transport, self._limiter, call, timeout, on_wire=self._leave_line)
+        exchange.room = self._at_wire.permits
         self._line.append(exchange)
         task = asyncio.get_running_loop().create_task(self._run_exchange(exchange, call))
         self._running[task] = exchange
@@ -170,18 +172,21 @@ class Session:
     def _leave_line(self, exchange: Exchange) -> None:
         """The exchange has its token, or is over. Its place is free once those before it have left as well."""
         if exchange.in_line and exchange.sent:
-            self._make_room(exchange.waited)
+            self._make_room(exchange)
         exchange.in_line = False
         while self._line and not self._line[0].in_line:
             self._line.popleft()
             self._at_wire.release()
 
-    def _make_room(self, waited: float) -> None:
-        """As many at the wire as get their tokens in time: with few tokens a second, fewer."""
+    def _make_room(self, exchange: Exchange) -> None:
+        """As many at the wire as get their tokens in time, judged by those that joined since that was last changed."""
+        room, waited = self._at_wire.permits, exchange.waited
+        if exchange.room != room:
+            return
         if waited > LONG_WAIT:
-            self._at_wire.resize(max(1, self._at_wire.permits - 1))
+            self._at_wire.resize(max(1, int(room * LONG_WAIT / waited)))
         elif waited < SHORT_WAIT:
-            self._at_wire.resize(min(self._most_at_wire, self._at_wire.permits + 1))
+            self._at_wire.resize(min(self._most_at_wire, room + 1))
 
     def _decode(self, call: wire.Call[T], answer: wire.Answer) -> Success[T] | MMSError:
         try:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import random
+from collections.abc import Mapping
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -11,11 +13,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import mmsclient
-from mmsclient import retry, session
+from mmsclient import TokenBucket, retry
 from mmsclient.errors import CallError
 from mmsclient.gate import Gate
-from mmsclient.limiter import NoLimit
-from tests.conftest import Connect, until
+from mmsclient.session import AT_WIRE, Session
+from mmsclient.wire import Call, account
+from tests.virtual_time import run
 
 
 async def settle() -> None:
@@ -73,51 +76,69 @@ async def test_a_gate_that_shrinks_lets_nobody_in_until_enough_have_left_and_one
     assert gate.waiting == 0
 
 
-class Slow:
-    """A limiter that grants a token when it is told to; `waiting` callers stand at the wire for one."""
+class Wire:
+    """A transport in virtual time that tells of its steps as the HTTP libraries do."""
+
+    traced = True
 
     def __init__(self) -> None:
-        self.tokens = asyncio.Semaphore(0)
-        self.waiting = 0
+        self.connections = 0
+        self.waiting = self.most = 0
 
-    async def acquire(self) -> mmsclient.Grant:
+    def request(self, call: Call[Any], extensions: Mapping[str, Any]) -> Any:
+        return extensions["trace"]
+
+    async def send(self, trace: Any) -> Any:
+        self.connections += 1
         self.waiting += 1
+        self.most = max(self.most, self.waiting)
         try:
-            await self.tokens.acquire()
+            await trace("http11.send_request_headers.started", {"request": SimpleNamespace(method=b"GET")})
         finally:
             self.waiting -= 1
-        return NoLimit()
+        await trace("http11.send_request_body.complete", {})
+        await asyncio.sleep(0.1)
+        return self
+
+    status_code, is_stream_consumed = 200, True
+    headers: Mapping[str, str] = {}
+    content = b'{"meta": {"code": 200, "status": "SUCCESS"}, "msg": "OK", "data": {"account_name": "N"}}'
+
+    async def aclose(self) -> None:
+        """As a response, too."""
+
+    def scrub(self, data: bytes) -> bytes:
+        return data
+
+    def scrub_text(self, text: str) -> str:
+        return text
 
 
-async def test_fewer_stand_at_the_wire_where_tokens_are_slow(connect: Connect, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Connections that wait long are opened anew; those calls wait before they have one."""
-    limiter = Slow()
-    mms = connect(limiter=limiter)
-    calls = [asyncio.create_task(mms.account()) for _ in range(60)]
+@pytest.mark.parametrize(
+    ("rate", "fewest", "most", "anew"), [(100, 10, 10, 0), (15, 10, 10, 0), (5, 3, 5, 15), (2, 1, 2, 20), (1, 1, 1, 20)]
+)
+def test_as_many_stand_at_the_wire_as_get_their_tokens_in_time(rate: float, fewest: int, most: int, anew: int) -> None:
+    """A connection that waits longer is opened `anew`, with the token in hand. All tokens are asked for at once."""
+    wire: Any = Wire()
 
-    async def grant(count: int) -> None:
-        for _ in range(count):
-            limiter.tokens.release()
-            attempts = mms.stats.attempts
-            await until(lambda: mms.stats.attempts > attempts)  # noqa: B023
+    async def main() -> None:
+        session = Session(wire, TokenBucket(rate), max_in_flight=64, owns_transport=False)
+        calls = [asyncio.create_task(session.run(account(), timeout=30, max_attempts=1)) for _ in range(300)]
+        waiting = []
+        while session.stats.attempts < 250:
+            await asyncio.sleep(0.05)
+            if 60 < session.stats.attempts < 250:
+                waiting.append(wire.waiting)
+        assert fewest <= min(waiting) <= max(waiting) <= most
+        assert wire.most == AT_WIRE
+        await asyncio.gather(*calls)
+        assert wire.connections - 300 <= anew
 
-    await until(lambda: limiter.waiting == session.AT_WIRE)
-    monkeypatch.setattr(session, "LONG_WAIT", -1.0)  # every wait is too long
-    await grant(20)
-    await until(lambda: limiter.waiting == 1)
-    monkeypatch.setattr(session, "LONG_WAIT", 60.0)
-    monkeypatch.setattr(session, "SHORT_WAIT", 60.0)  # and now none is
-    await grant(5)
-    await until(lambda: limiter.waiting == 6)
-    await grant(20)
-    await until(lambda: limiter.waiting == session.AT_WIRE)
-    for _ in range(15):
-        limiter.tokens.release()
-    await asyncio.gather(*calls)
+    run(main())
 
 
-@given(st.integers(1, 4), st.integers(0, 10_000))
-def test_cancelled_waiters_lose_no_permit(permits: int, seed: int) -> None:
+@given(st.integers(1, 4), st.booleans(), st.integers(0, 10_000))
+def test_cancelled_waiters_lose_no_permit(permits: int, resized: bool, seed: int) -> None:
     async def storm() -> None:
         rng, gate, inside = random.Random(seed), Gate(permits), 0
 
@@ -125,7 +146,7 @@ def test_cancelled_waiters_lose_no_permit(permits: int, seed: int) -> None:
             nonlocal inside
             async with gate:
                 inside += 1
-                assert inside <= permits
+                assert inside <= (7 if resized else permits)
                 try:
                     await asyncio.sleep(0)
                 finally:
@@ -134,9 +155,12 @@ def test_cancelled_waiters_lose_no_permit(permits: int, seed: int) -> None:
         tasks = [asyncio.create_task(enter()) for _ in range(40)]
         for _ in range(30):
             await asyncio.sleep(0)
+            if resized:
+                gate.resize(rng.randrange(1, 8))
             rng.choice(tasks).cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         assert gate.waiting == 0
+        gate.resize(permits)
         await asyncio.gather(*(gate.acquire() for _ in range(permits)))  # all permits are there
         late = asyncio.create_task(gate.acquire())
         await settle()

@@ -506,6 +506,12 @@ def test_a_million_recipients_are_cheap_to_remember() -> None:
         ("callback_attempts", 0),
         *(("port", value) for value in (-1, 65_536, "8080")),
         ("keep_alive", -1.0),
+        ("mms_balance", 100.0),
+        ("low_balance", "1"),
+        ("callback_url", "localhost:8080"),
+        ("magic", "no"),
+        ("app_key", ""),
+        ("seed", "x"),
     ],
 )
 def test_a_wrong_option_is_named(option: str, wrong: object) -> None:
@@ -520,7 +526,16 @@ def test_a_setting_is_checked_when_it_is_changed(sandbox: Sandbox) -> None:
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"call": "sendmms"}, {"times": -1}, {"times": 1.5}, {"share": 1.1}, {"share": "all"}, {"skip": -1}]
+    "wrong",
+    [
+        {"call": "sendmms"},
+        {"call": ["send-mms"]},
+        {"times": -1},
+        {"times": 1.5},
+        {"share": 1.1},
+        {"share": "all"},
+        {"skip": -1},
+    ],
 )
 def test_a_wrong_rule_of_a_fault_is_named(sandbox: Sandbox, wrong: dict[str, Any]) -> None:
     with pytest.raises(ConfigurationError, match=next(iter(wrong))):

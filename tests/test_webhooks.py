@@ -848,3 +848,15 @@ async def test_deadlines_keep_nothing() -> None:
             await asyncio.sleep(wait)
     await until(lambda: deadlines._timer is None)
     assert (deadlines._due, deadlines._late) == ({}, {})
+
+
+def test_deadlines_hold_on_a_second_loop() -> None:
+    deadlines = Deadlines(10)
+
+    async def wait(seconds: float) -> None:
+        with deadlines:
+            await asyncio.sleep(seconds)
+
+    run(wait(1))
+    with pytest.raises(TimeoutError):
+        run(wait(11))

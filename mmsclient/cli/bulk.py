@@ -80,8 +80,9 @@ class SendOptions:
     """Send also to those of whom an earlier run does not know whether they got it. Some get it twice."""
     dry_run: Annotated[bool, Parameter(show_default=False)] = False
     """Say what would be sent, and send nothing."""
-    yes: Annotated[bool, Parameter(show_default=False)] = False
-    """Do not ask, however many there are (above 100)."""
+    yes: Annotated[
+        bool, Parameter(help=f"Do not ask, however many there are (above {ASK_ABOVE}).", show_default=False)
+    ] = False
     json: Annotated[bool, Parameter(show_default=False)] = False
     """Print a JSON object a line for scripts."""
 

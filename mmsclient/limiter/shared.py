@@ -103,7 +103,8 @@ class SharedTokenBucket:
     is lost when its process is a second overdue. `burst`, the spacing of queued calls, the pause and the slow-down
     after a throttled call are as in `TokenBucket`, and count the calls of all processes.
 
-    **Round trips.** One a call under steady demand, where its end is told with the asking for the next; else two.
+    **Round trips.** One a call where another call of the process waits for its turn: the end of the one is told with
+    the asking for the other. Else two.
     Asked again where a slot was not free by the time that could be foretold.
 
     **What dies.** A call that is still sending is reported every half second. The slots of a process that died are
@@ -235,7 +236,7 @@ class SharedTokenBucket:
     async def acquire(self) -> Grant:
         """Wait for a slot and a token. A cancelled wait gives back what it held. Always `release` the grant."""
         loop = self._bind_loop()
-        asked, delays, queued = loop.time(), self._delays + self._own.stats.waits, self._waiting > 0
+        asked, delays, queued = loop.time(), self._delays + self._own._waits, self._waiting > 0
         self._waiting += 1
         try:
             async with self._turn:
@@ -243,7 +244,7 @@ class SharedTokenBucket:
         finally:
             self._waiting -= 1
             self._plan()
-        self._count(asked, loop.time(), waited=queued or self._delays + self._own.stats.waits > delays)
+        self._count(asked, loop.time(), waited=queued or self._delays + self._own._waits > delays)
         return grant
 
     async def aclose(self) -> None:

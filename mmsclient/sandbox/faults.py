@@ -299,7 +299,12 @@ class Faults:
         Raises `ConfigurationError` for what is no fault, a call that the sandbox does not have, or a wrong number.
         """
         check("fault", fault, isinstance(fault, Fault), "a fault, such as Reset(carried_out=True)")
-        check("call", call, call is None or call in self._calls, f"one of {', '.join(self._calls)}")
+        check(
+            "call",
+            call,
+            call is None or (isinstance(call, str) and call in self._calls),
+            f"one of {', '.join(self._calls)}",
+        )
         check("times", times, times is None or is_whole(times, 0), "a whole number, 0 or more")
         check("share", share, share is None or (is_number(share) and share <= 1), "a number from 0 to 1")
         check("skip", skip, is_whole(skip, 0), "a whole number, 0 or more")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from decimal import Decimal
 from typing import Any, TypeAlias
 
 from mmsclient.errors import ConfigurationError
@@ -38,6 +39,23 @@ def whole(least: int) -> Validator:
 
 def whole_or_none(_: object, field: Any, value: object) -> None:
     check(field.name, value, value is None or is_whole(value, 1), "a whole number, 1 or more, or None")
+
+
+def decimal(_: object, field: Any, value: object) -> None:
+    check(field.name, value, isinstance(value, Decimal) and value.is_finite(), "a Decimal")
+
+
+def decimal_or_none(_: object, field: Any, value: object) -> None:
+    check(field.name, value, value is None or (isinstance(value, Decimal) and value.is_finite()), "a Decimal or None")
+
+
+def url_or_none(_: object, field: Any, value: object) -> None:
+    is_url = isinstance(value, str) and value.startswith(("http://", "https://"))
+    check(field.name, value, value is None or is_url, "an http or https URL, or None")
+
+
+def yes_or_no(_: object, field: Any, value: object) -> None:
+    check(field.name, value, isinstance(value, bool), "True or False")
 
 
 def seconds(_: object, field: Any, value: object) -> None:

@@ -96,6 +96,8 @@ class Sandbox(State):
             callback_attempts=callback_attempts,
             callback_backoff=callback_backoff,
         )
+        check("app_key", app_key, isinstance(app_key, str) and bool(app_key), "a text that is not empty")
+        check("seed", seed, is_whole(seed, 0), "a whole number, 0 or more")
         check("port", port, is_whole(port, 0) and port < 65536, "a port, or 0 for a free one")
         check("keep_alive", keep_alive, is_number(keep_alive), "seconds, 0 or more")
         self.faults = Faults(CALLS)

@@ -53,11 +53,11 @@ class Settings:
     """The envelope of the answers (wire.md section 1)."""
     empty: Literal["string", "not_found"] = field(default="string", validator=options.one_of("string", "not_found"))
     """How an empty listing is told: `"responses": ""`, or NOT_FOUND with HTTP 400 (wire.md section 3)."""
-    mms_balance: Decimal = Decimal("1000000.00")
+    mms_balance: Decimal = field(default=Decimal("1000000.00"), validator=options.decimal)
     """Credit at the start; a message costs 1."""
-    low_balance: Decimal | None = None
+    low_balance: Decimal | None = field(default=None, validator=options.decimal_or_none)
     """Below this balance successes carry `low_sms_alert`."""
-    magic: bool = True
+    magic: bool = field(default=True, validator=options.yes_or_no)
     """Set endings of numbers trigger set behaviours (`Ending`); turn it off to send to whole ranges of numbers."""
     dispatch_after: float = field(default=0.05, validator=options.seconds)
     """Seconds from the send until a message is Dispatched."""
@@ -65,7 +65,7 @@ class Settings:
     """Seconds from the send until a message has its final status."""
     reply_after: float = field(default=0.3, validator=options.seconds)
     """Seconds from the send until the reply of a number that replies."""
-    callback_url: str | None = None
+    callback_url: str | None = field(default=None, validator=options.url_or_none)
     """Where reports and replies are posted from now on; None for nowhere."""
     callback_statuses: Literal["final", "all"] = field(default="final", validator=options.one_of("final", "all"))
     """Which are reported. The service itself reports final ones only (wire.md section 4)."""

@@ -20,16 +20,20 @@ class Deadlines:
         """When a task is late, and how often it had been cancelled at its start; the earliest first."""
         self._late: dict[asyncio.Task[Any], int] = {}
         self._timer: asyncio.TimerHandle | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        """Whose timer it is: a loop that has ended keeps its timers to itself."""
 
     def __enter__(self) -> None:
         loop, task = asyncio.get_running_loop(), _this_task()
         self._due[task] = (loop.time() + self._seconds, task.cancelling())
-        if self._timer is None:
-            self._timer = loop.call_later(self._seconds, self._sweep, loop)
+        if self._timer is None or self._loop is not loop:
+            self._timer, self._loop = loop.call_later(self._seconds, self._sweep, loop), loop
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
+        if kind is GeneratorExit:  # dropped with its loop
+            return
         task = _this_task()
         if self._due.pop(task, None) is None:
             cancelled_before = self._late.pop(task)
@@ -39,7 +43,8 @@ class Deadlines:
     def _sweep(self, loop: asyncio.AbstractEventLoop) -> None:
         """Cancel those that are late, and look again when the next one may be."""
         self._timer = None
-        for task, (due, cancelled_before) in list(self._due.items()):
+        while self._due:
+            task, (due, cancelled_before) = next(iter(self._due.items()))
             if due > loop.time():
                 self._timer = loop.call_at(due, self._sweep, loop)
                 break

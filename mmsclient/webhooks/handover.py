@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-import math
 from collections import OrderedDict, defaultdict
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from typing import Any, TypeAlias
@@ -119,8 +118,6 @@ class Handover:
             if state is State.OURS:
                 await self._handle(event, key)
             is_handled = state is not State.ELSEWHERE
-            if is_handled and isinstance(event, DeliveryReport):
-                self._note(event)
         except NotHandledError as error:
             log.warning("callbacks: a %s was not handled: %s; its sender is asked to repeat it", _kind(event), error)
         except Exception:
@@ -131,15 +128,18 @@ class Handover:
             for callback in handling.callbacks:
                 if not callback.done():
                     callback.set_result(is_handled)
+        if is_handled and isinstance(event, DeliveryReport):
+            self._note(event)
 
     async def _reserve(self, key: bytes) -> State:
         """What is known of an event; one that another process handles is waited for."""
         state = await self._seen.reserve(key)
-        for _ in range(math.ceil(self._timeout / ASK_AGAIN)):
-            if state is not State.ELSEWHERE:
-                break
-            await asyncio.sleep(ASK_AGAIN)
-            state = await self._seen.reserve(key)
+        if state is State.ELSEWHERE:
+            loop = asyncio.get_running_loop()
+            end = loop.time() + self._timeout
+            while state is State.ELSEWHERE and loop.time() < end:
+                await asyncio.sleep(ASK_AGAIN)
+                state = await self._seen.reserve(key)
         return state
 
     async def _handle(self, event: Event | UnreadableCallback, key: object) -> None:
