@@ -14,7 +14,7 @@ import pytest
 import mmsclient
 from mmsclient import errors
 from mmsclient.sandbox import Ending, Sandbox
-from mmsclient.webhooks import new_token
+from mmsclient.webhooks import CallbackReceiver, new_token
 from tests.conftest import PNG
 
 ROOT = Path(__file__).parent.parent
@@ -44,11 +44,14 @@ def test_the_python_blocks_run(block: str, monkeypatch: pytest.MonkeyPatch, tmp_
         names: dict[str, Any] = {}
         if not code.co_flags & inspect.CO_COROUTINE:
             exec(code, names)  # noqa: S102
-            return
 
         async def main() -> None:
-            async with LocalClient() as names["mms"]:
-                await eval(code, names)  # noqa: S307
+            if code.co_flags & inspect.CO_COROUTINE:
+                async with LocalClient() as names["mms"]:
+                    await eval(code, names)  # noqa: S307
+            for value in names.values():
+                if isinstance(value, CallbackReceiver):
+                    await value.aclose()
 
         asyncio.run(main())
         assert sandbox.errors == []
