@@ -140,7 +140,7 @@ async def test_what_is_not_answered_with_2xx_is_posted_again(ear: Ear) -> None:
         assert sandbox.callbacks == []
 
 
-@pytest.mark.parametrize("url", ["http://127.0.0.1:9/", "http://", "nonsense"])
+@pytest.mark.parametrize("url", ["http://127.0.0.1:9/", "http://"])
 async def test_it_gives_up_in_the_end(url: str) -> None:
     with Sandbox(callback_url=url, callback_backoff=0.001, callback_attempts=3) as sandbox:
         sandbox.add_reply(text="Yes")

@@ -242,8 +242,8 @@ class Reader:
         """Recipients beyond the id `after`, with their ids."""
         rows = self._all(
             "SELECT id, phone, state, line, message_id, exclusion, reason, batch, status, reported FROM told"
-            " WHERE id > ?1 AND (?2 IS NULL OR state = ?2) ORDER BY id LIMIT ?3",
-            (after, state, limit),
+            " WHERE id > ? AND (? IS NULL OR state = ?) ORDER BY id LIMIT ?",
+            (after, state, state, limit),
         )
         return [
             (
@@ -444,8 +444,8 @@ class Journal(Reader):
 
     def _seen_again(self, phone: int, line: int) -> bool:
         """The phone is known, from an earlier run and not from this list."""
-        sql = "UPDATE recipient SET line = ?, run = ?2 WHERE phone = ?3 AND run <> ?2"
-        return self._database.execute(sql, (line, self._run, phone)).rowcount == 1
+        sql = "UPDATE recipient SET line = ?, run = ? WHERE phone = ? AND run <> ?"
+        return self._database.execute(sql, (line, self._run, phone, self._run)).rowcount == 1
 
     def _first_line(self, phone: int) -> str:
         ((line,),) = self._all("SELECT line FROM recipient WHERE phone = ?", (phone,))
