@@ -9,10 +9,11 @@ from datetime import datetime
 from ssl import SSLContext
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar, Unpack
-from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+from zoneinfo import ZoneInfo
 
 from mmsclient import delivery, http, media, replies, wire
 from mmsclient._version import __version__
+from mmsclient.checks import checked_zone, is_number, is_whole
 from mmsclient.credentials import AppKey, AuthMode
 from mmsclient.errors import ConfigurationError, InvalidRequestError
 from mmsclient.limiter import Limiter, NoLimit, TokenBucket
@@ -109,7 +110,7 @@ class AsyncMMSClient:
         base_url = http.check_base_url(base_url)
         self._timeout = _checked_timeout(timeout)
         self._max_attempts = _at_least_one("max_attempts", max_attempts)
-        self._zone = _checked_zone(timezone)
+        self._zone = checked_zone(timezone)
         _at_least_one("max_in_flight", max_in_flight)
         if limiter is not None and rate != RATE:
             raise ConfigurationError("rate: expected either rate or limiter, got both")
@@ -386,8 +387,8 @@ class AsyncMMSClient:
 SECONDS = "seconds, more than 0"
 
 
-def _is_seconds(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and 0 < value < 1e9
+def _is_seconds(value: float) -> bool:
+    return is_number(value) and 0 < value < 1e9
 
 
 def _checked_timeout(value: float) -> float:
@@ -397,17 +398,9 @@ def _checked_timeout(value: float) -> float:
 
 
 def _at_least_one(option: str, value: int) -> int:
-    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+    if not is_whole(value, 1):
         raise ConfigurationError(f"{option}: expected a whole number, 1 or more, got {value!r}")
     return value
-
-
-def _checked_zone(zone: str | ZoneInfo) -> ZoneInfo:
-    try:
-        return zone if isinstance(zone, ZoneInfo) else ZoneInfo(zone)
-    except (ValueError, TypeError, OSError, ZoneInfoNotFoundError) as error:
-        reason = error
-    raise ConfigurationError(f"timezone: expected an IANA name ({reason}); on a bare system install tzdata")
 
 
 def _aware(argument: str, time: datetime) -> datetime:

@@ -7,9 +7,10 @@ from collections.abc import Callable, Coroutine, Iterable, Mapping
 from contextlib import suppress
 from typing import Any, Protocol
 
-from mmsclient.errors import InvalidRequestError, MMSError, RateLimitError, ServerError, TransportError
+from mmsclient.errors import InvalidRequestError, MMSError
 from mmsclient.models import DeliveryReport, DeliveryStatus, MessageStatus, SentBatch, SentMessage
 from mmsclient.numbers import phone_key
+from mmsclient.retry import PASSING
 
 FIRST_PAUSE = 1.0
 """Seconds between the first two rounds of asking."""
@@ -22,9 +23,6 @@ LONGEST_PAUSE = 60.0
 
 AT_ONCE = 16
 """Messages asked for at a time: about what the cap lets through in a second."""
-
-PASSING = (TransportError, RateLimitError, ServerError)
-"""Errors after which a message is asked for again in the next round."""
 
 Statuses = Mapping[str, DeliveryStatus | None]
 

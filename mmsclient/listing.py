@@ -9,6 +9,7 @@ from collections.abc import AsyncGenerator, Callable, Coroutine
 from types import TracebackType
 from typing import Any, Generic, TypeVar
 
+from mmsclient.checks import is_whole
 from mmsclient.errors import InvalidRequestError
 from mmsclient.models import Page
 
@@ -37,7 +38,7 @@ class Listing(AsyncGenerator[T, None], Generic[T]):
     """
 
     def __init__(self, fetch: Fetch[T], prefetch: int) -> None:
-        if isinstance(prefetch, bool) or not isinstance(prefetch, int) or prefetch < 0:
+        if not is_whole(prefetch, 0):
             raise InvalidRequestError("prefetch", prefetch, "a whole number of pages, 0 or more")
         self._pages = _pages(fetch, prefetch)
         self._items = _items(self._pages)

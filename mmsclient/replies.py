@@ -9,16 +9,10 @@ from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
 from contextlib import aclosing
 from typing import Any, Protocol
 
-from mmsclient.errors import (
-    InvalidRequestError,
-    MMSError,
-    NotFoundError,
-    RateLimitError,
-    ServerError,
-    TransportError,
-)
+from mmsclient.errors import InvalidRequestError, MMSError, NotFoundError
 from mmsclient.listing import Listing
 from mmsclient.models import Reply
+from mmsclient.retry import PASSING
 from mmsclient.session import log
 
 AT_ONCE = 100
@@ -35,9 +29,6 @@ LONGEST_PAUSE = 60.0
 
 LAST_WORD = 10.0
 """Seconds that a run which is cancelled gives a marking that is under way."""
-
-PASSING = (TransportError, RateLimitError, ServerError)
-"""Errors that `watch` outwaits. The others stay until somebody acts."""
 
 
 class Client(Protocol):

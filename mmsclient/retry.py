@@ -18,6 +18,9 @@ LONGEST_RETRY_AFTER = 60.0
 TOTAL = 120.0
 """Seconds after the first attempt has ended: no attempt starts later."""
 
+PASSING = (TransportError, RateLimitError, ServerError)
+"""Errors that may be gone the next time. The others stay until somebody acts."""
+
 
 def may_repeat(error: MMSError, repeatable: bool) -> bool:
     """Repeating the call cannot carry it out twice, and may help.

@@ -23,6 +23,7 @@ from mmsclient.bulk.models import Batch, Exclusion, Progress
 from mmsclient.bulk.models import RecipientState as State
 from mmsclient.bulk.report import Report, of_reader, read_report
 from mmsclient.bulk.verdict import Next, Verdict
+from mmsclient.checks import is_whole
 from mmsclient.errors import ConfigurationError, InvalidRequestError, MMSError
 from mmsclient.models import DeliveryReport, DeliveryStatus, SentBatch
 from mmsclient.numbers import MAX_RECIPIENTS, phone_key
@@ -286,7 +287,7 @@ def _record(path: str | os.PathLike[str], note: tuple[str, int, DeliveryStatus])
 
 
 def _check_whole(option: str, value: int, most: int | None) -> None:
-    if isinstance(value, bool) or not isinstance(value, int) or value < 1 or (most is not None and value > most):
+    if not is_whole(value, 1) or (most is not None and value > most):
         expected = "a whole number, 1 or more" if most is None else f"a whole number from 1 to {most}"
         raise InvalidRequestError(option, value, expected)
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import attrs
 from aiolimiter import AsyncLimiter
 
+from mmsclient.checks import is_number
 from mmsclient.errors import ConfigurationError
 from mmsclient.gate import Gate
 from mmsclient.limiter.floor import Floor
@@ -55,6 +56,22 @@ class TokenBucketStats:
     """Calls granted in the last minute, as a share of what the cap allows in a minute."""
 
 
+class LastMinute:
+    """Counts calls, second by second, for a minute."""
+
+    def __init__(self) -> None:
+        self._seconds = [(0, 0)] * MINUTE  # (second, calls granted in it)
+
+    def count(self, now: float) -> None:
+        """A call was granted."""
+        second, calls = self._seconds[int(now) % MINUTE]
+        self._seconds[int(now) % MINUTE] = (int(now), calls + 1 if second == int(now) else 1)
+
+    def calls(self, now: float) -> int:
+        """How many were, in the minute before."""
+        return sum(calls for second, calls in self._seconds if second > now - MINUTE)
+
+
 class TokenBucket:
     """Keeps the server's cap, `rate` calls in any second, as the server counts it; smooth, first come, first served.
 
@@ -85,9 +102,9 @@ class TokenBucket:
     """
 
     def __init__(self, rate: float = 15, burst: int = 5, *, jitter: float = 0.25) -> None:
-        _check("rate", rate, _is_number(rate) and rate > 0, "calls a second, above 0")
-        _check("burst", burst, _is_number(burst) and burst == int(burst) >= 1, "a whole number of calls, at least 1")
-        _check("jitter", jitter, _is_number(jitter) and jitter >= 0, "seconds, at least 0")
+        _check("rate", rate, is_number(rate) and rate > 0, "calls a second, above 0")
+        _check("burst", burst, is_number(burst) and burst == int(burst) >= 1, "a whole number of calls, at least 1")
+        _check("jitter", jitter, is_number(jitter) and jitter >= 0, "seconds, at least 0")
         slots = max(1, int(rate))
         self._window = max(1.0, 1 / rate)
         self._rate = slots / self._window
@@ -104,7 +121,7 @@ class TokenBucket:
         self._held_until = -math.inf
         self._calls = self._waits = self._throttled = self._episodes = self._in_flight = self._waiting = 0
         self._seconds_waited = 0.0
-        self._minute = [(0, 0)] * MINUTE  # (second, calls granted in it)
+        self._minute = LastMinute()
 
     @property
     def stats(self) -> TokenBucketStats:
@@ -119,7 +136,7 @@ class TokenBucket:
             rate=self._present_rate(now),
             in_flight=self._in_flight,
             waiting=self._waiting,
-            share=sum(calls for second, calls in self._minute if second > now - MINUTE) / (MINUTE * self._rate),
+            share=self._minute.calls(now) / (MINUTE * self._rate),
         )
 
     async def acquire(self) -> Grant:
@@ -154,8 +171,7 @@ class TokenBucket:
         if waited:
             self._waits += 1
             self._seconds_waited += now - asked
-        second, calls = self._minute[int(now) % MINUTE]
-        self._minute[int(now) % MINUTE] = (int(now), calls + 1 if second == int(now) else 1)
+        self._minute.count(now)
 
     async def _smooth(self, loop: asyncio.AbstractEventLoop, *, queued: bool) -> None:
         """Wait out the pause, then for a token. With the slot in hand, so that the last wait is what spaces calls."""
@@ -246,10 +262,6 @@ class _Grant:
 def pause_after(retry_after: float | None) -> float:
     """Seconds that a throttling answer holds every caller."""
     return PAUSE if retry_after is None else min(retry_after, LONGEST_PAUSE)
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def _check(argument: str, value: object, ok: bool, expected: str) -> None:

@@ -25,6 +25,7 @@ from mmsclient.limiter.bucket import (
     RECOVERY,
     SLOWER,
     SLOWEST,
+    LastMinute,
     TokenBucket,
     TokenBucketStats,
     pause_after,
@@ -211,7 +212,7 @@ class SharedTokenBucket:
         self._in_flight = self._waiting = 0
         self._seconds_waited = 0.0
         self._present_rate = self._rate
-        self._minute = [(0, 0)] * MINUTE  # (second, calls granted in it)
+        self._minute = LastMinute()
 
     # --- for the client ------------------------------------------------------------------------------------------
 
@@ -228,7 +229,7 @@ class SharedTokenBucket:
             rate=self._present_rate if self._away_since is None else own.rate,
             in_flight=self._in_flight + own.in_flight,
             waiting=self._waiting,
-            share=sum(calls for second, calls in self._minute if second > now - MINUTE) / (MINUTE * self._rate),
+            share=self._minute.calls(now) / (MINUTE * self._rate),
             round_trips=self._trips,
             alone=self._away_since is not None,
         )
@@ -326,8 +327,7 @@ class SharedTokenBucket:
         if waited:
             self._waits += 1
             self._seconds_waited += now - asked
-        second, calls = self._minute[int(now) % MINUTE]
-        self._minute[int(now) % MINUTE] = (int(now), calls + 1 if second == int(now) else 1)
+        self._minute.count(now)
 
     # --- when to visit Redis -------------------------------------------------------------------------------------
 

@@ -19,9 +19,10 @@ from typing import ClassVar
 
 from attrs import evolve, field, frozen
 
+from mmsclient.checks import is_number, is_whole
 from mmsclient.sandbox.answers import Answer, http_status
 from mmsclient.sandbox.exchange import Exchange, RawAnswer
-from mmsclient.sandbox.options import check, is_number, is_whole
+from mmsclient.sandbox.options import check
 
 __all__ = [
     "CutConnection",
@@ -306,7 +307,7 @@ class Faults:
             f"one of {', '.join(self._calls)}",
         )
         check("times", times, times is None or is_whole(times, 0), "a whole number, 0 or more")
-        check("share", share, share is None or (is_number(share) and share <= 1), "a number from 0 to 1")
+        check("share", share, share is None or (is_number(share) and 0 <= share <= 1), "a number from 0 to 1")
         check("skip", skip, is_whole(skip, 0), "a whole number, 0 or more")
         rule = Rule(self, fault, call=call, times=times, share=share, skip=skip)
         with self._lock:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from decimal import Decimal
 from typing import Any, TypeAlias
 
+from mmsclient.checks import is_number, is_whole
 from mmsclient.errors import ConfigurationError
 
 Validator: TypeAlias = Callable[[object, Any, object], None]
@@ -16,16 +16,6 @@ def check(option: str, value: object, ok: bool, expected: str) -> None:
     """Raise `ConfigurationError` unless `ok`."""
     if not ok:
         raise ConfigurationError(f"{option}: expected {expected}, got {value!r}")
-
-
-def is_whole(value: object, least: int) -> bool:
-    """A whole number, `least` or more."""
-    return isinstance(value, int) and not isinstance(value, bool) and value >= least
-
-
-def is_number(value: object) -> bool:
-    """A finite number, 0 or more."""
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value) and value >= 0
 
 
 def one_of(*values: str) -> Validator:
@@ -58,5 +48,5 @@ def yes_or_no(_: object, field: Any, value: object) -> None:
     check(field.name, value, isinstance(value, bool), "True or False")
 
 
-def seconds(_: object, field: Any, value: object) -> None:
-    check(field.name, value, is_number(value), "seconds, 0 or more")
+def seconds(_: object, field: Any, value: Any) -> None:
+    check(field.name, value, is_number(value) and value >= 0, "seconds, 0 or more")

@@ -16,13 +16,14 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 
 import trustme
 
+from mmsclient.checks import is_number, is_whole
 from mmsclient.sandbox.answers import Dialect
 from mmsclient.sandbox.app import PREFIX, create_app
 from mmsclient.sandbox.callbacks import Poster
 from mmsclient.sandbox.calls import CALLS
 from mmsclient.sandbox.faults import Faults
 from mmsclient.sandbox.listener import HOST, Listener
-from mmsclient.sandbox.options import check, is_number, is_whole
+from mmsclient.sandbox.options import check
 from mmsclient.sandbox.state import Settings, State
 
 if TYPE_CHECKING:
@@ -99,7 +100,7 @@ class Sandbox(State):
         check("app_key", app_key, isinstance(app_key, str) and bool(app_key), "a text that is not empty")
         check("seed", seed, is_whole(seed, 0), "a whole number, 0 or more")
         check("port", port, is_whole(port, 0) and port < 65536, "a port, or 0 for a free one")
-        check("keep_alive", keep_alive, is_number(keep_alive), "seconds, 0 or more")
+        check("keep_alive", keep_alive, is_number(keep_alive) and keep_alive >= 0, "seconds, 0 or more")
         self.faults = Faults(CALLS)
         """What shall go wrong."""
         super().__init__(settings, [app_key], seed=seed, clock=clock)

@@ -14,6 +14,7 @@ from collections.abc import Iterable, Mapping
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 from typing import Any
 
+from mmsclient.checks import is_whole
 from mmsclient.errors import ConfigurationError
 
 Scope = Mapping[str, Any]
@@ -57,7 +58,7 @@ class Door:
         self._token = _checked_token(token).encode()
         self._basic = None if basic is None else _checked_basic(basic)
         self._networks = _checked_networks(networks)
-        if isinstance(proxies, bool) or not isinstance(proxies, int) or proxies < 0:
+        if not is_whole(proxies, 0):
             raise ConfigurationError(f"proxies: expected a whole number, 0 or more, got {proxies!r}")
         self._proxies = proxies
         self._max_body = max_body

@@ -6,8 +6,9 @@ import os
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, MutableMapping
 from types import TracebackType
 from typing import Any, Protocol, Self, TypeVar
-from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+from zoneinfo import ZoneInfo
 
+from mmsclient.checks import checked_zone, is_number, is_whole
 from mmsclient.errors import ConfigurationError, one_line
 from mmsclient.gate import Gate
 from mmsclient.models import DeliveryReport, InboundMessage
@@ -114,12 +115,12 @@ class CallbackReceiver:
     ) -> None:
         sizes = {"max_body": max_body, "max_bodies": max_bodies, "max_events": max_events, "remember": remember}
         for option, value in sizes.items():
-            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+            if not is_whole(value, 1):
                 raise ConfigurationError(f"{option}: expected a whole number, 1 or more, got {value!r}")
-        if isinstance(timeout, bool) or not isinstance(timeout, int | float) or not 0 < timeout <= 3600:
+        if not is_number(timeout) or not 0 < timeout <= 3600:
             raise ConfigurationError(f"timeout: expected seconds, more than 0 and at most an hour, got {timeout!r}")
         self._door = Door(token, basic=basic, networks=networks, proxies=proxies, max_body=max_body)
-        self._zone = _checked_zone(timezone)
+        self._zone = checked_zone(timezone)
         self._max_body = max_body
         self._timeout = timeout
         self._deadlines = Deadlines(timeout)
@@ -273,10 +274,3 @@ def _encoded(text: str, extra: dict[str, str]) -> tuple[list[tuple[bytes, bytes]
 
 
 _ENCODED = {status: _encoded(*answer) for status, answer in ANSWERS.items()}
-
-
-def _checked_zone(zone: str | ZoneInfo) -> ZoneInfo:
-    try:
-        return zone if isinstance(zone, ZoneInfo) else ZoneInfo(zone)
-    except (ValueError, TypeError, OSError, ZoneInfoNotFoundError) as error:
-        raise ConfigurationError(f"timezone: expected an IANA name ({error})") from None
