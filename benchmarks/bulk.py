@@ -18,8 +18,8 @@ from pathlib import Path
 from attrs import frozen
 
 from benchmarks.contenders import APP_KEY
-from benchmarks.counting import CAP
 from benchmarks.report import Goal, Options, Report, Table
+from tests.support.counting import CAP
 
 RECIPIENTS = {False: 100_000, True: 1_000_000}
 """In the short form and in full."""

@@ -11,11 +11,11 @@ from statistics import median
 
 from attrs import frozen
 
-from benchmarks import counting
 from benchmarks.chart import draw
 from benchmarks.contenders import CONTENDERS, OURS, Tally, drive
 from benchmarks.report import Goal, Options, Report, Table
 from benchmarks.server import Certificate, Seen, Server, Setting
+from tests.support import counting
 
 CALLS = 300
 GOALS = {"none": 0.95, "uniform": 0.92, "exponential": 0.90}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 
-from benchmarks.counting import CAP, log_of_the_last_second, per_second, used
+from tests.support.counting import CAP, log_of_the_last_second, per_second, used
 
 COLUMNS = 2
 WIDTH, HEIGHT, LEFT, TOP, GAP_X, GAP_Y = 420, 90, 34, 58, 46, 50

@@ -18,8 +18,8 @@ import pyrate_limiter
 from attrs import frozen
 from httpx_limiter.aiolimiter import AiolimiterAsyncLimiter
 
-from benchmarks.counting import CAP
 from mmsclient import AsyncMMSClient
+from tests.support.counting import CAP
 
 APP_KEY = "benchmark-app-key"
 PICTURE = b"\x89PNG\r\n\x1a\n" + bytes(range(256)) * 4

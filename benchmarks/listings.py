@@ -7,11 +7,11 @@ import time
 from statistics import median
 
 from benchmarks.contenders import APP_KEY
-from benchmarks.counting import CAP, log_of_the_last_second
 from benchmarks.report import Goal, Options, Report, Table
 from benchmarks.server import Server, Setting
 from mmsclient import AsyncMMSClient
-from mmsclient.listing import PREFETCH
+from mmsclient._reading.listing import PREFETCH
+from tests.support.counting import CAP, log_of_the_last_second
 
 PAGES = {False: 100, True: 400}
 """In the short form and in full."""

@@ -16,9 +16,9 @@ from attrs import frozen
 
 from benchmarks.cap import CALLS, side_by_side
 from benchmarks.contenders import CONTENDERS, OURS
-from benchmarks.counting import used
 from benchmarks.report import Goal, Options, Report, Table
 from benchmarks.server import HOST, Certificate, Setting
+from tests.support.counting import used
 
 MODELS = ("none", "uniform")
 PROGRAMS = "/usr/sbin:/usr/local/sbin:/usr/bin:/usr/local/bin"

@@ -11,10 +11,8 @@ import time
 from collections.abc import Awaitable, Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
-from importlib import import_module
 from multiprocessing import get_context
 from statistics import median
-from typing import Any
 
 import limits
 import limits.aio.storage
@@ -22,12 +20,12 @@ import limits.aio.strategies
 import redis
 from attrs import asdict, frozen
 
-from benchmarks import counting
 from benchmarks.contenders import APP_KEY, PICTURE, bare, post
-from benchmarks.counting import CAP
 from benchmarks.report import Goal, Options, Report, Table
 from benchmarks.server import HOST, Certificate, Server, Setting
-from mmsclient import AsyncMMSClient, Limiter, TokenBucket
+from mmsclient import AsyncMMSClient, Limiter, SharedTokenBucket, TokenBucket
+from tests.support import counting
+from tests.support.counting import CAP
 
 PROCESSES = 4
 CALLERS = 8
@@ -91,11 +89,6 @@ def run(options: Options) -> Report:
         report.notes.append("skipped: redis-server is not installed")
         return report
     kinds = [OURS, OWN, POLLED]
-    try:
-        import_module("mmsclient.limiter.shared")
-    except ImportError:
-        report.notes.append("mmsclient has no SharedTokenBucket: only its peers are measured")
-        kinds.remove(OURS)
     figures: dict[str, dict[str, list[Figures]]] = {
         kind: {model: [] for model in MODELS[options.full]} for kind in kinds
     }
@@ -130,7 +123,7 @@ def _drive(kind: str, demand: Demand) -> int:
 
 
 async def _shared(demand: Demand) -> int:
-    return await _by_our_client(demand, shared_bucket(demand.redis))
+    return await _by_our_client(demand, SharedTokenBucket(demand.redis, account="benchmark", rate=CAP))
 
 
 async def _own(demand: Demand) -> int:
@@ -158,12 +151,6 @@ async def _by_our_client(demand: Demand, limiter: Limiter) -> int:
     tls = demand.certificate.for_client()
     async with AsyncMMSClient(APP_KEY, base_url=demand.url, verify=tls, limiter=limiter) as mms:
         return await demand.ask(lambda: mms.send(to="0400000000", text="Sale on now", image=PICTURE))
-
-
-def shared_bucket(address: str) -> Any:
-    """The limiter that several processes share."""
-    module = import_module("mmsclient.limiter.shared")
-    return module.SharedTokenBucket(address, account="benchmark", rate=CAP)
 
 
 @contextmanager
@@ -228,8 +215,7 @@ def _fill(report: Report, figures: dict[str, dict[str, list[Figures]]]) -> None:
             )
         header = ["", "refused by the log", "cap used", "off its share", "round trips a call"]
         report.tables.append(Table(f"{PROCESSES} processes on one account, jitter {model}", header, rows))
-        if OURS in figures:
-            report.goals += _goals(model, figures[OURS][model])
+        report.goals += _goals(model, figures[OURS][model])
 
 
 def _goals(model: str, runs: list[Figures]) -> list[Goal]:

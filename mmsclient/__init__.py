@@ -1,5 +1,9 @@
 """An async client of an MMS REST API: send, delivery reports, replies."""
 
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+from mmsclient._reading.listing import Listing
 from mmsclient._version import __version__
 from mmsclient.client import AsyncMMSClient
 from mmsclient.errors import (
@@ -11,6 +15,8 @@ from mmsclient.errors import (
     FieldInvalidError,
     InsufficientCreditError,
     InvalidRequestError,
+    KeyReusedError,
+    LedgerUnavailableError,
     LimiterUnavailableError,
     MMSError,
     NotFoundError,
@@ -19,6 +25,7 @@ from mmsclient.errors import (
     PermissionDeniedError,
     RateLimitError,
     RecipientsError,
+    SendInProgressError,
     ServerError,
     TransportError,
     UnknownCallError,
@@ -26,12 +33,10 @@ from mmsclient.errors import (
 from mmsclient.limiter import (
     Grant,
     Limiter,
-    SharedTokenBucket,
     SharedTokenBucketStats,
     TokenBucket,
     TokenBucketStats,
 )
-from mmsclient.listing import Listing
 from mmsclient.models import (
     Account,
     CallResult,
@@ -47,6 +52,17 @@ from mmsclient.models import (
     Stats,
     Template,
 )
+
+if TYPE_CHECKING:
+    from mmsclient.limiter import SharedTokenBucket
+else:
+
+    def __getattr__(name: str) -> object:
+        """`SharedTokenBucket` is loaded where somebody imports it: few need Redis."""
+        if name != "SharedTokenBucket":
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        return import_module("mmsclient.limiter").SharedTokenBucket
+
 
 __all__ = [
     "APIError",
@@ -64,6 +80,8 @@ __all__ = [
     "InboundMessage",
     "InsufficientCreditError",
     "InvalidRequestError",
+    "KeyReusedError",
+    "LedgerUnavailableError",
     "Limiter",
     "LimiterUnavailableError",
     "Listing",
@@ -78,6 +96,7 @@ __all__ = [
     "RateLimitError",
     "RecipientsError",
     "Reply",
+    "SendInProgressError",
     "SentBatch",
     "SentMessage",
     "ServerError",

@@ -4,6 +4,9 @@ MMSError
 ├── ConfigurationError (also ValueError)      the key, the base URL or an option of the client
 ├── InvalidRequestError (also ValueError)     found here, before anything was sent
 ├── LimiterUnavailableError                   the limiter cannot tell whether a call may go; nothing was sent
+├── LedgerUnavailableError                    the ledger of keyed sends cannot be used; nothing was sent
+├── KeyReusedError                            the key was used for another message or other recipients; nothing was sent
+├── SendInProgressError                       a send with the same key is still under way
 ├── TransportError                            no usable answer; catch OutcomeUnknownError first
 │   ├── NotSentError                          surely not carried out
 │   └── OutcomeUnknownError                   it left; whether it was carried out is not known
@@ -20,12 +23,16 @@ MMSError
     ├── UnknownCallError                      NOT_IMPLEMENTED, HTTP 404 without a code
     └── ServerError                           HTTP 5xx to a call that is harmless to repeat
 
-All of them can be pickled, read as one line in a log, and hold neither the APPKEY nor an object of the HTTP library.
-Codes: wire.md section 2.
+Every one of them can be pickled, is a single line in a log, and holds neither the APPKEY nor an object of the HTTP
+library.
+Codes: api-notes.md section 2.
 """
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterable
+from datetime import datetime
 from typing import Any
 
 __all__ = [
@@ -37,6 +44,8 @@ __all__ = [
     "FieldInvalidError",
     "InsufficientCreditError",
     "InvalidRequestError",
+    "KeyReusedError",
+    "LedgerUnavailableError",
     "LimiterUnavailableError",
     "MMSError",
     "NotFoundError",
@@ -45,6 +54,7 @@ __all__ = [
     "PermissionDeniedError",
     "RateLimitError",
     "RecipientsError",
+    "SendInProgressError",
     "ServerError",
     "TransportError",
     "UnknownCallError",
@@ -69,23 +79,23 @@ def _restore(cls: type[MMSError], args: tuple[Any, ...], state: dict[str, Any]) 
 
 
 class MMSError(Exception):
-    """The root of all errors of this package."""
+    """The base of every error of this package."""
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _restore, (type(self), self.args, self.__dict__.copy())
 
 
 class ConfigurationError(MMSError, ValueError):
-    """The client cannot work as it was set up: the key, the base URL, an option, or the event loop it is used from."""
+    """The client cannot work as configured: the key, the base URL, an option, or the event loop it is used from."""
 
 
 class InvalidRequestError(MMSError, ValueError):
-    """A call's argument is wrong. Found before anything was sent and before a token was spent."""
+    """An argument of a call is wrong. Raised before anything is sent and before a token is spent."""
 
     argument: str
     """The argument's name."""
     value: str
-    """What was given, shortened."""
+    """What was passed, shortened to 60 characters."""
     expected: str
     """What is accepted."""
 
@@ -98,27 +108,83 @@ class InvalidRequestError(MMSError, ValueError):
 
 
 class LimiterUnavailableError(MMSError):
-    """The limiter that is shared through Redis cannot tell whether the call may go. Nothing was sent."""
+    """The limiter shared through Redis cannot tell whether the call may go. Nothing was sent."""
+
+
+class LedgerUnavailableError(MMSError):
+    """The ledger of keyed sends cannot be opened, read or written. Nothing was sent; send again with the same key."""
+
+    problem: str
+    """What is wrong."""
+    path: str
+    """The ledger's file."""
+
+    def __init__(self, problem: str, path: str | os.PathLike[str] = "") -> None:
+        self.problem = one_line(problem, 500)
+        self.path = one_line(os.fspath(path), 500)
+        where = f"ledger {self.path}" if self.path else "ledger"
+        super().__init__(f"{where}: {self.problem}; nothing was sent")
+
+
+class KeyReusedError(MMSError):
+    """The key was used for another message or other recipients. Nothing was sent.
+
+    Another message needs another key, whatever became of the first one.
+    """
+
+    key: str
+    """The key."""
+    differences: tuple[str, ...]
+    """What differs: `text`, `subject`, `image`, `recipients`."""
+
+    def __init__(self, key: str, differences: Iterable[str] = ()) -> None:
+        self.key = key
+        self.differences = tuple(differences)
+        shown = one_line(key, 200)
+        what = " and ".join(
+            "other recipients" if part == "recipients" else f"another {part}" for part in self.differences
+        )
+        super().__init__(f"key {shown!r}: it was used for {what or 'another message'}; nothing was sent")
+
+
+class SendInProgressError(MMSError):
+    """A send with the same key, here or in another process, has not ended within the timeout. This one sent nothing.
+
+    Ask again with the same key: what became of the other one is told then.
+    """
+
+    key: str
+    """The key."""
+    since: datetime | None
+    """When the other one began, in UTC; None where that is not known yet."""
+
+    def __init__(self, key: str, since: datetime | None = None) -> None:
+        self.key = key
+        self.since = since
+        began = "" if since is None else f" since {since.isoformat(timespec='seconds')}"
+        super().__init__(f"key {one_line(key, 200)!r}: a send with it has been under way{began}; ask again later")
 
 
 class CallError(MMSError):
-    """What the two kinds of failed call have in common; not a public name."""
+    """What both kinds of failed call have in common; not a public name."""
 
     advice = ""
     """What a person can do about it."""
 
     call: str
-    """The call, as in its URL: `send-mms`."""
+    """The call, as in its URL: `send-mms`, say."""
     attempts: int
-    """How many times it was tried."""
+    """How often it was tried."""
+    host: str
+    """The host that was called, with its port unless that is the usual one; empty if no call went out."""
     http_status: int | None
-    """The HTTP status, None where no answer came."""
+    """The HTTP status, None if no response came."""
     code: str | None
-    """The API's own code, None where the answer holds none."""
+    """The API's own error code, None if the response has none."""
     description: str
-    """What the API said, or what went wrong on the way."""
+    """What the API said, or what went wrong on the way, on one line."""
     excerpt: str
-    """The beginning of the answer's body, empty where none came."""
+    """The beginning of the response's body, up to 200 characters; empty if none came."""
 
     def __init__(
         self,
@@ -126,6 +192,7 @@ class CallError(MMSError):
         *,
         call: str,
         attempts: int = 1,
+        host: str = "",
         http_status: int | None = None,
         code: str | None = None,
         excerpt: str = "",
@@ -133,6 +200,7 @@ class CallError(MMSError):
         self.description = one_line(description, 500)
         self.call = call
         self.attempts = attempts
+        self.host = host
         self.http_status = http_status
         self.code = code
         self.excerpt = excerpt
@@ -141,7 +209,8 @@ class CallError(MMSError):
     def __str__(self) -> str:
         said = [one_line(self.code, 60)] if self.code else []
         said += [f"HTTP {self.http_status}"] if self.http_status else []
-        parts = [f"{self.call}: {self.description}"]
+        where = f"{self.call} at {self.host}" if self.host and not self.code else self.call
+        parts = [f"{where}: {self.description}"]
         parts += [f"({', '.join(said)})"] if said else []
         parts += [f"[{self.attempts} attempts]"] if self.attempts > 1 else []
         parts += [f"answer: {self.excerpt!r}"] if self.excerpt and not self.code else []
@@ -150,70 +219,78 @@ class CallError(MMSError):
 
 
 class TransportError(CallError):
-    """No usable answer came. Raised as it is, and not as one of its children, only after calls that are harmless to
-    repeat. Whoever repeats on a `TransportError` must catch `OutcomeUnknownError` before it."""
+    """No usable response came.
+
+    Raised itself, rather than as a subclass, only for calls that are harmless to repeat. Catch `OutcomeUnknownError`
+    first if you retry on a `TransportError`.
+    """
 
 
 class NotSentError(TransportError):
-    """The call was surely not carried out: it never left, so sending it again is safe."""
+    """The call was certainly not carried out, as it never left: it is safe to send it again."""
 
     advice = "nothing was sent"
 
 
 class OutcomeUnknownError(TransportError):
-    """The call left and no usable answer came: it may have been carried out and billed.
+    """The call left and no usable response came: it may have been carried out and billed.
 
-    It was not repeated. Before sending again, look for the message with the provider or ask its recipient.
+    It was not repeated. Before you send again, look for the message at the provider or ask its recipient.
     """
 
     advice = "it may have been carried out, so it was not repeated"
 
+    timed_out: bool = False
+    """No response came within the timeout."""
+    sent_at: datetime | None = None
+    """When it was sent, in UTC, where a ledger tells it again; None for the send itself."""
+
 
 class APIError(CallError):
-    """The API refused the call. Its code has no class of its own (wire.md section 2: some calls return their own)."""
+    """The API refused the call. Raised itself for a code without a class of its own (api-notes.md section 2)."""
 
 
 class AuthenticationError(APIError):
-    """The APPKEY is missing, wrong, or not of a registered user."""
+    """The APPKEY is missing, wrong, or belongs to no registered user."""
 
     advice = "check the APPKEY"
 
 
 class PermissionDeniedError(APIError):
-    """This account may not do that, or has expired."""
+    """The account may not make this call, or has expired."""
 
     advice = "ask the provider what this account may do"
 
 
 class RateLimitError(APIError):
-    """Over the account's cap of calls. The call was not carried out."""
+    """The account is over its cap of calls. The call was not carried out."""
 
     advice = "not carried out; slow down, or ask the provider for a higher cap"
 
     retry_after: float | None = None
-    """Seconds the server asked to wait, None where it did not say."""
+    """How long the server asked to wait, in seconds; None if it did not say."""
 
 
 class FieldEmptyError(APIError):
-    """A required field was empty; the description names it."""
+    """A required field was empty; the description says which."""
 
 
 class FieldInvalidError(APIError):
-    """A field was wrong; the description names it."""
+    """A field was invalid; the description says which."""
 
 
 class RecipientsError(APIError):
-    """No valid recipient is left: all are invalid or have unsubscribed."""
+    """There is no valid recipient: all are invalid or have unsubscribed."""
 
     advice = "no recipient can receive it"
 
 
 class ConflictError(APIError):
-    """It exists already."""
+    """What should be created exists already."""
 
 
 class InsufficientCreditError(APIError):
-    """The account is out of credit."""
+    """The account has too little credit for the call."""
 
     advice = "top up the account"
 
@@ -223,13 +300,13 @@ class NotFoundError(APIError):
 
 
 class UnknownCallError(APIError):
-    """The API has no such call; a wrong base URL looks the same."""
+    """The API has no such call. A wrong base URL looks the same."""
 
     advice = "check the base URL"
 
 
 class ServerError(APIError):
-    """The server failed on a call that is harmless to repeat, each time it was tried."""
+    """The server failed each time a call that is harmless to repeat was tried."""
 
     retry_after: float | None = None
-    """Seconds the server asked to wait, None where it did not say."""
+    """How long the server asked to wait, in seconds; None if it did not say."""

@@ -1,7 +1,9 @@
-"""What the API answers, as frozen classes.
+"""What the API returns, as frozen classes.
 
-Each keeps `raw`, everything the API said, so that a field this package does not know is not lost. Texts that the API
-left out are "", numbers and times it left out or that cannot be read are None.
+Each keeps `raw`, everything the API sent, so that a field this package does not know is not lost. A text that the API
+left out is "". A number or a time that it left out, or that cannot be read, is None. Times are aware datetimes,
+balances and costs are credits, and phone numbers are in E.164 (`+61400000000`); what is not a phone number stays as the
+API sent it.
 """
 
 from __future__ import annotations
@@ -14,6 +16,9 @@ from enum import StrEnum
 from typing import Any, Generic, TypeVar
 
 from attrs import field, frozen
+
+from mmsclient._words import counted
+from mmsclient.limiter.protocol import TokenBucketStats
 
 T = TypeVar("T")
 
@@ -30,7 +35,7 @@ def _asks_to_stop(text: str) -> bool:
 
 
 class DeliveryStatus(StrEnum):
-    """How far a message got (wire.md section 4). Compares and hashes as its text; admits texts it does not know."""
+    """How far a message got (api-notes.md section 4). Compares and hashes as its text; an unknown text is kept."""
 
     QUEUED = "Queued"
     DISPATCHED = "Dispatched"
@@ -45,85 +50,91 @@ class DeliveryStatus(StrEnum):
     def _missing_(cls, value: object) -> DeliveryStatus | None:
         if not isinstance(value, str):
             return None
-        for known in cls:
-            if known.value.lower() == value.lower():
-                return known
+        if (known := _STATUSES.get(value.lower())) is not None:
+            return known
         other = str.__new__(cls, value)
         other._name_ = other._value_ = value
         return other
 
     @property
     def is_delivered(self) -> bool:
-        """It arrived."""
+        """The message arrived."""
         return self == "Delivered"
 
     @property
     def is_final(self) -> bool:
-        """It will not change any more: it arrived, did not, or nobody knows. False for a status not known here."""
+        """The status will not change: delivered, given up, or never to be known. False for one not listed here."""
         return self in _FINAL
 
     __hash__ = str.__hash__
 
 
+_STATUSES = {status.value.lower(): status for status in DeliveryStatus}
 _FINAL = frozenset(DeliveryStatus) - {DeliveryStatus.QUEUED, DeliveryStatus.DISPATCHED}
 
 
 @frozen(kw_only=True)
 class SentMessage:
-    """One message that the API took for delivery (wire.md section 3, send-mms)."""
+    """One message that the API accepted for delivery (api-notes.md section 3, send-mms)."""
 
     id: str
-    """The message's id; opaque."""
+    """The message's id, an opaque text."""
     to: str
+    """The recipient's number, in E.164."""
     subject: str
     text: str
     sent_at: datetime | None
-    """When the API took it, in the client's time zone."""
+    """When the API accepted it, in the client's time zone."""
     sent_at_text: str
-    """The same as the API wrote it."""
+    """The same time as the API wrote it."""
     raw: Mapping[str, Any] = _raw()
 
 
 @frozen(kw_only=True)
 class SentBatch:
-    """What became of one `send`. Look at `accepted`: the API may refuse a part of the recipients without a word."""
+    """The result of one `send`. Check `accepted`: the API may refuse some of the recipients without saying so."""
 
     accepted: int
-    """Recipients the API accepted."""
+    """How many recipients the API accepted, from 0 to `total`."""
     total: int
-    """Recipients the call went to, duplicates not counted."""
+    """How many recipients the call had, each phone counted once."""
     messages: tuple[SentMessage, ...]
-    """The messages the API listed; it may list fewer than it accepted."""
+    """The messages that the API listed, at most one for each recipient; it may list fewer than it accepted."""
     refused: tuple[str, ...] | None
-    """The numbers that were refused; None where some were and the answer does not tell which."""
+    """The numbers that were refused, in E.164; None if some were and the API does not say which."""
     duplicates: tuple[str, ...]
-    """Numbers left out because the same phone stood earlier, as you wrote them."""
+    """Numbers that were left out because the same phone came earlier in the list, as you wrote them."""
     credits_used: Decimal | None
+    """What the call cost, in credits."""
     low_sms_alert: str | None
-    """The API's warning that the balance is low, if it gave one."""
+    """The API's warning that the balance is low, None without one."""
+    flaws: tuple[str, ...] = ()
+    """What the API claimed that cannot be true, such as more successes than recipients. `raw` has it in full."""
+    repeated: bool = field(default=False, eq=False)
+    """It was sent earlier, with the same `key`: this is what the ledger holds, and nothing was sent now."""
     raw: Mapping[str, Any] = _raw()
 
     @property
     def is_partial(self) -> bool:
-        """Some recipients were refused."""
+        """Some of the recipients were refused."""
         return self.accepted < self.total
 
     def __str__(self) -> str:
-        return f"{self.accepted} of {self.total} recipients accepted"
+        return f"{self.accepted} of {counted(self.total, 'recipient')} accepted"
 
 
 @frozen(kw_only=True)
 class Reply:
-    """A message that came in (wire.md section 3, get-responses)."""
+    """A message from a phone, fetched from the inbox (api-notes.md section 3, get-responses)."""
 
     id: str
     sender: str
     text: str
     received_at: datetime | None
-    """In the client's time zone."""
+    """In the client's time zone; in the hour repeated when daylight saving ends, the earlier of the two."""
     received_at_text: str
     original_message_id: str
-    """The id of the message it answers, "" where the API does not say."""
+    """The id of the message that it replies to, "" if the API does not say."""
     original_text: str
     subaccount_id: str
     custom_string: str | None
@@ -131,22 +142,25 @@ class Reply:
 
     @property
     def is_opt_out(self) -> bool:
-        """It asks for no more messages: STOP, UNSUBSCRIBE, QUIT, END, CANCEL or OPT OUT, and not a word beside it.
+        """The sender asks for no more messages: the text is STOP, UNSUBSCRIBE, QUIT, END, CANCEL or OPT OUT alone.
 
-        Any case; space and punctuation around it do not count.
+        Case does not matter, nor do space and punctuation around it.
         """
         return _asks_to_stop(self.text)
 
 
 @frozen(kw_only=True)
 class DeliveryReport:
-    """What became of a message, as the API calls it in (wire.md section 4). Believe it no more than a callback."""
+    """What became of a message, as posted to your callback URL (api-notes.md section 4).
+
+    Callbacks are not signed: trust it as far as you trust the URL to be secret.
+    """
 
     message_id: str
     """The message's id, as in `SentMessage.id`."""
     status: DeliveryStatus
     recipient: str
-    """The number, written without the plus."""
+    """The recipient's number, in E.164 as in `SentMessage.to`."""
     custom_string: str | None
     source: str | None
     raw: Mapping[str, Any] = _raw()
@@ -154,130 +168,137 @@ class DeliveryReport:
 
 @frozen(kw_only=True)
 class InboundMessage:
-    """A message that came in, as the API calls it in (wire.md section 4). Believe it no more than a callback."""
+    """A message from a phone, as posted to your callback URL (api-notes.md section 4).
+
+    Callbacks are not signed: trust it as far as you trust the URL to be secret.
+    """
 
     id: str
-    """The id of this message, as in `Reply.id`."""
+    """The id of this message, the same as `Reply.id`."""
     sender: str
-    """The number, written without the plus."""
+    """The sender's number, in E.164 as in `SentMessage.to`."""
     text: str
     received_at: datetime | None
-    """In the time zone given to the parser or the receiver."""
+    """In the time zone of the parser or receiver; otherwise as `Reply.received_at`."""
     received_at_text: str
     kind: str
-    """`MMS` or `SMS`, "" where the API does not say."""
+    """`MMS` or `SMS`, "" if the API does not say."""
     original_message_id: str
-    """The id of the message it answers, "" where the API does not say."""
+    """The id of the message that it replies to, "" if the API does not say."""
     original_text: str
     custom_string: str | None
     raw: Mapping[str, Any] = _raw()
 
     @property
     def is_opt_out(self) -> bool:
-        """As `Reply.is_opt_out`."""
+        """The sender asks for no more messages; see `Reply.is_opt_out`."""
         return _asks_to_stop(self.text)
 
 
 @frozen(kw_only=True)
 class MessageStatus:
-    """How far one message got (wire.md section 3, get-sms)."""
+    """How far one message has got (api-notes.md section 3, get-sms)."""
 
     id: str
     to: str
     text: str
     status: DeliveryStatus
     sent_at: datetime | None
-    """In the client's time zone."""
+    """In the client's time zone; in the hour repeated when daylight saving ends, the earlier of the two."""
     sent_at_text: str
     subaccount_id: str
     others: tuple[MessageStatus, ...] = ()
-    """More messages of the same id, should the API list several."""
+    """Further messages with the same id, if the API lists several."""
     raw: Mapping[str, Any] = _raw()
 
 
 @frozen(kw_only=True)
 class Account:
-    """The account and what it has left (wire.md section 3, account)."""
+    """The account and its balances (api-notes.md section 3, account)."""
 
     name: str
     email: str
     sms_balance: Decimal | None
+    """Credits left for SMS."""
     mms_balance: Decimal | None
+    """Credits left for MMS."""
     low_sms_alert: str | None
+    """The API's warning that the balance is low, None without one."""
     raw: Mapping[str, Any] = _raw()
 
 
 @frozen(kw_only=True)
 class OptOut:
-    """A number that unsubscribed (wire.md section 3, get-optout). Only the number is certain to be there."""
+    """A phone that unsubscribed (api-notes.md section 3, get-optout). Only the number is always there."""
 
     number: str
+    """In E.164."""
     first_name: str | None
     last_name: str | None
     gender: str | None
     post_code: str | None
     date_of_birth: str | None
     created_at: datetime | None
-    """In the client's time zone."""
+    """In the client's time zone; in the hour repeated when daylight saving ends, the earlier of the two."""
     created_at_text: str
     raw: Mapping[str, Any] = _raw()
 
 
 @frozen(kw_only=True)
 class Template:
-    """A stored text (wire.md section 3, get-template)."""
+    """A text stored in the account (api-notes.md section 3, get-template)."""
 
     id: str
     title: str
     text: str
     created_at: datetime | None
-    """In the client's time zone."""
+    """In the client's time zone; in the hour repeated when daylight saving ends, the earlier of the two."""
     created_at_text: str
     raw: Mapping[str, Any] = _raw()
 
 
 @frozen(kw_only=True)
 class Page(Generic[T]):
-    """One page of a listing (wire.md section 1)."""
+    """One page of a listing (api-notes.md section 1)."""
 
     items: tuple[T, ...]
     number: int | None
-    """The page's number, from 1."""
+    """The number of this page, from 1."""
     count: int | None
-    """How many pages there are."""
+    """How many pages there are in all."""
     total: int | None
-    """How many items there are in all, where the API says so."""
+    """How many items there are on all pages, if the API says so."""
     low_sms_alert: str | None
     raw: Mapping[str, Any] = _raw()
 
 
 @frozen(kw_only=True)
 class CallResult:
-    """The answer of a call that has no method of its own."""
+    """The result of a call that has no method of its own."""
 
     data: Any = field(hash=False)
-    """What the API answered: its `data`, or the fields beside its `error` block."""
+    """What the API returned: its `data`, or the fields beside its `error` block."""
     description: str
-    """The API's own sentence, such as `Queued`. Prose: decide nothing on it."""
+    """The API's own words, such as `Queued`. Prose for people: do not branch on it."""
     low_sms_alert: str | None
     raw: Mapping[str, Any] = _raw()
 
 
 @frozen(kw_only=True)
 class Stats:
-    """What a client has done so far."""
+    """What a client and its views have done so far."""
 
     calls: int
-    """Calls asked for."""
+    """How many calls were asked for."""
     attempts: int
-    """Exchanges that went on the wire: more than `calls` where some were repeated."""
+    """How many requests were sent: more than `calls` if some were repeated."""
     throttled: int
-    """Attempts that the server refused as over the cap."""
+    """How many attempts the server refused as over the cap."""
     abandoned: int
-    """Calls whose caller was cancelled after they had left."""
+    """How many calls were cancelled by their caller after they had left."""
     in_flight: int
-    """Exchanges under way."""
+    """How many requests are under way."""
     waiting: int
-    """Calls in the queue."""
-    limiter: Any
-    """The limiter's own `stats`: a `TokenBucketStats` unless you gave another; None where it keeps none."""
+    """How many calls are queued."""
+    limiter: TokenBucketStats | None
+    """What its limiter has done, None where that keeps no such figures; `AsyncMMSClient.limiter` is the limiter."""

@@ -5,18 +5,24 @@ from __future__ import annotations
 import asyncio
 import gc
 import logging
+import os
 import ssl
+import time
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
+from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import httpx
 import httpx2
 import pytest
 
-from mmsclient import AsyncMMSClient, retry
-from mmsclient.limiter import bucket
+from mmsclient import AsyncMMSClient
+from mmsclient._transport import retry
+from mmsclient.limiter import feedback
 from mmsclient.sandbox import Sandbox
+from tests.support.postgres_server import Server
 
 PNG = b"\x89PNG\r\n\x1a\n" + bytes(range(200))
 """Enough of a picture for the client and the sandbox: both look at the first bytes only."""
@@ -31,6 +37,39 @@ class Clock:
 
     def __call__(self) -> float:
         return self.now
+
+
+MARK = "MMSCLIENT_TEST_SESSION"
+
+
+def left_behind(mark: str) -> list[str]:
+    """The commands of processes whose environment holds `mark`, other than this one. Linux only; else none are seen."""
+    found = []
+    for folder in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):  # it has ended, or is another user's
+            if int(folder.name) != os.getpid() and f"{MARK}={mark}".encode() in (folder / "environ").read_bytes():
+                found.append((folder / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace"))
+    return found
+
+
+@pytest.fixture(scope="session", autouse=True)
+def no_process_is_left_behind() -> Iterator[None]:
+    """Whatever the tests start, and whatever that starts, ends before they do: all inherit this variable."""
+    mark = os.environ[MARK] = uuid4().hex
+    yield
+    del os.environ[MARK]
+    end = time.monotonic() + 10
+    while (left := left_behind(mark)) and time.monotonic() < end:
+        time.sleep(0.1)
+    assert left == []
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[Server]:
+    """A PostgreSQL cluster, which the tests of one process share; each makes itself a database."""
+    server = Server()
+    yield server
+    server.remove()
 
 
 @pytest.fixture
@@ -54,7 +93,7 @@ def quiet_libraries() -> None:
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Short waits between attempts and after a throttling: for tests in which their length is not at stake."""
     monkeypatch.setattr(retry, "FIRST_WAIT", 0.01)
-    monkeypatch.setattr(bucket, "PAUSE", 0.01)
+    monkeypatch.setattr(feedback, "PAUSE", 0.01)
 
 
 @pytest.fixture
@@ -95,3 +134,29 @@ async def connect(request: pytest.FixtureRequest, sandbox: Sandbox) -> AsyncIter
 
         yield new
     gc.collect()  # what was dropped without closing warns here, in the test that dropped it
+
+
+# Campaigns ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def api() -> Iterator[Sandbox]:
+    """A sandbox without a cap and without magic numbers, for whole ranges of them."""
+    with Sandbox(rate=None, magic=False) as api:
+        yield api
+        assert api.errors == []
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    """Where a campaign's journal is to be made."""
+    return tmp_path / "spring.db"
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+def place(request: pytest.FixtureRequest, path: Path) -> tuple[str, str]:
+    """A journal and its name for each engine: a file, which needs none, and a database of its own."""
+    if request.param == "sqlite":
+        return str(path), ""
+    server: Server = request.getfixturevalue("postgres")
+    return server.new_database(), "spring"

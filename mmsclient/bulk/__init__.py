@@ -1,14 +1,24 @@
 """Bulk campaigns: any number of recipients, none of them twice, and an account of each afterwards.
 
-`AsyncMMSClient.campaign` and `AsyncMMSClient.send_bulk` begin them.
+`AsyncMMSClient.campaign` and `AsyncMMSClient.send_bulk` begin them, and `resume` goes on with one from its journal.
 """
 
-from mmsclient.bulk.campaign import Campaign, CampaignOptions, Sending
-from mmsclient.bulk.csv_list import CSVList, read_csv
-from mmsclient.bulk.errors import CampaignStoppedError, JournalBusyError, JournalError, JournalMismatchError
-from mmsclient.bulk.models import Batch, Exclusion, Progress, Recipient, RecipientState
-from mmsclient.bulk.plan import Recipients, Row
+from mmsclient.bulk.campaign import Campaign, Sending
+from mmsclient.bulk.errors import (
+    CampaignStoppedError,
+    JournalBusyError,
+    JournalError,
+    JournalMismatchError,
+    JournalUnavailableError,
+    OptOutsIncompleteError,
+)
+from mmsclient.bulk.models import Batch, Exclusion, Progress, Recipient, RecipientState, UnknownRecipients
+from mmsclient.bulk.options import CampaignOptions
+from mmsclient.bulk.recipients import Recipients, Row
+from mmsclient.bulk.recipients_csv import CSVList, read_csv
+from mmsclient.bulk.reconciliation import Reconciliation, reconcile
 from mmsclient.bulk.report import Report, read_report
+from mmsclient.bulk.resuming import resume
 
 __all__ = [
     "Batch",
@@ -20,13 +30,19 @@ __all__ = [
     "JournalBusyError",
     "JournalError",
     "JournalMismatchError",
+    "JournalUnavailableError",
+    "OptOutsIncompleteError",
     "Progress",
     "Recipient",
     "RecipientState",
     "Recipients",
+    "Reconciliation",
     "Report",
     "Row",
     "Sending",
+    "UnknownRecipients",
     "read_csv",
     "read_report",
+    "reconcile",
+    "resume",
 ]

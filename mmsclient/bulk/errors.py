@@ -3,7 +3,9 @@
 MMSError
 ├── JournalError                 a journal cannot be used; nothing was sent with it
 │   ├── JournalBusyError         another process or campaign has it open
-│   └── JournalMismatchError     it belongs to another message
+│   ├── JournalUnavailableError  it cannot be written for the moment: locked, or the disk is full
+│   └── JournalMismatchError     it belongs to another message, host or account
+├── OptOutsIncompleteError       who has unsubscribed is not known in full; nothing was sent
 └── CampaignStoppedError         it ended before its list did; says how far it got
 
 Like all errors of this package they can be pickled and read as one line.
@@ -11,35 +13,32 @@ Like all errors of this package they can be pickled and read as one line.
 
 from __future__ import annotations
 
-import os
-from typing import TYPE_CHECKING
-
+from mmsclient._store.errors import JournalBusyError, JournalError, JournalMismatchError, JournalUnavailableError
+from mmsclient.bulk.report import Report
 from mmsclient.errors import MMSError, one_line
 
-if TYPE_CHECKING:
-    from mmsclient.bulk.report import Report
+__all__ = [
+    "CampaignStoppedError",
+    "JournalBusyError",
+    "JournalError",
+    "JournalMismatchError",
+    "JournalUnavailableError",
+    "OptOutsIncompleteError",
+]
 
 
-class JournalError(MMSError):
-    """A journal cannot be opened, read or written. A file that is no journal is left as it is."""
+class OptOutsIncompleteError(MMSError):
+    """The API's list of those who unsubscribed ended early, or holds numbers that cannot be read. Nothing was sent."""
 
-    path: str
-    """The journal's file, "" for one in memory."""
     problem: str
-    """What is wrong, and what to do."""
+    """What is wrong with the list."""
 
-    def __init__(self, path: str | os.PathLike[str], problem: str) -> None:
-        self.path = one_line(os.fspath(path), 500)
-        self.problem = one_line(problem, 500)
-        super().__init__(f"journal {self.path}: {self.problem}" if self.path else f"journal in memory: {self.problem}")
-
-
-class JournalBusyError(JournalError):
-    """Another process, or another campaign of this one, is sending with this journal."""
-
-
-class JournalMismatchError(JournalError):
-    """The journal belongs to a campaign with another text, subject or image."""
+    def __init__(self, problem: str) -> None:
+        self.problem = problem
+        super().__init__(
+            f"opt-outs: {problem}; nothing was sent, since somebody who unsubscribed might get the message"
+            " (partial_opt_outs=True sends all the same)"
+        )
 
 
 class CampaignStoppedError(MMSError):

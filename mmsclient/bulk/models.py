@@ -5,67 +5,50 @@ from __future__ import annotations
 from collections.abc import Mapping
 from datetime import datetime
 from decimal import Decimal
-from enum import StrEnum
 
-from attrs import frozen
+from attrs import field, frozen
 
+from mmsclient._store.models import Exclusion, Recipient, RecipientState
+from mmsclient._words import counted
 from mmsclient.errors import MMSError
-from mmsclient.models import DeliveryStatus, SentBatch
+from mmsclient.models import SentBatch
+
+__all__ = ["Batch", "Counts", "Exclusion", "Progress", "Recipient", "RecipientState", "UnknownRecipients"]
 
 
-class RecipientState(StrEnum):
-    """What became of a recipient. Each is in exactly one state."""
+class Counts(dict[RecipientState, int]):
+    """Recipients in each state. Printed, those states that have any."""
 
-    PENDING = "pending"
-    """To be sent."""
-    SENDING = "sending"
-    """Its call is under way, or the process died while it was."""
-    ACCEPTED = "accepted"
-    """The API took it for delivery."""
-    REFUSED = "refused"
-    """The API refused it, or the call that it was in. Not sent again."""
-    FAILED = "failed"
-    """Surely not sent: throttled, or the call never left. Sent when the campaign is resumed."""
-    UNKNOWN = "unknown"
-    """It may have been sent. Not sent again unless you say so."""
-    EXCLUDED = "excluded"
-    """Set aside before sending; `Exclusion` says why."""
-
-
-class Exclusion(StrEnum):
-    """Why a recipient was set aside."""
-
-    INVALID = "invalid"
-    """No phone number."""
-    DUPLICATE = "duplicate"
-    """The same phone stood in the list before."""
-    OPTED_OUT = "opted out"
-    """The API lists it as unsubscribed."""
-    LISTED = "listed"
-    """It stands in `exclude=`."""
+    def __repr__(self) -> str:
+        return ", ".join(f"{count} {state}" for state, count in self.items() if count) or "none"
 
 
 @frozen(kw_only=True)
-class Recipient:
-    """One recipient of a campaign, and what became of it."""
+class UnknownRecipients:
+    """What is known of the recipients whose outcome no answer told."""
 
-    number: str
-    """As it goes out (`+61400000000`); as you wrote it where it is invalid or a duplicate."""
-    state: RecipientState
-    line: int
-    """Where it stands in the list: the line of a CSV file, else its place from 1."""
-    message_id: str | None = None
-    """The message's id; None where there is none, also for one accepted that the API did not list."""
-    exclusion: Exclusion | None = None
-    """Why it was set aside, None where it was not."""
-    reason: str | None = None
-    """What is to be said about its state, in words."""
-    batch: int | None = None
-    """The number of the call that it last went into."""
-    delivery: DeliveryStatus | None = None
-    """What the last delivery report said of it, None where none came."""
-    reported_at: datetime | None = None
-    """When that report came, in UTC."""
+    count: int = 0
+    """Still `unknown`."""
+    since: datetime | None = None
+    """When the first of their calls began, in UTC."""
+    heard_of: int = 0
+    """Of these, something was heard that proves nothing: too late, or under an id that was named for somebody else."""
+    proven: int = 0
+    """Recipients that a report or a reply has made `accepted`."""
+    accepted: int = 0
+    """Named as accepted by the answers of those runs that left somebody unknown."""
+    reported: int = 0
+    """Of these, reported on by number: so much is silence worth."""
+    unaccounted_credits: Decimal | None = None
+    """A hint: credits by which the balance fell during the runs, beyond what the answers named. Other sends of the
+    account count here too. None where `check_balance` was not asked for or told nothing."""
+    objection: str = ""
+    """Why `resend_unknown="silent"` does not send to all who have been silent for long, "" where it does."""
+
+    @property
+    def reported_share(self) -> float | None:
+        """`reported` of `accepted`, from 0 to 1; None where nobody was."""
+        return self.reported / self.accepted if self.accepted else None
 
 
 @frozen(kw_only=True)
@@ -92,14 +75,18 @@ class Batch:
 
     number: int
     """In the journal; calls that follow have higher numbers."""
-    recipients: tuple[str, ...]
+    recipients: tuple[str, ...] = field(repr=False)
     accepted: int
     """Recipients that the API accepted."""
-    refused: tuple[str, ...] | None
+    refused: tuple[str, ...] | None = field(repr=False)
     """Those it refused; None where some were and the answer does not tell which: these are `unknown`."""
     error: MMSError | None
     """Why the call failed, None where it did not."""
-    sent: SentBatch | None
+    sent: SentBatch | None = field(repr=False)
     """The answer, None where the call failed."""
-    progress: Progress
+    progress: Progress = field(repr=False)
     """How far the campaign was when it had been recorded."""
+
+    def __str__(self) -> str:
+        said = f": {self.error}" if self.error is not None else ""
+        return f"batch {self.number}: {self.accepted} of {counted(len(self.recipients), 'recipient')} accepted{said}"

@@ -11,8 +11,13 @@ from typing import Any, TypeVar
 import anyio.to_thread
 from attrs import field, frozen
 
-from mmsclient.bulk.journal import Reader, errors_of
-from mmsclient.bulk.models import Exclusion, Recipient, RecipientState
+from mmsclient._store.evidence import UnknownSummary
+from mmsclient._store.models import Exclusion, Recipient, RecipientState
+from mmsclient._store.protocol import JournalReader
+from mmsclient._store.sqlite_database import translated_errors
+from mmsclient._store.stores import JournalStore, store_at
+from mmsclient._words import counted
+from mmsclient.bulk.models import Counts, UnknownRecipients
 from mmsclient.models import DeliveryStatus
 
 T = TypeVar("T")
@@ -41,7 +46,10 @@ class Report:
     delivery_seconds: float | None
     """The median from a call to the report that a message of it arrived."""
     journal: str | None
-    """The journal's file, None for one in memory."""
+    """The journal's file, or the host, database and name of it; None for one in memory."""
+    unknown: UnknownRecipients = field(factory=UnknownRecipients)
+    """What is known of those whose outcome no answer told."""
+    _store: JournalStore | None = field(default=None, repr=False, eq=False, alias="store")
     _rows: tuple[Recipient, ...] = field(factory=tuple, repr=False, alias="rows")
 
     @property
@@ -61,15 +69,16 @@ class Report:
         Read from the journal, a thousand at a time, as it is then. Raises `JournalError` where that is gone.
         """
         wanted = None if state is None else RecipientState(state)
-        if self.journal is None:
+        store = self._store
+        if store is None:
             for recipient in self._rows:
                 if wanted in (None, recipient.state):
                     yield recipient
             return
-        reader = await _in_thread(self.journal, Reader.open, self.journal)
+        reader = await _in_thread(store.shown, store.open_reader)
         try:
-            pages = all_rows(reader, wanted)
-            while page := await _in_thread(self.journal, _next, pages):
+            pages = recipient_pages(reader, wanted)
+            while page := await _in_thread(store.shown, _next, pages):
                 for recipient in page:
                     yield recipient
         finally:
@@ -77,43 +86,68 @@ class Report:
 
     def __str__(self) -> str:
         counts = ", ".join(f"{count} {state}" for state, count in self.counts.items() if count)
-        return f"{self.total} recipients: {counts or 'none'}; {self.calls} calls, {self.credits_used} credits"
+        calls, credits_used = counted(self.calls, "call"), counted(self.credits_used, "credit")
+        return f"{counted(self.total, 'recipient')}: {counts or 'none'}; {calls}, {credits_used}"
 
 
-async def read_report(journal: str | os.PathLike[str]) -> Report:
-    """The report of a journal, also while a campaign writes it. Raises `JournalError` for a file that is none."""
-    path = os.fspath(journal)
-    return await _in_thread(path, _read, path)
+async def read_report(journal: str | os.PathLike[str], name: str | None = None) -> Report:
+    """The report of a journal, also while a campaign writes it. Raises `JournalError` for a file that is none.
+
+    Args:
+        journal: A file, or the URL of a PostgreSQL database.
+        name: What the campaign is called in the database.
+    """
+    return await report_of(store_at(journal, name))
 
 
-def _read(path: str) -> Report:
-    reader = Reader.open(path)
+async def report_of(store: JournalStore) -> Report:
+    """The report of the journal in `store`."""
+    return await _in_thread(store.shown, _read, store)
+
+
+def _read(store: JournalStore) -> Report:
+    reader = store.open_reader()
     try:
-        return of_reader(reader, path)
+        return report_from(reader, store)
     finally:
         reader.close()
 
 
-def of_reader(reader: Reader, journal: str | None, state: RecipientState | None = None) -> Report:
-    """The report of an open journal; one in memory (`journal` None) gives its rows along, or those in `state`."""
-    sums = reader.sums()
-    rows = () if journal is not None else tuple(row for page in all_rows(reader, state) for row in page)
+def report_from(reader: JournalReader, store: JournalStore | None, state: RecipientState | None = None) -> Report:
+    """The report of an open journal; one in memory (`store` None) gives its rows along, or those in `state`."""
+    summary = reader.summary()
+    rows = () if store is not None else tuple(row for page in recipient_pages(reader, state) for row in page)
     return Report(
-        counts=sums.counts,
-        exclusions=sums.exclusions,
-        list_read=sums.list_read,
-        calls=sums.calls,
-        credits_used=sums.credits_used,
-        started_at=_time(sums.started),
-        ended_at=_time(sums.ended),
-        deliveries=sums.deliveries,
-        delivery_seconds=sums.delivery_seconds,
-        journal=journal,
+        counts=Counts(summary.counts),
+        exclusions=summary.exclusions,
+        list_read=summary.list_read,
+        calls=summary.calls,
+        credits_used=summary.credits_used,
+        started_at=_time(summary.started),
+        ended_at=_time(summary.ended),
+        deliveries=summary.deliveries,
+        delivery_seconds=summary.delivery_seconds,
+        unknown=_unknown(summary.unknown),
+        journal=None if store is None else store.shown,
+        store=store,
         rows=rows,
     )
 
 
-def all_rows(reader: Reader, state: RecipientState | None) -> Iterator[list[Recipient]]:
+def _unknown(found: UnknownSummary) -> UnknownRecipients:
+    return UnknownRecipients(
+        count=found.count,
+        since=_time(found.since),
+        heard_of=found.heard_of,
+        proven=found.proven,
+        accepted=found.accepted,
+        reported=found.reported,
+        unaccounted_credits=found.unaccounted_credits,
+        objection=found.objection,
+    )
+
+
+def recipient_pages(reader: JournalReader, state: RecipientState | None) -> Iterator[list[Recipient]]:
     """Pages of recipients."""
     last = 0
     while page := reader.recipients(state, last):
@@ -121,7 +155,7 @@ def all_rows(reader: Reader, state: RecipientState | None) -> Iterator[list[Reci
         yield [recipient for _, recipient in page]
     if state in (None, RecipientState.EXCLUDED):
         after = (-1, "")
-        while rows := reader.set_aside(after):
+        while rows := reader.rejected_rows(after):
             after = (rows[-1].line, rows[-1].number)
             yield rows
 
@@ -132,7 +166,7 @@ def _next(pages: Iterator[list[Recipient]]) -> list[Recipient]:
 
 async def _in_thread(path: str, function: Callable[..., T], *arguments: Any) -> T:
     def guarded() -> T:
-        with errors_of(path):
+        with translated_errors(path):
             return function(*arguments)
 
     return await anyio.to_thread.run_sync(guarded)

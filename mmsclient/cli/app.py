@@ -2,34 +2,42 @@
 
 from __future__ import annotations
 
-import io
-import os
 import sys
-from collections.abc import Sequence
+from collections.abc import AsyncGenerator, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Literal
 
-from cyclopts import App, CycloptsError, Parameter
+from cyclopts import App, CycloptsError, MissingArgumentError, Parameter
 
-from mmsclient import MMSError, __version__
-from mmsclient.cli.connection import DEFAULT, Connection
-from mmsclient.cli.output import OPT_OUTS, REPLIES, Form, show_account, show_listing, show_sent, show_stream
-from mmsclient.cli.status import Status, UsageError, complain, of_error
+from mmsclient import AsyncMMSClient, MessageStatus, MMSError, SentBatch, __version__
+from mmsclient._extras import needed
+from mmsclient.cli.connection import DEFAULT, Connection, ledger_for
+from mmsclient.cli.output import (
+    MESSAGES,
+    OPT_OUTS,
+    REPLIES,
+    TEMPLATES,
+    Form,
+    show_account,
+    show_deliveries,
+    show_listing,
+    show_sent,
+    show_stream,
+)
+from mmsclient.cli.status import Status, UsageError, complain, of_error, output_lost
+from mmsclient.cli.stdio import OutputLostError
 
 HELP = """
 Send MMS, and read replies, opt-outs and balances.
 
 Try it without an account: `mmsclient demo`. The APPKEY comes from the environment variable `MMSCLIENT_APP_KEY` or from
-`--app-key-file`.
+`--app-key-file`; `MMSCLIENT_BASE_URL` and `MMSCLIENT_CA_FILE` lead to another server, such as `mmsclient sandbox`.
 """
 
-EXIT_STATUSES = """
-Exit status: 0 done; 1 failed, nothing was sent; 2 wrong usage, nothing was sent; 3 sent, but some numbers were refused;
-4 it may have been sent; 130 Ctrl-C; 141 done, but the output could not be written. Errors are one line on stderr.
-"""
+EXIT_STATUSES = f"Exit status: {Status.in_words()}. Errors are lines on stderr."
 
-app = App(
+app: App = App(
     name="mmsclient",
     help=HELP,
     help_epilogue=EXIT_STATUSES,
@@ -38,7 +46,17 @@ app = App(
     suppress_keyboard_interrupt=False,
 )
 
-app.command("mmsclient.cli.bulk:app", name="bulk")
+app.register_install_completion_command(help="Let the shell complete commands and options.")
+app.command(
+    "mmsclient.cli.bulk:app",
+    name="bulk",
+    help="Campaigns: one message to any number of recipients, none of them twice, also after a crash.",
+)
+app.command(
+    "mmsclient.cli.store:app",
+    name="store",
+    help="The tables in PostgreSQL that campaigns on several machines share.",
+)
 
 OneJSON = Annotated[bool, Parameter(help="Print one JSON object for scripts.", show_default=False)]
 JSONLines = Annotated[bool, Parameter(help="Print a JSON object a line for scripts.", show_default=False)]
@@ -46,42 +64,43 @@ JSONLines = Annotated[bool, Parameter(help="Print a JSON object a line for scrip
 
 def run(arguments: Sequence[str]) -> int:
     """Run the command with `arguments` and answer its exit status; errors are told on stderr."""
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="backslashreplace")  # a terminal without emoji is no reason to fail
     try:
         status = app(arguments, exit_on_error=False, print_error=False, result_action="return_value")
-        _flush()
     except CycloptsError as error:
-        complain(f"{error} See `mmsclient --help`.")
+        complain(f"{_in_words(error)} See `{' '.join(('mmsclient', *(error.command_chain or ())))} --help`.")
         return Status.WRONG_USAGE
-    except (MMSError, UsageError, ModuleNotFoundError) as error:
+    except OutputLostError as error:
+        return output_lost(error)
+    except (MMSError, UsageError, OSError) as error:
         complain(str(error))
         return of_error(error)
-    except OSError as error:
-        return _output_lost(error)
     return Status.DONE if status is None else status
 
 
-def _flush() -> None:
-    if sys.stdout:
-        sys.stdout.flush()
-
-
-def _output_lost(error: OSError) -> Status:
-    """Stdout cannot be written: a reader that has left is no news, anything else is told."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or the interpreter fails on it at its end
-    if not isinstance(error, BrokenPipeError):
-        complain(f"the output could not be written: {error.strerror}")
-    return Status.OUTPUT_LOST
+def _in_words(error: CycloptsError) -> str:
+    """What is wrong with the arguments."""
+    if not isinstance(error, MissingArgumentError) or error.argument is None:
+        return str(error)
+    if error.keyword is not None:
+        return f"{error.keyword} needs a value."
+    if any(token.startswith("-") for token in error.unused_tokens or ()):
+        return str(error)  # it asks whether that is the missing one, misspelt
+    name, is_positional = error.argument.name, error.argument.field_info.is_positional
+    return f"{name.removeprefix('--').upper() if is_positional else name} is missing."
 
 
 @app.command
 async def send(
     *,
-    to: list[str],
+    to: Annotated[list[str], Parameter(consume_multiple=True)],
     text: str,
     image: Path,
     subject: str | None = None,
+    wait: Annotated[bool, Parameter(show_default=False)] = False,
+    wait_seconds: float = 300.0,
+    key: str | None = None,
+    ledger: Path | None = None,
+    retry_refused: Annotated[bool, Parameter(show_default=False)] = False,
     connection: Connection = DEFAULT,
     json: OneJSON = False,
 ) -> int:
@@ -90,20 +109,83 @@ async def send(
     Parameters
     ----------
     to
-        A number: E.164 (+61400000000) or an Australian mobile (0400 000 000). Repeat it for more, up to 1000.
+        Numbers, up to 1000: E.164 (+61400000000) or Australian mobiles ("0400 000 000").
     text
         At most 1000 characters.
     image
         PNG, GIF or JPEG file; at most 380 000 bytes with the text.
     subject
         One line of at most 40 characters.
+    wait
+        Wait until it is known what became of each message, and print that: with --json as a second object. Whether
+        the API takes the ids of MMS there is not known. It does not change the exit status.
+    wait_seconds
+        Seconds to wait at most.
+    key
+        What this send is for, such as the number of an order: with the same key it is carried out once at most. Sent
+        before, what came of it is printed again.
+    ledger
+        File that remembers the keys; made if it is not there. On a local disk. Left out: MMSCLIENT_LEDGER.
+    retry_refused
+        With --key: send again what was refused before for the message's or the recipients' sake.
     """
-    async with connection.client() as mms:
-        sent = await mms.send(to=to, text=text, image=image, subject=subject)
-        show_sent(sent, Form.chosen(json))
+    form = Form.chosen(json)
+    async with connection.client(ledger_for(key, ledger)) as mms:
+        sent = await mms.send(to=to, text=text, image=image, subject=subject, key=key, retry_refused=retry_refused)
+        show_sent(sent, form)
+        if wait:
+            await _show_deliveries(mms, sent, wait_seconds, form)
     if not sent.is_partial:
         return Status.DONE
     return Status.PARTLY_ACCEPTED if sent.accepted else Status.FAILED
+
+
+async def _show_deliveries(mms: AsyncMMSClient, sent: SentBatch, seconds: float, form: Form) -> None:
+    sys.stdout.flush()  # who waits has read what was sent
+    try:
+        statuses = await mms.wait_delivered(sent, timeout=seconds)
+    except MMSError as error:
+        complain(f"it was sent, but what became of it could not be asked: {error}")
+    else:
+        show_deliveries(statuses, form)
+
+
+@app.command(name="status")
+async def status_of(ids: list[str], /, *, connection: Connection = DEFAULT, json: JSONLines = False) -> int:
+    """Show how far messages got, by the ids that `send` printed.
+
+    Whether the API takes the ids of MMS here is not known. Exit status 1 if it does not know one of them.
+
+    Parameters
+    ----------
+    ids
+        Ids of messages.
+    """
+    form = Form.chosen(json)
+    unknown: list[str] = []
+
+    async def found(mms: AsyncMMSClient) -> AsyncGenerator[MessageStatus, None]:
+        for each in ids:
+            message = await mms.message(each)
+            if message is None:
+                unknown.append(each)
+            else:
+                yield message
+                for other in message.others:
+                    yield other
+
+    async with connection.client() as mms:
+        await show_stream(found(mms), MESSAGES, form)
+    for each in unknown:
+        complain(f"the API knows no message {each}")
+    return Status.FAILED if unknown else Status.DONE
+
+
+@app.command
+async def templates(*, connection: Connection = DEFAULT, json: JSONLines = False) -> None:
+    """List the texts that are stored with the account."""
+    async with connection.client() as mms:
+        await show_listing(mms.templates(), TEMPLATES, Form.chosen(json), "template")
 
 
 @app.command
@@ -143,7 +225,7 @@ async def replies(
         elif take:
             await show_stream(mms.take_replies(kind=kind), REPLIES, form)
         else:
-            await show_listing(mms.replies(kind=kind), REPLIES, form, "unread replies")
+            await show_listing(mms.replies(kind=kind), REPLIES, form, "unread reply")
 
 
 @app.command
@@ -157,6 +239,8 @@ async def listen(
     json: JSONLines = False,
 ) -> None:
     """Receive delivery reports and inbound messages as the provider posts them, and print them.
+
+    To try it: `mmsclient sandbox --callback-url` with the URL that it shows.
 
     The provider posts to an address that ends in a token nobody can guess. It comes from --token-file or the
     environment variable `MMSCLIENT_CALLBACK_TOKEN`; without either a new one is made and shown. With --json: an object
@@ -176,7 +260,8 @@ async def listen(
         Command to run for each event, with the event as a line of JSON on its stdin. No shell. If it fails, the sender
         is asked to post the event again.
     """
-    from mmsclient.cli.listen import listen as receive  # noqa: PLC0415 -- needs the extra `sandbox`
+    with needed("sandbox", "`mmsclient listen`"):
+        from mmsclient.cli.listen import listen as receive  # noqa: PLC0415
 
     form = Form.chosen(json)
     await receive(host=host, port=port, token_file=token_file, seen=seen, command=exec_, form=form)
@@ -202,7 +287,7 @@ async def opt_outs(
     """
     async with connection.client() as mms:
         listing = mms.opt_outs(since=_aware("--since", since), until=_aware("--until", until))
-        await show_listing(listing, OPT_OUTS, Form.chosen(json), "opt-outs")
+        await show_listing(listing, OPT_OUTS, Form.chosen(json), "opt-out")
 
 
 @app.command
@@ -212,12 +297,15 @@ def sandbox(
     tls: Annotated[bool, Parameter(negative="--no-tls")] = False,
     rate: int = 15,
     replies: int = 0,
+    balance: str = "1000000",
+    no_magic: Annotated[bool, Parameter(show_default=False)] = False,
+    callback_url: str | None = None,
     json: JSONLines = False,
 ) -> None:
     """Serve the API on this machine, to try things out: it costs nothing and reaches nobody.
 
     Shows the calls as they come, until Ctrl-C. With --json: an object with event "ready" (url, app_key, ca_file,
-    endings), then one with event "call" or "send" for each.
+    endings), then one with event "call", "send" or "callback" for each.
 
     Parameters
     ----------
@@ -229,10 +317,25 @@ def sandbox(
         Calls a second that it allows.
     replies
         Unread replies to begin with.
+    balance
+        Credits to begin with; a message costs 1.
+    no_magic
+        Treat all numbers alike: no endings with a meaning of their own, for the rehearsal of a real list.
+    callback_url
+        Where delivery reports and replies are posted, such as the one that `mmsclient listen` shows.
     """
     from mmsclient.cli.serve import serve  # noqa: PLC0415 -- needs the extra `sandbox`
 
-    serve(port=port, tls=tls, rate=rate, replies=replies, form=Form.chosen(json))
+    serve(
+        port=port,
+        tls=tls,
+        rate=rate,
+        replies=replies,
+        balance=balance,
+        magic=not no_magic,
+        callback_url=callback_url,
+        form=Form.chosen(json),
+    )
 
 
 @app.command
@@ -247,7 +350,12 @@ async def demo(*, json: OneJSON = False) -> None:
 
 
 def _aware(option: str, time: datetime | None) -> datetime | None:
+    """`time`, a local one unless it says its zone. Of two readings the one that asks for more.
+
+    There are two in the hours that are repeated or left out when daylight saving changes.
+    """
+    choose = max if option == "--until" else min
     try:
-        return time.astimezone() if time and time.tzinfo is None else time
+        return choose(time.replace(fold=fold).astimezone() for fold in (0, 1)) if time and time.tzinfo is None else time
     except (OverflowError, ValueError):
         raise UsageError(f"{option}: out of range: {time}") from None

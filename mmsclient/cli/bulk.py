@@ -2,50 +2,41 @@
 
 from __future__ import annotations
 
-import asyncio
-import csv
 import signal
 import sys
-from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Literal
+from urllib.parse import urlsplit
 
-import anyio.to_thread
 from cyclopts import App, Group, Parameter
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, TextColumn
-from rich.progress import Progress as Bar
 
-from mmsclient import AsyncMMSClient, MMSError
-from mmsclient.bulk import (
-    Batch,
-    Campaign,
-    CSVList,
-    JournalError,
-    Progress,
-    RecipientState,
-    Report,
-    Sending,
-    read_csv,
-    read_report,
+from mmsclient import AsyncMMSClient, bulk
+from mmsclient._api.phone_numbers import MAX_RECIPIENTS
+from mmsclient._words import counted
+from mmsclient.bulk import Campaign, CampaignOptions, CSVList, RecipientState, Report, read_csv, read_report
+from mmsclient.cli import sending
+from mmsclient.cli.bulk_output import (
+    Commands,
+    balance_in_words,
+    calls_for,
+    invalid_in,
+    plan_document,
+    plan_facts,
+    print_csv,
+    show_facts,
+    show_reconciliation,
+    show_report,
+    to_send,
 )
-from mmsclient.bulk.campaign import CampaignOptions
-from mmsclient.bulk.journal import Message, Reader
 from mmsclient.cli.connection import DEFAULT, Connection
-from mmsclient.cli.output import Form, facts_table, printable, to_json
+from mmsclient.cli.output import Form
 from mmsclient.cli.status import Status, UsageError, complain
-from mmsclient.numbers import MAX_RECIPIENTS
 
 ASK_ABOVE = 100
 """Recipients above which `--yes`, or a yes, is needed."""
 
-app = App(
-    name="bulk",
-    help="Campaigns: one message to any number of recipients, none of them twice, also after a crash.",
-    default_parameter=Parameter(negative=()),
-)
+app: App = App(name="bulk", default_parameter=Parameter(negative=()))
 
 OneJSON = Annotated[bool, Parameter(help="Print one JSON object for scripts.", show_default=False)]
 
@@ -66,18 +57,31 @@ class ListOptions:
     def read(self, path: Path) -> CSVList:
         return read_csv(path, self.column, region=self.region, encoding=self.encoding)
 
+    def in_words(self) -> list[str]:
+        """As arguments of the command."""
+        options = {"--column": self.column, "--region": self.region, "--encoding": self.encoding}
+        return [word for name, value in options.items() if value is not None for word in (name, value)]
+
 
 @Parameter(name="*")
 @dataclass(frozen=True, kw_only=True)
 class SendOptions:
     """How a campaign is sent."""
 
+    name: str | None = None
+    """What the campaign is called in a PostgreSQL database."""
     batch_size: int = MAX_RECIPIENTS
     """Recipients a call, up to 1000."""
     exclude_opt_outs: bool = False
     """Ask the API who has unsubscribed, and leave them out."""
-    resend_unknown: bool = False
-    """Send also to those of whom an earlier run does not know whether they got it. Some get it twice."""
+    resend_unknown: bool | Literal["silent"] = False
+    """Send also to those of whom an earlier run does not know whether they got it. Without a word after it, some get it
+    twice. `silent`: only to those of whom no report and no reply came, where nine tenths of the others were reported
+    on."""
+    silent_after: float = 86400.0
+    """Seconds without a report or a reply that `--resend-unknown silent` asks for."""
+    check_balance: bool = False
+    """Ask for the balance before and after: a hint at what became of unknown recipients. Two calls more."""
     dry_run: Annotated[bool, Parameter(show_default=False)] = False
     """Say what would be sent, and send nothing."""
     yes: Annotated[
@@ -90,9 +94,12 @@ class SendOptions:
         """Those of `AsyncMMSClient.campaign`."""
         return {
             "exclude": () if exclude is None else exclude,
+            "name": self.name,
             "batch_size": self.batch_size,
             "exclude_opt_outs": self.exclude_opt_outs,
             "resend_unknown": self.resend_unknown,
+            "silent_after": self.silent_after,
+            "check_balance": self.check_balance,
         }
 
 
@@ -102,7 +109,7 @@ async def send(
     *,
     text: str,
     image: Path,
-    journal: Path,
+    journal: str,
     subject: str | None = None,
     exclude: Path | None = None,
     listing: ListOptions = ListOptions(),
@@ -123,7 +130,8 @@ async def send(
     image
         PNG, GIF or JPEG file; at most 380 000 bytes with the text.
     journal
-        File that remembers what became of each recipient; made if it is not there. On a local disk.
+        File that remembers what became of each recipient; made if it is not there. On a local disk. Or the URL of a
+        PostgreSQL database, for senders on several machines.
     subject
         One line of at most 40 characters.
     exclude
@@ -137,12 +145,13 @@ async def send(
             journal=journal,
             **options.of_campaign(None if exclude is None else listing.read(exclude)),
         )
-        return await _send(mms, campaign, listing.read(recipients), options)
+        commands = _commands(journal, options.name, recipients, listing)
+        return await _send(mms, campaign, listing.read(recipients), options, commands)
 
 
 @app.command
 async def resume(
-    journal: Path,
+    journal: str,
     recipients: Path | None = None,
     *,
     listing: ListOptions = ListOptions(),
@@ -154,26 +163,21 @@ async def resume(
     Parameters
     ----------
     journal
-        File of the campaign.
+        File of the campaign, or the URL of a PostgreSQL database.
     recipients
         CSV file with the numbers; needed only where it was not read to its end.
     """
-    message = await anyio.to_thread.run_sync(_message_of, str(journal))
     async with connection.client() as mms:
-        campaign = mms.campaign(
-            text=message.text,
-            image=message.image,
-            subject=message.subject or None,
-            journal=journal,
-            **options.of_campaign(),
-        )
-        return await _send(mms, campaign, None if recipients is None else listing.read(recipients), options)
+        campaign = await bulk.resume(mms, journal, **options.of_campaign())
+        rows = None if recipients is None else listing.read(recipients)
+        return await _send(mms, campaign, rows, options, _commands(journal, options.name, recipients, listing))
 
 
 @app.command
 async def report(
-    journal: Path,
+    journal: str,
     *,
+    name: str | None = None,
     json: OneJSON = False,
     as_csv: Annotated[
         bool, Parameter(name="--csv", help="Print every recipient as a line of CSV.", show_default=False)
@@ -185,18 +189,44 @@ async def report(
     Parameters
     ----------
     journal
-        File of the campaign.
+        File of the campaign, or the URL of a PostgreSQL database.
+    name
+        What the campaign is called in the database.
     state
         With --csv: only the recipients in this state.
     """
     if json and as_csv:
         raise UsageError("--json and --csv: choose one")
-    found = await read_report(journal)
+    if state is not None and not as_csv:
+        raise UsageError("--state chooses among the lines of --csv: give that too")
+    found = await read_report(journal, name)
     if as_csv:
-        await _print_csv(found, state)
+        await print_csv(found, state)
     else:
-        _show_report(found, Form.chosen(json))
+        show_report(found, Form.chosen(json), await invalid_in(found), _commands(journal, name, None, ListOptions()))
     return Status.DONE
+
+
+@app.command
+async def reconcile(journal: str, *, name: str | None = None, json: OneJSON = False) -> int:
+    """Settle those of whom no answer tells whether they got it, by the reports and replies that came. Calls no API.
+
+    Parameters
+    ----------
+    journal
+        File of the campaign, which is not being sent, or the URL of a PostgreSQL database.
+    name
+        What the campaign is called in the database.
+    """
+    done = await bulk.reconcile(journal, name)
+    show_reconciliation(done, Form.chosen(json))
+    return Status.OUTCOME_UNKNOWN if done.report.unknown.count else Status.DONE
+
+
+def _commands(journal: str, name: str | None, recipients: Path | None, listing: ListOptions) -> Commands:
+    """What is told of how to go on."""
+    words = (journal,) if name is None else ("URL", "--name", name)  # a URL may hold a password
+    return Commands(words, ("LIST",) if recipients is None else (str(recipients), *listing.in_words()))
 
 
 # Sending ------------------------------------------------------------------------------------------------------------
@@ -207,6 +237,7 @@ async def _send(
     campaign: Campaign,
     recipients: CSVList | None,
     options: SendOptions,
+    commands: Commands,
 ) -> int:
     form = Form.chosen(options.json)
     if options.dry_run or not options.yes:
@@ -214,233 +245,43 @@ async def _send(
         if options.dry_run:
             await _show_plan(mms, planned, options.batch_size, form)
             return Status.DONE
-        if not _agreed(_to_send(planned), options.batch_size):
+        if to_send(planned) > ASK_ABOVE and not await _agreed(mms, planned, options.batch_size):
             complain("nothing was sent")
             return Status.FAILED
-    sending = campaign.send(recipients)
-    failure: MMSError | None = None
-    calls = 0
-    with _draining(sending) as signals, _screen(form) as screen:
-        try:
-            async for batch in sending:
-                calls += 1
-                screen.show(batch)
-        except MMSError as error:
-            failure = error
-    try:
-        ended = await campaign.report()
-    except JournalError:
-        raise failure or RuntimeError("a campaign without a journal") from None
-    status = _status(ended)
-    if failure is not None:
-        if not calls and not ended.counts[RecipientState.SENDING]:
-            raise failure
-        complain(str(failure))
-        status = status or Status.PARTLY_ACCEPTED
-    _show_report(ended, form)
-    return 128 + signals[0] if signals else status
-
-
-def _status(ended: Report) -> Status:
-    """The exit status that tells a script how it went. What was excluded, was so on purpose."""
-    counts = ended.counts
-    if counts[RecipientState.UNKNOWN] or counts[RecipientState.SENDING]:  # what could not be recorded is `sending`
-        return Status.OUTCOME_UNKNOWN
-    missed = counts[RecipientState.REFUSED] + _to_send(ended)
-    if not missed:
-        return Status.DONE
-    return Status.PARTLY_ACCEPTED if counts[RecipientState.ACCEPTED] else Status.FAILED
-
-
-def _to_send(found: Report) -> int:
-    return found.counts[RecipientState.PENDING] + found.counts[RecipientState.FAILED]
-
-
-def _agreed(count: int, batch_size: int) -> bool:
-    """The person at the terminal agrees, or the number is small."""
-    if count <= ASK_ABOVE:
-        return True
-    question = f"Send to {count} recipients in {-(-count // batch_size)} calls?"
-    if not (sys.stdin and sys.stdin.isatty() and sys.stdout and sys.stdout.isatty()):
-        raise UsageError(f"{question} There is no terminal to ask on: give --yes")
-    return Console().input(f"{question} \\[y/N] ").strip().lower() in ("y", "yes")
-
-
-def _message_of(journal: str) -> Message:
-    reader = Reader.open(journal)
-    try:
-        return reader.message()
-    finally:
-        reader.close()
-
-
-@contextmanager
-def _draining(sending: Sending) -> Iterator[list[int]]:
-    """The first SIGINT or SIGTERM stops `sending` in good order, and is answered; the next ends the process."""
-    loop = asyncio.get_running_loop()
-    numbers = (signal.SIGINT, signal.SIGTERM)
-    came: list[int] = []
-
-    def release() -> None:
-        for number in numbers:
-            with suppress(NotImplementedError, RuntimeError, ValueError):
-                loop.remove_signal_handler(number)
-
-    def note(number: int) -> None:
-        came.append(number)
-        release()
-        complain("stopping: waiting for the calls under way; once more ends it at once")
-        sending.stop()
-
-    for number in numbers:
-        with suppress(NotImplementedError, RuntimeError, ValueError):  # Windows, or not the main thread
-            loop.add_signal_handler(number, note, number)
-    try:
-        yield came
-    finally:
-        release()
-
-
-# What it prints -----------------------------------------------------------------------------------------------------
-
-
-class _Lines:
-    """A line for each call."""
-
-    def __init__(self, form: Form) -> None:
-        self._form = form
-
-    def show(self, batch: Batch) -> None:
-        if self._form is Form.JSON:
-            print(to_json({"event": "batch", **_facts_of_batch(batch)}), flush=True)
-        else:
-            print(printable(f"{_in_words(batch)}; {_rate(batch.progress)}"), flush=True)
-
-
-class _Screen:
-    """A bar, and a line for each call that went wrong."""
-
-    def __init__(self, bar: Bar) -> None:
-        self._bar = bar
-        self._task = bar.add_task("", total=None)
-
-    def show(self, batch: Batch) -> None:
-        progress = batch.progress
-        counts = progress.counts
-        total = sum(counts.values()) - counts[RecipientState.EXCLUDED]
-        done = total - counts[RecipientState.PENDING] - counts[RecipientState.SENDING]
-        self._bar.update(
-            self._task, completed=done, total=total if progress.list_read else None, description=_rate(progress)
-        )
-        if batch.error is not None or batch.refused != ():
-            self._bar.console.print(printable(_in_words(batch)), style="yellow", markup=False, highlight=False)
-
-
-def _screen(form: Form) -> AbstractContextManager[_Lines | _Screen]:
-    if form is not Form.TABLE:
-        return nullcontext(_Lines(form))
-    return _bar()
-
-
-@contextmanager
-def _bar() -> Iterator[_Screen]:
-    with Bar(BarColumn(), MofNCompleteColumn(), TextColumn("{task.description}", markup=False)) as bar:
-        yield _Screen(bar)
-
-
-def _in_words(batch: Batch) -> str:
-    said = f"call {batch.number}: {batch.accepted} of {len(batch.recipients)} accepted"
-    return said if batch.error is None else f"{said}: {batch.error}"
-
-
-def _rate(progress: Progress) -> str:
-    left = "" if progress.seconds_left is None else f", {progress.seconds_left:.0f} s left"
-    return f"{progress.calls_per_second:.1f} calls/s, {progress.credits_used} credits{left}"
-
-
-def _facts_of_batch(batch: Batch) -> dict[str, Any]:
-    progress = batch.progress
-    return {
-        "number": batch.number,
-        "recipients": len(batch.recipients),
-        "accepted": batch.accepted,
-        "refused": batch.refused,
-        "error": None if batch.error is None else str(batch.error),
-        "counts": progress.counts,
-        "calls_per_second": round(progress.calls_per_second, 3),
-        "credits_used": progress.credits_used,
-        "seconds_left": None if progress.seconds_left is None else round(progress.seconds_left, 1),
-    }
+    return await sending.send(campaign, recipients, form, commands)
 
 
 async def _show_plan(mms: AsyncMMSClient, planned: Report, batch_size: int, form: Form) -> None:
-    """What would be sent. The price of a message is not documented (wire.md section 3): the balance is."""
     account = await mms.account()
-    count = _to_send(planned)
+    host = urlsplit(mms.base_url).netloc
     if form is Form.JSON:
-        facts = {"to_send": count, "calls": -(-count // batch_size), "mms_balance": account.mms_balance}
-        print(to_json({"event": "dry_run", **facts, "counts": planned.counts, "exclusions": planned.exclusions}))
-        return
-    done = planned.total - count - planned.counts[RecipientState.EXCLUDED]
-    _show_facts(
-        {
-            "To be sent": f"{count} recipients in {-(-count // batch_size)} calls",
-            **({"In the journal already": f"{done} recipients"} if done else {}),
-            **{f"Excluded, {why}": str(number) for why, number in planned.exclusions.items() if number},
-            "MMS balance": "unknown" if account.mms_balance is None else f"{account.mms_balance} credits",
-            "Cost": "the API documents no price; its examples show 1 credit a message",
-        },
-        form,
-    )
-
-
-def _show_report(found: Report, form: Form) -> None:
-    if form is Form.JSON:
-        facts = {name: getattr(found, name) for name in _REPORTED}
-        print(to_json({"event": "report", "total": found.total, **facts}))
-        return
-    facts = {
-        "Recipients": f"{found.total}" if found.list_read else f"{found.total}, and the list was not read to its end",
-        **{state.capitalize(): str(count) for state, count in found.counts.items() if count},
-        **{f"Excluded, {why}": str(count) for why, count in found.exclusions.items() if count},
-        "Calls": str(found.calls),
-        "Credits used": str(found.credits_used),
-    }
-    if found.deliveries:
-        facts |= {f"Reported {status}": str(count) for status, count in found.deliveries.items()}
-        facts["Reported nothing final"] = str(found.open)
-    if found.delivery_seconds is not None:
-        facts["Delivered within"] = f"{found.delivery_seconds:.1f} s (median)"
-    if found.started_at is not None and found.ended_at is not None:
-        facts["Sent"] = f"{found.started_at:%Y-%m-%d %H:%M:%S} to {found.ended_at:%Y-%m-%d %H:%M:%S} UTC"
-    _show_facts(facts, form)
-
-
-_REPORTED = (
-    "counts",
-    "exclusions",
-    "list_read",
-    "calls",
-    "credits_used",
-    "started_at",
-    "ended_at",
-    "deliveries",
-    "open",
-    "delivery_seconds",
-    "journal",
-)
-
-
-def _show_facts(facts: dict[str, str], form: Form) -> None:
-    if form is Form.TABLE:
-        Console().print(facts_table(facts))
+        print(plan_document(planned, account, host, batch_size, await invalid_in(planned, None)))
     else:
-        print("\n".join(f"{name}: {printable(value)}" for name, value in facts.items()))
+        show_facts(plan_facts(planned, account, host, batch_size, await invalid_in(planned)), form)
 
 
-async def _print_csv(found: Report, state: RecipientState | None) -> None:
-    columns = ("number", "state", "line", "message_id", "exclusion", "reason", "batch", "delivery", "reported_at")
-    writer = csv.writer(sys.stdout, lineterminator="\n")
-    writer.writerow(columns)
-    async for recipient in found.recipients(state):
-        writer.writerow([getattr(recipient, column) for column in columns])
+async def _agreed(mms: AsyncMMSClient, planned: Report, batch_size: int) -> bool:
+    """The person at the terminal agrees."""
+    count = to_send(planned)
+    what = f"Send to {counted(count, 'recipient')} in {counted(calls_for(count, batch_size), 'call')}"
+    if not (sys.stdin and sys.stdin.isatty() and sys.stdout.isatty()):
+        raise UsageError(f"{what}? There is no terminal to ask on: give --yes")
+    account = await mms.account()
+    host = urlsplit(mms.base_url).netloc
+    show_facts(plan_facts(planned, account, host, batch_size, await invalid_in(planned)), Form.TABLE)
+    return _answer(f"{what} at {host}, with a balance of {balance_in_words(account)}? [y/N] ") in ("y", "yes")
+
+
+def _answer(question: str) -> str:
+    """What the person says; nothing at the end of the input. Ctrl-C ends the command at once."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # the loop's would wait for Enter
+    try:
+        return input(question).strip().lower()
+    except EOFError:
+        print()
+        return ""
+    except KeyboardInterrupt:
+        print()
+        raise
+    finally:
+        signal.signal(signal.SIGINT, before)

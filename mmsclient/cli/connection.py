@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 import logging
-import os
-import ssl
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
 
 from cyclopts import Group, Parameter
 
-from mmsclient import AsyncMMSClient
+from mmsclient import AsyncMMSClient, _environment
+from mmsclient._base_client import TIMEOUT
+from mmsclient._transport.endpoint import trusting
 from mmsclient.cli.status import UsageError, complain
-from mmsclient.client import BASE_URL, TIMEOUT
-from mmsclient.credentials import ENVIRONMENT_VARIABLE
 
 LONGEST_KEY = 4096
 """Bytes read of a key file, should it be another file."""
@@ -29,41 +26,46 @@ class Connection:
 
     app_key_file: Path | None = None
     """File that holds the APPKEY. Left out: the environment variable MMSCLIENT_APP_KEY."""
-    base_url: Annotated[str, Parameter(env_var="MMSCLIENT_BASE_URL")] = BASE_URL
-    """URL of the API: https, or http on this machine."""
-    ca_file: Annotated[Path | None, Parameter(env_var="MMSCLIENT_CA_FILE")] = None
-    """PEM file of the certificate authority to trust in place of the usual ones, such as the sandbox's."""
+    base_url: str | None = None
+    """URL of the API: https, or http on this machine. Left out: MMSCLIENT_BASE_URL, or the service's."""
+    ca_file: Path | None = None
+    """PEM file of the certificate authority to trust in place of the usual ones, such as the sandbox's. Left out:
+    MMSCLIENT_CA_FILE, or the usual ones."""
     timeout: float = TIMEOUT
     """Seconds from a call's first byte to the end of its answer."""
 
     @asynccontextmanager
-    async def client(self) -> AsyncIterator[AsyncMMSClient]:
+    async def client(self, ledger: Path | None = None) -> AsyncIterator[AsyncMMSClient]:
         """A client; what it warns of goes to stderr."""
         with warnings_shown():
+            verify = None if self.ca_file is None else trusting(self.ca_file, "--ca-file")
             async with AsyncMMSClient(
-                self._key(), base_url=self.base_url, timeout=self.timeout, verify=self._trust()
+                self._key(), base_url=self.base_url, timeout=self.timeout, verify=verify, ledger=ledger
             ) as mms:
                 yield mms
 
     def _key(self) -> str | None:
         if self.app_key_file is not None:
             return key_in(self.app_key_file, "--app-key-file")
-        if not os.environ.get(ENVIRONMENT_VARIABLE):
-            raise UsageError(f"no APPKEY: set {ENVIRONMENT_VARIABLE} or give --app-key-file FILE")
+        if _environment.setting(_environment.APP_KEY) is None:
+            raise UsageError(f"no APPKEY: set {_environment.APP_KEY} or give --app-key-file FILE")
         return None
-
-    def _trust(self) -> ssl.SSLContext | bool:
-        if self.ca_file is None:
-            return True
-        try:
-            return ssl.create_default_context(cafile=self.ca_file)
-        except ssl.SSLError:
-            raise UsageError(f"--ca-file: no PEM certificate in {self.ca_file}") from None
-        except OSError as error:
-            raise UsageError(f"--ca-file: {error.strerror}: {self.ca_file}") from None
 
 
 DEFAULT = Connection()
+
+
+def ledger_for(key: str | None, path: Path | None) -> Path | None:
+    """The ledger of a send with `key`, or of none. Raises `UsageError` where one of the two is missing."""
+    if key is None:
+        if path is not None:
+            raise UsageError("--ledger: it is for sends with --key")
+        return None
+    if path is None and (setting := _environment.setting(_environment.LEDGER)) is not None:
+        path = Path(setting)
+    if path is None:
+        raise UsageError(f"--key: needs --ledger FILE, or {_environment.LEDGER}")
+    return path
 
 
 def key_in(path: Path, option: str) -> str:

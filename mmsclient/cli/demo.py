@@ -8,10 +8,11 @@ import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
 
-from mmsclient import AsyncMMSClient, MMSError, SentMessage
+from mmsclient import AsyncMMSClient, MMSError, RateLimitError, SentMessage
+from mmsclient._words import counted
+from mmsclient.cli.demo_view import Score, Stage, busiest_second, stage_for
 from mmsclient.cli.output import Form, to_json
-from mmsclient.cli.picture import sunset
-from mmsclient.cli.stage import Score, Stage, busiest_second, stage_for
+from mmsclient.cli.sample_image import sunset
 from mmsclient.models import DeliveryReport
 from mmsclient.sandbox import Ending, Sandbox
 from mmsclient.sandbox.listener import HOST, Listener
@@ -35,6 +36,7 @@ SPECIAL = {
 """Which calls go to a number whose ending sets its behaviour, beside an ordinary one."""
 
 
+THROTTLED_CALL = next(call for call, ending in SPECIAL.items() if ending is Ending.THROTTLED_ONCE)
 ANSWERS = sum(ending in (Ending.REPLIES, Ending.REPLIES_STOP) for ending in SPECIAL.values())
 PATIENCE = 15.0
 """Seconds to wait for callbacks, should one not come."""
@@ -84,7 +86,7 @@ class Demo:
     """The steps, and what they count."""
 
     def __init__(self, sandbox: Sandbox, mms: AsyncMMSClient, receiver: CallbackReceiver, form: Form) -> None:
-        self.score = Score()
+        self.score: Score = Score()
         self.stage: Stage = stage_for(form, self.score, self._last_second, CAP)
         self._sandbox = sandbox
         self._mms = mms
@@ -92,12 +94,13 @@ class Demo:
         self._all_in = asyncio.Event()
         self._begin = time.monotonic()
         self._messages: list[SentMessage] = []
+        self._throttled_on_purpose = False
 
     async def run(self) -> None:
         """All steps, in order."""
         self.stage.step("A server on this machine plays the API", "Sandbox(tls=True)")
         self.stage.fact(f"{self._sandbox.url} allows {CAP} calls a second")
-        self.stage.step("Its callbacks come to this process", "receiver = CallbackReceiver(token=new_token())")
+        self.stage.step("Its callbacks come to this process", "receiver = CallbackReceiver(token=...)")
         self.stage.step("A client of it", "AsyncMMSClient(app_key, base_url=..., verify=...)")
         await self._ask_account()
         await self._send_all()
@@ -114,9 +117,9 @@ class Demo:
 
     async def _send_all(self) -> None:
         picture = sunset()
-        self.stage.step("Sending", "await mms.send(to=[...], text=..., image=picture, subject=...)")
+        self.stage.step("Sending", "await mms.send(to=[...], text=..., image=..., subject=...)")
         self.stage.fact(f"{CALLS} calls asked for at once, with a picture of {len(picture)} bytes made here")
-        self.stage.fact("numbers that end in 99.. behave as set; `mmsclient sandbox` lists them")
+        self.stage.fact("numbers that end in 99.. behave as set: some fail, one call is throttled, on purpose")
         await asyncio.gather(*(self._send(call, picture) for call in range(1, CALLS + 1)))
 
     async def _send(self, call: int, picture: bytes) -> None:
@@ -126,16 +129,16 @@ class Demo:
             sent = await self._mms.send(to=numbers, text=TEXT, image=picture, subject=SUBJECT)
         except MMSError as error:
             self.score.refused += len(numbers)
-            self._tell(f"call {call:2}  {type(error).__name__}: {error}", good=False)
+            self._tell(f"call {call:2}  {type(error).__name__}: {getattr(error, 'description', error)}", good=False)
             return
         self.score.accepted += sent.accepted
         self.score.refused += sent.total - sent.accepted
         self.score.credits_used += sent.credits_used or 0
         self._messages += sent.messages
         refused = f", sent.refused: {', '.join(sent.refused)}" if sent.refused else ""
+        cost = counted(sent.credits_used or 0, "credit")
         self._tell(
-            f"call {call:2}  {sent.accepted} of {sent.total} accepted, credits used: {sent.credits_used}{refused}",
-            good=not sent.is_partial,
+            f"call {call:2}  {sent.accepted} of {sent.total} accepted, {cost}{refused}", good=not sent.is_partial
         )
 
     async def _receive_callbacks(self) -> None:
@@ -154,7 +157,7 @@ class Demo:
             if isinstance(event, DeliveryReport):
                 self.score.statuses[event.status.value] += 1
                 if not event.status.is_delivered:
-                    self._tell(f"{event.recipient} {event.status}", good=False)
+                    self._tell(f"{event.recipient} {event.status}, as its ending asks", good=False)
             else:
                 self.score.answered += 1
                 self._tell(f"{event.sender} answers {event.text!r}{', an opt-out' if event.is_opt_out else ''}")
@@ -205,7 +208,7 @@ class Demo:
             {
                 "Calls": f"{calls.total()} in {seconds:.1f} s: {_in_words(calls)}",
                 "Busiest second": f"{busiest} calls at the server, {CAP} allowed",
-                "Throttled": f"{throttled}; ending {Ending.THROTTLED_ONCE} is throttled once and was sent again",
+                "Throttled": f"{throttled}, {'' if throttled == 1 else '1 of them '}on purpose, and sent again",
                 "Recipients": f"{score.recipients}: {score.accepted} accepted, {score.refused} refused",
                 "Credits used": str(score.credits_used),
                 "Delivery": score.statuses_in_words,
@@ -230,12 +233,17 @@ class Demo:
             logger.setLevel(level)
             logger.removeHandler(handler)
 
-    def log(self, line: str) -> None:
-        """A line of the client's log."""
-        self._tell(f"log: {line}", good=False)
+    def repeated(self, error: object, log_line: str) -> None:
+        """The client repeats a call, and logs it."""
+        if isinstance(error, RateLimitError) and not self._throttled_on_purpose:
+            self._throttled_on_purpose = True
+            ending = f"the ending {Ending.THROTTLED_ONCE} in call {THROTTLED_CALL}"
+            self._tell(f"throttled on purpose, as {ending} asks: the client waits and repeats it")
+        else:
+            self._tell(f"log: {log_line}", good=False)
 
     def _tell(self, text: str, *, good: bool = True) -> None:
-        self.stage.fact(f"{time.monotonic() - self._begin:5.2f} s  {text}", good=good)
+        self.stage.fact(text, time.monotonic() - self._begin, good=good)
 
     def _last_second(self) -> int:
         now = self._sandbox.clock()
@@ -248,8 +256,9 @@ class _Retries(logging.Handler):
         self._demo = demo
 
     def emit(self, record: logging.LogRecord) -> None:
-        if record.levelno == logging.INFO:  # what it warns of is told beside the call
-            self._demo.log(record.getMessage())
+        if record.levelno == logging.INFO and record.name.startswith("mmsclient._transport."):  # else told otherwise
+            error = record.args[0] if isinstance(record.args, tuple) and record.args else None
+            self._demo.repeated(error, record.getMessage())
 
 
 def _in_words(calls: dict[str, int]) -> str:

@@ -14,7 +14,9 @@ import attrs
 import uvicorn
 from attrs import define
 
-from mmsclient import MMSError
+from mmsclient import MMSError, _environment
+from mmsclient._api.checks import keeps_arguments_secret
+from mmsclient._words import counted
 from mmsclient.cli.connection import key_in, warnings_shown
 from mmsclient.cli.output import Form, printable, to_json
 from mmsclient.cli.serve import signals
@@ -22,17 +24,14 @@ from mmsclient.cli.status import UsageError
 from mmsclient.models import DeliveryReport
 from mmsclient.webhooks import CallbackReceiver, Event, new_token
 
-TOKEN_VARIABLE = "MMSCLIENT_CALLBACK_TOKEN"  # noqa: S105 -- its name
 TIMEOUT = 30.0
 """Seconds that the sender is kept waiting for a command."""
 
 
 async def listen(*, host: str, port: int, token_file: Path | None, seen: Path | None, command: str, form: Form) -> None:
     """Receive until SIGINT or SIGTERM."""
-    given = key_in(token_file, "--token-file") if token_file else os.environ.get(TOKEN_VARIABLE)
-    token = given or new_token()
     arguments = _arguments(command)
-    receiver = CallbackReceiver(token=token, seen=seen, timeout=TIMEOUT)
+    receiver, path = _receiver(token_file, seen)
     listener = _bound(host, port)
     config = uvicorn.Config(receiver, lifespan="on", ws="none", log_config=None, access_log=False, server_header=False)
     server = uvicorn.Server(config)
@@ -41,12 +40,20 @@ async def listen(*, host: str, port: int, token_file: Path | None, seen: Path | 
     receiver.on_inbound(desk.take)
     # uvicorn raises the signal that has stopped it once more at its end, which `signals` then takes.
     with listener, signals(), warnings_shown():
-        _introduce(f"http://{host}:{listener.getsockname()[1]}/{'<token>' if given else token}", form)
+        _introduce(f"http://{host}:{listener.getsockname()[1]}/{path}", form)
         await server.serve(sockets=[listener])
     if desk.error is not None:
         raise desk.error
     if form is not Form.JSON:
-        print(f"Stopped after {desk.count} events.")
+        print(f"Stopped after {counted(desk.count, 'event')}.")
+
+
+@keeps_arguments_secret
+def _receiver(token_file: Path | None, seen: Path | None) -> tuple[CallbackReceiver, str]:
+    """A receiver, and the end of its address to show: a token that was given stays hidden."""
+    given = key_in(token_file, "--token-file") if token_file else _environment.setting(_environment.CALLBACK_TOKEN)
+    token = given or new_token()
+    return CallbackReceiver(token=token, seen=seen, timeout=TIMEOUT), "<token>" if given else token
 
 
 @define
@@ -78,7 +85,9 @@ class CommandFailedError(MMSError):
 
 
 async def _run(command: list[str], document: str) -> None:
-    process = await asyncio.create_subprocess_exec(*command, stdin=asyncio.subprocess.PIPE)
+    secrets = (_environment.APP_KEY, _environment.CALLBACK_TOKEN)
+    others = {name: value for name, value in os.environ.items() if name not in secrets}
+    process = await asyncio.create_subprocess_exec(*command, stdin=asyncio.subprocess.PIPE, env=others)
     await process.communicate(f"{document}\n".encode())
     if process.returncode:
         raise CommandFailedError(f"--exec: the command ended with status {process.returncode}")

@@ -4,21 +4,26 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterable, Mapping, Sequence
 from contextlib import aclosing
 from datetime import datetime
 from decimal import Decimal
 from enum import Enum, auto
 from typing import Any, Generic, TypeVar
+from zoneinfo import ZoneInfo
 
 import attrs
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from mmsclient import Account, Listing, OptOut, Reply, SentBatch
+from mmsclient import Account, DeliveryStatus, Listing, MessageStatus, OptOut, Reply, SentBatch, Template
+from mmsclient._words import counted
 
 T = TypeVar("T")
+
+ZONE = ZoneInfo("Australia/Melbourne")
+"""The zone in which times are printed, with their offset: that of the API, and so the client's default."""
 
 
 class Form(Enum):
@@ -81,21 +86,35 @@ def show_sent(sent: SentBatch, form: Form) -> None:
     if form is Form.JSON:
         print(to_json(sent))
         return
-    cost = "" if sent.credits_used is None else f", {sent.credits_used} credits used"
-    headline = f"{sent}{cost}"
+    cost = "" if sent.credits_used is None else f", {counted(sent.credits_used, 'credit')} used"
+    headline = f"{sent}{cost}{'; sent before, and not again' if sent.repeated else ''}"
     rows = [
         *(("accepted", message.to, message.id) for message in sent.messages),
         *(("refused", number, "") for number in sent.refused or ()),
         *(("duplicate", number, "not sent twice") for number in sent.duplicates),
     ]
     if sent.refused is None:
-        rows.append(("refused", f"{sent.total - sent.accepted} numbers", "the API does not tell which"))
+        rows.append(("refused", counted(sent.total - sent.accepted, "number"), "the API does not tell which"))
     if form is Form.TABLE:
         table = Table("", "Number", "Message", box=None, header_style="bold")
         _add_rows(table, rows)
         Console().print(Text(headline, "bold yellow" if sent.is_partial else "bold green"), table, sep="\n")
     else:
         _print_rows([(headline,), *rows])
+
+
+def show_deliveries(statuses: Mapping[str, DeliveryStatus | None], form: Form) -> None:
+    """What became of each message of a send, by its number."""
+    if form is Form.JSON:
+        print(to_json({"statuses": statuses}))
+        return
+    rows = [(status or "no status yet", number) for number, status in statuses.items()]
+    if form is Form.TABLE:
+        table = Table("", "Number", box=None, header_style="bold")
+        _add_rows(table, rows)
+        Console().print(table)
+    else:
+        _print_rows(rows)
 
 
 def facts_table(facts: dict[str, str]) -> Table:
@@ -131,11 +150,25 @@ OPT_OUTS: tuple[Column[OptOut], ...] = (
 )
 
 
-async def show_listing(listing: Listing[T], columns: Sequence[Column[T]], form: Form, nouns: str) -> None:
+TEMPLATES: tuple[Column[Template], ...] = (
+    Column("Created", lambda template: _time(template.created_at, template.created_at_text), 25),
+    Column("Title", lambda template: template.title, 24),
+    Column("Text", lambda template: template.text),
+)
+
+MESSAGES: tuple[Column[MessageStatus], ...] = (
+    Column("Status", lambda message: message.status, 10),
+    Column("Number", lambda message: message.to, 16),
+    Column("Sent", lambda message: _time(message.sent_at, message.sent_at_text), 25),
+    Column("Message", lambda message: message.id),
+)
+
+
+async def show_listing(listing: Listing[T], columns: Sequence[Column[T]], form: Form, noun: str) -> None:
     """The items of a listing as its pages come."""
     async with aclosing(listing):
         if form is Form.TABLE:
-            await _show_pages(listing, columns, nouns)
+            await _show_pages(listing, columns, noun)
             return
         async for item in listing:
             if form is Form.JSON:
@@ -158,7 +191,7 @@ async def show_stream(items: AsyncGenerator[T, None], columns: Sequence[Column[T
             sys.stdout.flush()
 
 
-async def _show_pages(listing: Listing[T], columns: Sequence[Column[T]], nouns: str) -> None:
+async def _show_pages(listing: Listing[T], columns: Sequence[Column[T]], noun: str) -> None:
     console = Console()
     count = 0
     async for page in listing.pages():
@@ -168,7 +201,7 @@ async def _show_pages(listing: Listing[T], columns: Sequence[Column[T]], nouns: 
         _add_rows(table, ([column.value(item) for column in columns] for item in page.items))
         console.print(table)
         count += len(page.items)
-    console.print(Text(f"{count or 'No'} {nouns}", "bold"))
+    console.print(Text(counted(count, noun) if count else f"No{counted(0, noun)[1:]}", "bold"))
 
 
 def _add_rows(table: Table, rows: Iterable[Sequence[str]]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import signal
 import ssl
 import tempfile
@@ -9,33 +10,45 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import datetime
+from decimal import Decimal, InvalidOperation
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
 from rich.console import Console
 
+from mmsclient import _environment
+from mmsclient._words import counted
 from mmsclient.cli.output import Form, facts_table, printable, to_json
 from mmsclient.cli.status import UsageError
-from mmsclient.credentials import ENVIRONMENT_VARIABLE
-from mmsclient.sandbox import Arrival, Ending, Sandbox, Send
+from mmsclient.sandbox import Arrival, Callback, Ending, Sandbox, Send
 
 TICK = 0.1
 NO_ANSWER_AFTER = 30.0
 """Seconds after which a call that was not answered is shown as such."""
 
 
-def serve(*, port: int, tls: bool, rate: int, replies: int, form: Form) -> None:
+def serve(
+    *,
+    port: int,
+    tls: bool,
+    rate: int,
+    replies: int,
+    balance: str,
+    magic: bool,
+    callback_url: str | None,
+    form: Form,
+) -> None:
     """Serve until SIGINT or SIGTERM."""
-    if not 0 <= port <= 65535:
-        raise UsageError(f"--port: expected 0 to 65535, got {port}")
-    if rate < 1:
-        raise UsageError(f"--rate: expected 1 or more, got {rate}")
-    with (
-        signals() as stopping,
-        _running(Sandbox(port=port, tls=tls, rate=rate)) as sandbox,
-        _authority_file(sandbox.ssl_context) as ca_file,
-    ):
+    _check("--port", port, 0 <= port <= 65535, "0 to 65535")
+    _check("--rate", rate, rate >= 1, "1 or more")
+    _check("--replies", replies, replies >= 0, "0 or more")
+    credit = _credits(balance)
+    _check("--balance", balance, credit.is_finite(), "a number of credits")
+    is_url = callback_url is None or callback_url.startswith(("http://", "https://"))
+    _check("--callback-url", callback_url, is_url, "an http or https URL")
+    served = Sandbox(port=port, tls=tls, rate=rate, mms_balance=credit, magic=magic, callback_url=callback_url)
+    with signals() as stopping, _running(served) as sandbox, _authority_file(sandbox.ssl_context) as ca_file:
         sandbox.add_replies(replies)
         _introduce(sandbox, ca_file, form)
         watcher = _Watcher(sandbox, form)
@@ -43,7 +56,21 @@ def serve(*, port: int, tls: bool, rate: int, replies: int, form: Form) -> None:
             time.sleep(TICK)
             watcher.look()
         if form is not Form.JSON:
-            print(f"Stopped after {len(sandbox.arrivals)} calls and {len(sandbox.messages)} messages.")
+            calls, messages = counted(len(sandbox.arrivals), "call"), counted(len(sandbox.messages), "message")
+            print(f"Stopped after {calls} and {messages}.")
+
+
+def _credits(text: str) -> Decimal:
+    """A number; not a finite one where `text` is none."""
+    try:
+        return Decimal(text)
+    except InvalidOperation:
+        return Decimal("nan")
+
+
+def _check(option: str, value: object, ok: bool, expected: str) -> None:
+    if not ok:
+        raise UsageError(f"{option}: expected {expected}, got {value}")
 
 
 @contextmanager
@@ -87,8 +114,8 @@ def _authority_file(trust: ssl.SSLContext | None) -> Iterator[Path | None]:
 
 
 def _introduce(sandbox: Sandbox, ca_file: Path | None, form: Form) -> None:
-    """Where it is, how to point the command at it, and what the magic numbers do."""
-    endings = {ending.value: ending.description for ending in Ending}
+    """Where it is, how to point programs at it, and what the magic numbers do."""
+    endings = {ending.value: ending.description for ending in Ending} if sandbox.settings.magic else {}
     if form is Form.JSON:
         _print_json(
             event="ready",
@@ -98,43 +125,53 @@ def _introduce(sandbox: Sandbox, ca_file: Path | None, form: Form) -> None:
             endings=endings,
         )
         return
-    settings = {"MMSCLIENT_BASE_URL": sandbox.url, ENVIRONMENT_VARIABLE: sandbox.app_key}
+    settings = {_environment.BASE_URL: sandbox.url, _environment.APP_KEY: sandbox.app_key}
     if ca_file is not None:
-        settings["MMSCLIENT_CA_FILE"] = str(ca_file)
-    print("The sandbox is up. In another terminal:\n")
-    print("\n".join(f"  export {name}={value}" for name, value in settings.items()))
-    print("  mmsclient account\n\nNumbers that end in these digits, such as +61400009901:\n")
-    if form is Form.TABLE:
-        Console().print(facts_table(endings))
-    else:
-        print("\n".join(f"  {digits}  {meaning}" for digits, meaning in endings.items()))
-    print("\nCalls as they come; Ctrl-C ends it.", flush=True)
+        settings[_environment.CA_FILE] = str(ca_file)
+    print("The sandbox is up. In another terminal, for the library and the command alike:\n")
+    print("\n".join(f"  export {name}={shlex.quote(value)}" for name, value in settings.items()))
+    print("  mmsclient account\n")
+    if endings:
+        print("Numbers that end in these digits, such as +61400009901:\n")
+        if form is Form.TABLE:
+            Console().print(facts_table(endings))
+        else:
+            print("\n".join(f"  {digits}  {meaning}" for digits, meaning in endings.items()))
+        print()
+    if sandbox.settings.callback_url is not None:
+        print(f"Delivery reports and replies go to {printable(sandbox.settings.callback_url)}\n")
+    print("Calls as they come; Ctrl-C ends it.", flush=True)
 
 
 class _Watcher:
-    """Prints the calls that were answered and the sends that were carried out since it last looked."""
+    """Prints the calls and callbacks that were answered, and the sends that were carried out, since it last looked."""
 
     def __init__(self, sandbox: Sandbox, form: Form) -> None:
         self._sandbox = sandbox
         self._form = form
         self._calls_seen = 0
         self._sends_seen = 0
-        self._open: list[Arrival] = []
+        self._callbacks_seen = 0
+        self._open: list[Arrival | Callback] = []
 
     def look(self) -> None:
         """Print what is new."""
         sends = self._sandbox.sends[self._sends_seen :]
         calls = self._sandbox.arrivals[self._calls_seen :]
+        callbacks = self._sandbox.callbacks[self._callbacks_seen :]
         self._sends_seen += len(sends)
         self._calls_seen += len(calls)
+        self._callbacks_seen += len(callbacks)
         for send in sends:
             self._show_send(send)
-        waiting, self._open = self._open + calls, []
-        for call in waiting:
-            if call.status is None and self._sandbox.clock() - call.at < NO_ANSWER_AFTER:
-                self._open.append(call)
+        waiting, self._open = [*self._open, *calls, *callbacks], []
+        for each in waiting:
+            if each.status is None and self._sandbox.clock() - each.at < NO_ANSWER_AFTER:
+                self._open.append(each)
+            elif isinstance(each, Callback):
+                self._show_callback(each)
             else:
-                self._show_call(call)
+                self._show_call(each)
 
     def _show_call(self, call: Arrival) -> None:
         if self._form is Form.JSON:
@@ -143,6 +180,24 @@ class _Watcher:
             return
         note = "  throttled" if call.throttled else ""
         print(f"{self._time(call.at):%H:%M:%S}  {call.status or '---'}  {printable(call.call)}{note}", flush=True)
+
+    def _show_callback(self, callback: Callback) -> None:
+        at, item = self._time(callback.at), callback.item
+        if self._form is Form.JSON:
+            _print_json(
+                event="callback",
+                at=at,
+                kind=callback.kind,
+                item=item,
+                http_status=callback.status,
+                attempt=callback.attempt,
+            )
+            return
+        what = (
+            f"{item['recipient']} {item['status']}" if callback.kind == "report" else f"{item['from']} {item['body']!r}"
+        )
+        again = f"  attempt {callback.attempt}" if callback.attempt > 1 else ""
+        print(f"{at:%H:%M:%S}  {callback.status or '---'}  callback: {printable(what)}{again}", flush=True)
 
     def _show_send(self, send: Send) -> None:
         if self._form is Form.JSON:

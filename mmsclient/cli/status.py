@@ -2,24 +2,69 @@
 
 from __future__ import annotations
 
-import sys
+import errno
 from enum import IntEnum
 
-from mmsclient.errors import ConfigurationError, InvalidRequestError, OutcomeUnknownError, one_line
+from mmsclient.cli import stdio
+from mmsclient.errors import (
+    ConfigurationError,
+    InvalidRequestError,
+    KeyReusedError,
+    OutcomeUnknownError,
+    SendInProgressError,
+    one_line,
+)
 
 LONGEST_LINE = 2000
 
 
 class Status(IntEnum):
-    """Exit statuses; Ctrl-C is 130."""
+    """Exit statuses, and what each means. `bulk` speaks of the whole campaign, earlier runs included."""
 
     DONE = 0
     FAILED = 1
     WRONG_USAGE = 2
     PARTLY_ACCEPTED = 3
     OUTCOME_UNKNOWN = 4
+    STOPPED = 5
+    HANGUP = 129
+    INTERRUPTED = 130
     OUTPUT_LOST = 141
-    """What was asked was done and could not be printed; also what shells report of a program ended by a closed pipe."""
+    TERMINATED = 143
+
+    @property
+    def meaning(self) -> str:
+        """What it says of the command."""
+        return _MEANINGS[self]
+
+    @classmethod
+    def of_signal(cls, number: int) -> Status:
+        """What shells report of a program that the signal ended."""
+        return cls(128 + number)
+
+    @property
+    def is_of_signal(self) -> bool:
+        """A signal ended the command."""
+        return self in (Status.HANGUP, Status.INTERRUPTED, Status.TERMINATED)
+
+    @classmethod
+    def in_words(cls) -> str:
+        """All of them in one sentence."""
+        return "; ".join(f"{status.value} {status.meaning}" for status in cls)
+
+
+_MEANINGS = {
+    Status.DONE: "done",
+    Status.FAILED: "failed, nothing was sent",
+    Status.WRONG_USAGE: "wrong usage or input, nothing was sent",
+    Status.PARTLY_ACCEPTED: "sent, but some numbers were refused",
+    Status.OUTCOME_UNKNOWN: "some of it may have been sent",
+    Status.STOPPED: "a part was sent, the rest can be: `bulk resume`",
+    Status.HANGUP: "ended by SIGHUP before it was done",
+    Status.INTERRUPTED: "ended by Ctrl-C before it was done",
+    Status.OUTPUT_LOST: "done as far as the output could be written",
+    Status.TERMINATED: "ended by SIGTERM before it was done",
+}
 
 
 class UsageError(Exception):
@@ -29,14 +74,22 @@ class UsageError(Exception):
 def of_error(error: Exception) -> Status:
     """The exit status that tells a script what kind of error it was."""
     match error:
-        case UsageError() | ConfigurationError() | InvalidRequestError():
+        case UsageError() | ConfigurationError() | InvalidRequestError() | KeyReusedError():
             return Status.WRONG_USAGE
-        case OutcomeUnknownError():
+        case OutcomeUnknownError() | SendInProgressError():
             return Status.OUTCOME_UNKNOWN
         case _:
             return Status.FAILED
 
 
+def output_lost(error: OSError) -> Status:
+    """Stdout cannot be written: a reader that has left is no news, anything else is told."""
+    stdio.discard()
+    if error.errno != errno.EPIPE:
+        complain(f"the output could not be written: {error.strerror}")
+    return Status.OUTPUT_LOST
+
+
 def complain(message: str) -> None:
-    """One line on stderr, whatever `message` holds."""
-    print(f"mmsclient: {one_line(message, LONGEST_LINE)}", file=sys.stderr)
+    """One line on stderr, whatever `message` holds. Neither fails nor waits."""
+    stdio.say(f"mmsclient: {one_line(message, LONGEST_LINE)}")

@@ -2,11 +2,23 @@
 
 from __future__ import annotations
 
-from typing import Protocol, runtime_checkable
+from importlib import import_module
+from typing import TYPE_CHECKING
 
-from mmsclient.limiter.bucket import TokenBucket, TokenBucketStats
-from mmsclient.limiter.shared import SharedTokenBucket, SharedTokenBucketStats
+from mmsclient.limiter.local import TokenBucket
+from mmsclient.limiter.protocol import Grant, Limiter, SharedTokenBucketStats, SignalsCapacity, TokenBucketStats
 from mmsclient.limiter.unlimited import NoLimit
+
+if TYPE_CHECKING:
+    from mmsclient.limiter.redis.limiter import SharedTokenBucket
+else:
+
+    def __getattr__(name: str) -> object:
+        """`SharedTokenBucket` is loaded where somebody imports it: few need Redis."""
+        if name != "SharedTokenBucket":
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        return import_module("mmsclient.limiter.redis.limiter").SharedTokenBucket
+
 
 __all__ = [
     "Grant",
@@ -14,41 +26,7 @@ __all__ = [
     "NoLimit",
     "SharedTokenBucket",
     "SharedTokenBucketStats",
+    "SignalsCapacity",
     "TokenBucket",
     "TokenBucketStats",
 ]
-
-
-@runtime_checkable
-class Limiter(Protocol):
-    """Decides when a call may go on the wire. Hand your own to `AsyncMMSClient(limiter=...)`.
-
-    One limiter belongs to one account; give the same object to several clients to share the cap.
-    """
-
-    async def acquire(self) -> Grant:
-        """Wait for a token. Asked when a connection is ready and not a byte of the call has left.
-
-        A cancelled wait must leave nothing behind, and a token that was just granted must go to the next waiter.
-        """
-        ...
-
-
-@runtime_checkable
-class Grant(Protocol):
-    """One token that was granted. The client tells it how the call went on, so that the limiter can learn.
-
-    The three methods are called in this order, each at most once and `release` always; none may block.
-    """
-
-    def sent(self) -> None:
-        """The last byte of the request has left."""
-        ...
-
-    def answered(self) -> None:
-        """The headers of the answer have arrived. Not called for a call that got no answer."""
-        ...
-
-    def release(self, *, throttled: bool = False, retry_after: float | None = None) -> None:
-        """The call is over. `throttled`: the server refused it as over the cap; wait `retry_after` seconds if given."""
-        ...

@@ -4,8 +4,8 @@
         ...                                # call sandbox.url with sandbox.app_key
         assert sandbox.carried_out("+61400000000") == 1
 
-Needs the extra: `pip install 'mmsclient[sandbox]'`. The names below are loaded when first used, so that the
-pytest plugin costs nothing in a test run that does not use it.
+Needs the extra `sandbox`. The names below are loaded when first used, so that the pytest plugin costs nothing in a test
+run that does not use it.
 """
 
 from __future__ import annotations
@@ -13,12 +13,14 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from mmsclient._extras import needed
+
 if TYPE_CHECKING:
     from mmsclient.sandbox import faults
     from mmsclient.sandbox.magic import Ending
     from mmsclient.sandbox.records import Arrival, Callback, Message, OptOut, Reply, Send, Template
     from mmsclient.sandbox.server import Sandbox
-    from mmsclient.sandbox.state import Settings
+    from mmsclient.sandbox.settings import Settings
 
 __all__ = [
     "Arrival",
@@ -37,7 +39,7 @@ __all__ = [
 _HOMES = {
     "Ending": "magic",
     "Sandbox": "server",
-    "Settings": "state",
+    "Settings": "settings",
     **dict.fromkeys(("Arrival", "Callback", "Message", "OptOut", "Reply", "Send", "Template"), "records"),
 }
 
@@ -45,12 +47,6 @@ _HOMES = {
 def __getattr__(name: str) -> Any:
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    try:
+    with needed("sandbox", "the sandbox"):
         module = import_module(f"{__name__}.{_HOMES.get(name, name)}")
-    except ModuleNotFoundError as error:
-        if (error.name or "").startswith("mmsclient"):
-            raise
-        raise ModuleNotFoundError(
-            f"the sandbox needs {error.name}: pip install 'mmsclient[sandbox]'", name=error.name
-        ) from error
     return getattr(module, name) if name in _HOMES else module

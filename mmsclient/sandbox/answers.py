@@ -1,4 +1,4 @@
-"""What a call answers, and either way of writing it down (wire.md section 1)."""
+"""What a call answers, and either way of writing it down (api-notes.md section 1)."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _HTTP_STATUS = {
 
 
 def http_status(code: str) -> int:
-    """The HTTP status that goes with a code (wire.md section 2)."""
+    """The HTTP status that goes with a code (api-notes.md section 2)."""
     return _HTTP_STATUS.get(code, 400)
 
 
@@ -55,7 +55,7 @@ class Refusal(Exception):  # noqa: N818 -- it is an answer
 
     def __init__(self, code: str, text: str) -> None:
         super().__init__(code, text)
-        self.answer = Answer(code, text)
+        self.answer: Answer = Answer(code, text)
 
 
 def empty(field: str) -> Refusal:
@@ -66,3 +66,13 @@ def empty(field: str) -> Refusal:
 def invalid(field: str, why: str) -> Refusal:
     """A field is wrong."""
     return Refusal("FIELD_INVALID", f"The field {field} is invalid: {why}.")
+
+
+def over_limit() -> Refusal:
+    """Throttled."""
+    return Refusal("OVER_LIMIT", "Too many requests: you have exceeded the calls allowed each second.")
+
+
+def no_credit() -> Refusal:
+    """Out of credit; the service says so under the code of a wrong field (api-notes.md section 2)."""
+    return Refusal("FIELD_INVALID", "You do not have enough credit to send this message.")

@@ -27,7 +27,7 @@ PREFIX = "/api/v3"
 
 
 def create_app(state: State, faults: Faults) -> Starlette:
-    """The API over `state`. Any path that is no call is NOT_IMPLEMENTED (wire.md section 2)."""
+    """The API over `state`. Any path that is no call is NOT_IMPLEMENTED (api-notes.md section 2)."""
 
     async def not_implemented(request: Request, error: Exception) -> Response:
         return _response(state, Answer("NOT_IMPLEMENTED", f"There is no call {request.method} {request.url.path}."))
@@ -108,7 +108,7 @@ class Gatekeeper:
 
 
 def _key(headers: Headers, keys: set[str]) -> str:
-    """The key of a call: in the header APPKEY, as HTTP Basic, or alike in both (wire.md section 1)."""
+    """The key of a call: in the header APPKEY, as HTTP Basic, or alike in both (api-notes.md section 1)."""
     given = {*headers.getlist("appkey"), *map(_basic_key, headers.getlist("authorization"))}
     if not given:
         raise Refusal("AUTH_FAILED_NO_DATA", "No credentials were given.")
@@ -156,7 +156,7 @@ async def _form(request: Request) -> dict[str, Any]:
 
 
 async def _json(request: Request) -> dict[str, Any]:
-    """No body is an object without fields, which marks every reply as read (wire.md section 3)."""
+    """No body is an object without fields, which marks every reply as read (api-notes.md section 3)."""
     body = await request.body()
     try:
         fields = json.loads(body or b"{}")

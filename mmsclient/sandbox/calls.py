@@ -1,4 +1,4 @@
-"""The calls of the MMS API (wire.md section 3): fields in, answer out. No I/O."""
+"""The calls of the MMS API (api-notes.md section 3): fields in, answer out. No I/O."""
 
 from __future__ import annotations
 

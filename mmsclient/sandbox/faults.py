@@ -19,10 +19,9 @@ from typing import ClassVar
 
 from attrs import evolve, field, frozen
 
-from mmsclient.checks import is_number, is_whole
+from mmsclient._api.checks import check_whole, is_number, require
 from mmsclient.sandbox.answers import Answer, http_status
 from mmsclient.sandbox.exchange import Exchange, RawAnswer
-from mmsclient.sandbox.options import check
 
 __all__ = [
     "CutConnection",
@@ -123,7 +122,7 @@ class Respond(Fault):
 
 @frozen
 class Reject(Fault):
-    """A refusal as the API words it: any code of wire.md section 2, in the sandbox's dialect; not carried out."""
+    """A refusal as the API words it: any code of api-notes.md section 2, in the sandbox's dialect; not carried out."""
 
     code: str
     description: str = "Rejected on request."
@@ -242,7 +241,7 @@ class Rule:
         skip: int,
     ) -> None:
         self.fault = fault
-        self.hits = 0
+        self.hits: int = 0
         """How often it has struck."""
         self._faults = faults
         self._call = call
@@ -292,23 +291,27 @@ class Faults:
     ) -> Rule:
         """Let `fault` strike.
 
-        :param call: only this call, as in the URL: `send-mms`
-        :param times: strike so often, then no more
-        :param share: strike this share of the calls at random, 0.3 for three in ten
-        :param skip: spare so many calls first
+        Args:
+            fault: What shall go wrong.
+            call: Only this call, as in the URL: `send-mms`.
+            times: Strike so often, then no more.
+            share: Strike this share of the calls at random, 0.3 for three in ten.
+            skip: Spare so many calls first.
 
-        Raises `ConfigurationError` for what is no fault, a call that the sandbox does not have, or a wrong number.
+        Raises:
+            ConfigurationError: What is no fault, a call that the sandbox does not have, or a wrong number.
         """
-        check("fault", fault, isinstance(fault, Fault), "a fault, such as Reset(carried_out=True)")
-        check(
+        require("fault", fault, isinstance(fault, Fault), "a fault, such as Reset(carried_out=True)")
+        require(
             "call",
             call,
             call is None or (isinstance(call, str) and call in self._calls),
             f"one of {', '.join(self._calls)}",
         )
-        check("times", times, times is None or is_whole(times, 0), "a whole number, 0 or more")
-        check("share", share, share is None or (is_number(share) and 0 <= share <= 1), "a number from 0 to 1")
-        check("skip", skip, is_whole(skip, 0), "a whole number, 0 or more")
+        if times is not None:
+            check_whole("times", times, 0)
+        require("share", share, share is None or (is_number(share) and 0 <= share <= 1), "a number from 0 to 1")
+        check_whole("skip", skip, 0)
         rule = Rule(self, fault, call=call, times=times, share=share, skip=skip)
         with self._lock:
             self._rules.append(rule)

@@ -26,7 +26,7 @@ HOST = "127.0.0.1"
 _SILENT = logging.Logger("mmsclient.sandbox", logging.CRITICAL + 1)  # noqa: LOG001 -- nobody shall find it
 
 
-class Protocol(H11Protocol):
+class _Protocol(H11Protocol):
     """Shows the connection to the app, so that a fault can break it, and logs nothing."""
 
     def __init__(self, config: Config, server_state: ServerState) -> None:
@@ -46,7 +46,7 @@ class Listener:
     def __init__(self, app: ASGIApp, port: int, tls: ssl.SSLContext | None, keep_alive: float) -> None:
         self._config = Config(
             app,
-            http=Protocol,
+            http=_Protocol,
             ws="none",
             lifespan="off",
             interface="asgi3",
@@ -112,7 +112,7 @@ class Listener:
         timeouts: dict[str, Any] = {"ssl_handshake_timeout": 10.0, "ssl_shutdown_timeout": 1.0} if self._tls else {}
         with suppress(OSError):  # a peer that fails the handshake is no concern of ours
             await asyncio.get_running_loop().connect_accepted_socket(
-                lambda: Protocol(self._config, self._state), connection, ssl=self._tls, **timeouts
+                lambda: _Protocol(self._config, self._state), connection, ssl=self._tls, **timeouts
             )
 
 

@@ -9,7 +9,7 @@ from zoneinfo import ZoneInfo
 from attrs import define, field, frozen
 
 ZONE = ZoneInfo("Australia/Melbourne")
-"""The service writes local times without a zone; its one live sample fits this one (wire.md section 1)."""
+"""The service writes local times without a zone; its one live sample fits this one (api-notes.md section 1)."""
 
 TIME_FORMAT = "%Y-%m-%d %H:%M:%S"
 
@@ -33,6 +33,18 @@ def digits(number: str) -> str:
     """A number as it is compared: digits with the country code, for any of the documented forms."""
     bare = number.removeprefix("+")
     return f"61{bare[1:]}" if bare.startswith("0") else bare
+
+
+def valid_number(number: str) -> bool:
+    """The documented Australian forms (api-notes.md section 1), or any other country's with a plus."""
+    bare = number.removeprefix("+")
+    if not (bare.isascii() and bare.isdigit()):
+        return False
+    if number.startswith("0"):
+        return number.startswith("04") and len(number) == 10
+    if bare.startswith("61"):
+        return bare.startswith("614") and len(bare) == 11
+    return number.startswith("+") and not bare.startswith("0") and 8 <= len(bare) <= 15
 
 
 @define(eq=False)

@@ -10,21 +10,19 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager, suppress
-from decimal import Decimal
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Literal, Self
+from typing import TYPE_CHECKING, Any, Self, Unpack
 
 import trustme
 
-from mmsclient.checks import is_number, is_whole
-from mmsclient.sandbox.answers import Dialect
+from mmsclient._api.checks import check_seconds, check_whole, require
 from mmsclient.sandbox.app import PREFIX, create_app
 from mmsclient.sandbox.callbacks import Poster
 from mmsclient.sandbox.calls import CALLS
 from mmsclient.sandbox.faults import Faults
 from mmsclient.sandbox.listener import HOST, Listener
-from mmsclient.sandbox.options import check
-from mmsclient.sandbox.state import Settings, State
+from mmsclient.sandbox.settings import Settings, SettingsOptions
+from mmsclient.sandbox.state import State
 
 if TYPE_CHECKING:
     from mmsclient import AsyncMMSClient
@@ -43,14 +41,17 @@ class Sandbox(State):
     (`Ending`) trigger set behaviours. The remaining options are those of `Settings`, and can be changed in
     `settings` while it runs.
 
-    :param app_key: the key that is let in
-    :param tls: serve HTTPS, with a certificate that `ssl_context` trusts
-    :param port: the port, or 0 for a free one
-    :param keep_alive: seconds after which an idle connection is closed
-    :param seed: of everything random: ids, jitter and shares
-    :param clock: monotonic seconds, by which calls are counted and statuses go on
+    Args:
+        app_key: The key that is let in.
+        tls: Serve HTTPS, with a certificate that `ssl_context` trusts.
+        port: The port, or 0 for a free one.
+        keep_alive: Seconds after which an idle connection is closed.
+        seed: Of everything random: ids, jitter and shares.
+        clock: Monotonic seconds, by which calls are counted and statuses go on.
+        **options: The fields of `Settings`.
 
-    Raises `ConfigurationError` for a wrong value.
+    Raises:
+        ConfigurationError: A wrong value.
     """
 
     def __init__(
@@ -62,50 +63,17 @@ class Sandbox(State):
         keep_alive: float = 5.0,
         seed: int = 0,
         clock: Callable[[], float] = time.monotonic,
-        rate: int | None = 15,
-        dialect: Dialect = "meta",
-        empty: Literal["string", "not_found"] = "string",
-        mms_balance: Decimal = Decimal("1000000.00"),
-        low_balance: Decimal | None = None,
-        magic: bool = True,
-        dispatch_after: float = 0.05,
-        deliver_after: float = 0.2,
-        reply_after: float = 0.3,
-        callback_url: str | None = None,
-        callback_statuses: Literal["final", "all"] = "final",
-        inbound_shape: Literal["array", "object"] = "array",
-        duplicates: int = 0,
-        disorder: float = 0.0,
-        callback_attempts: int = 8,
-        callback_backoff: float = 0.1,
+        **options: Unpack[SettingsOptions],
     ) -> None:
-        settings = Settings(
-            rate=rate,
-            dialect=dialect,
-            empty=empty,
-            mms_balance=mms_balance,
-            low_balance=low_balance,
-            magic=magic,
-            dispatch_after=dispatch_after,
-            deliver_after=deliver_after,
-            reply_after=reply_after,
-            callback_url=callback_url,
-            callback_statuses=callback_statuses,
-            inbound_shape=inbound_shape,
-            duplicates=duplicates,
-            disorder=disorder,
-            callback_attempts=callback_attempts,
-            callback_backoff=callback_backoff,
-        )
-        check("app_key", app_key, isinstance(app_key, str) and bool(app_key), "a text that is not empty")
-        check("seed", seed, is_whole(seed, 0), "a whole number, 0 or more")
-        check("port", port, is_whole(port, 0) and port < 65536, "a port, or 0 for a free one")
-        check("keep_alive", keep_alive, is_number(keep_alive) and keep_alive >= 0, "seconds, 0 or more")
-        self.faults = Faults(CALLS)
+        require("app_key", app_key, isinstance(app_key, str) and bool(app_key), "a text that is not empty")
+        check_whole("seed", seed, 0)
+        check_whole("port", port, 0, 65535)
+        check_seconds("keep_alive", keep_alive, zero=True)
+        self.faults: Faults = Faults(CALLS)
         """What shall go wrong."""
-        super().__init__(settings, [app_key], seed=seed, clock=clock)
+        super().__init__(Settings(**options), [app_key], seed=seed, clock=clock)
         self.app_key = app_key
-        self.app = create_app(self, self.faults)
+        self.app: Any = create_app(self, self.faults)
         """The API as an ASGI app, for those who need no port."""
         self.ssl_context: ssl.SSLContext | None = _client_context() if tls else None
         """For the client: it trusts this server and nothing else. None without TLS."""
@@ -134,7 +102,7 @@ class Sandbox(State):
         """A client of this sandbox; `options` are those of `AsyncMMSClient`."""
         from mmsclient import AsyncMMSClient  # noqa: PLC0415 -- the sandbox itself needs no client
 
-        verify = {"verify": self.ssl_context} if self.ssl_context and "http_client" not in options else {}
+        verify = {} if "http_client" in options else {"verify": self.ssl_context or True}
         return AsyncMMSClient(self.app_key, **{"base_url": self.url, **verify, **options})
 
     @contextmanager

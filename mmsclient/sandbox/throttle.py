@@ -11,7 +11,7 @@ WINDOW = 1.0
 
 
 class Window:
-    """The calls of one key that counted in the last second (wire.md section 1)."""
+    """The calls of one key that counted in the last second (api-notes.md section 1)."""
 
     def __init__(self) -> None:
         self._log: deque[Arrival] = deque()

@@ -1,7 +1,7 @@
-"""Callbacks: delivery reports and inbound messages as the API posts them (wire.md section 4).
+"""Callbacks: delivery reports and inbound messages as the API posts them (api-notes.md section 4).
 
 ```python
-receiver = CallbackReceiver(token=os.environ["CALLBACK_TOKEN"])  # a token of `new_token()`
+receiver = CallbackReceiver(token=os.environ["MMSCLIENT_CALLBACK_TOKEN"])  # a token of `new_token()`
 app.mount("/mms", receiver)  # FastAPI, Starlette, Litestar, Quart; or serve it alone
 
 @receiver.on_delivery_report
@@ -14,8 +14,16 @@ Then the address for the provider is `https://your.host/mms/<token>`. For any ot
 
 from __future__ import annotations
 
-from mmsclient.webhooks.door import new_token
-from mmsclient.webhooks.parser import Event, UnreadableCallback, parse_callbacks
+from mmsclient.webhooks.auth import new_token
+from mmsclient.webhooks.dispatch import ReceiverStats
+from mmsclient.webhooks.parse import Event, UnreadableCallback, parse_callbacks
 from mmsclient.webhooks.receiver import CallbackReceiver
 
-__all__ = ["CallbackReceiver", "Event", "UnreadableCallback", "new_token", "parse_callbacks"]
+__all__ = [
+    "CallbackReceiver",
+    "Event",
+    "ReceiverStats",
+    "UnreadableCallback",
+    "new_token",
+    "parse_callbacks",
+]

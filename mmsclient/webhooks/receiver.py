@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
+import asyncio
+import logging
 import os
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, MutableMapping
 from types import TracebackType
-from typing import Any, Protocol, Self, TypeVar
+from typing import Any, Protocol, Self, TypeVar, runtime_checkable
 from zoneinfo import ZoneInfo
 
-from mmsclient.checks import checked_zone, is_number, is_whole
+from mmsclient._api.checks import checked_zone, is_number, is_whole, keeps_arguments_secret
+from mmsclient._capacity import CapacityLimiter
+from mmsclient._store.handled_events import HandledEvents
 from mmsclient.errors import ConfigurationError, one_line
-from mmsclient.gate import Gate
 from mmsclient.models import DeliveryReport, InboundMessage
-from mmsclient.session import log
+from mmsclient.webhooks.auth import RequestVerifier
 from mmsclient.webhooks.deadlines import Deadlines
-from mmsclient.webhooks.door import Door
-from mmsclient.webhooks.handover import Handover
-from mmsclient.webhooks.parser import ZONE, Event, UnreadableCallback, parse_callbacks
-from mmsclient.webhooks.seen import InFile, InMemory
+from mmsclient.webhooks.dedup import InMemoryDedupStore
+from mmsclient.webhooks.dispatch import Dispatcher, ReceiverStats
+from mmsclient.webhooks.parse import ZONE, Event, UnreadableCallback, parse_callbacks
+from mmsclient.webhooks.throttled_log import ThrottledLog
+
+log: logging.Logger = logging.getLogger(__name__)
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
@@ -31,11 +36,18 @@ class Records(Protocol):
     def record(self, report: DeliveryReport, /) -> Any: ...
 
 
+@runtime_checkable
+class RecordsReplies(Protocol):
+    """Something that keeps inbound messages too."""
+
+    def record_reply(self, reply: InboundMessage, /) -> Any: ...
+
+
 MAX_BODY = 1024 * 1024
 MAX_BODIES = 64
 REMEMBER = 100_000
 
-ANSWERS: dict[int, tuple[str, dict[str, str]]] = {
+RESPONSES: dict[int, tuple[str, dict[str, str]]] = {
     200: ("OK", {}),
     400: ("Bad Request", {}),
     401: ("Unauthorized", {"www-authenticate": 'Basic realm="callbacks"'}),
@@ -46,14 +58,14 @@ ANSWERS: dict[int, tuple[str, dict[str, str]]] = {
     415: ("Unsupported Media Type", {}),
     503: ("Service Unavailable", {"retry-after": "10"}),
 }
-"""Every answer there is, by its status."""
+"""Every response there is, by its status."""
 
 
 class CallbackReceiver:
-    """Takes the API's callbacks: delivery reports and inbound messages (wire.md section 4). A pure ASGI app.
+    """Receives the API's callbacks, delivery reports and inbound messages, as an ASGI app (api-notes.md section 4).
 
     ```python
-    receiver = CallbackReceiver(token=os.environ["CALLBACK_TOKEN"], seen="callbacks.sqlite")
+    receiver = CallbackReceiver(token=os.environ["MMSCLIENT_CALLBACK_TOKEN"], seen="callbacks.sqlite")
 
     @receiver.on_inbound
     async def answer(message: InboundMessage) -> None: ...
@@ -62,42 +74,48 @@ class CallbackReceiver:
     ```
 
     An event goes to the handler of its kind; without one, to whoever iterates over `events()`; without either, a report
-    goes to the `wait_for` of its message. **200 is answered only after the event was handled**: the handler came back,
-    or the consumer of `events()` came back for the next. A handler that raises or is not done within `timeout`, and an
-    event that nobody takes, give 503, so that the sender may try again; what is still being handled then goes on, and
-    the repeated callback finds it done.
+    goes to the `wait_for` of its message. **200 is sent only after the event was handled**: the handler returned, or
+    the consumer of `events()` asked for the next one. A handler that raises or takes longer than `timeout`, and an
+    event that nobody takes in that time, lead to 503, so that the sender may try again. What is still being handled
+    then goes on, and the repeated callback finds it done.
 
-    Each event is handled once, however often it comes. It is known again by its id (a report by message, status and
-    recipient); one without an id is handled each time. In memory the last `remember` events are known, until the
-    process ends. In a file (`seen=`) those of the last 30 days are, across restarts and for all processes that share
-    the file: exactly once, but for a process that dies between the end of a handler and the note of it. That event is
-    handled again when it comes again.
+    Each event is handled once, however often it is posted. Copies are recognised by their id (a report by message,
+    status and recipient); an event without an id is handled each time. The last `remember` events are known in memory,
+    until the process ends; with `seen=` those of the last 30 days are known in a file, across restarts and to all
+    processes that share it. Only an event whose process dies after its handler returned and before that was noted is
+    handled again, if it is posted again.
 
-    Parameters:
+    Other responses: 404 for a wrong token or network; and, only after these were right, 401, 405, 408 (the body was
+    slow), 413, 415 and 400 (nothing in the body can be read). An item that cannot be read among others that can goes to
+    the handler of `on_unreadable`, or into the log without its content.
 
-    - `token`: what stands at the end of the path; 16 characters or more that nobody can guess (`new_token()`). Your
-      server's access log shows it.
-    - `basic`: user and password that the sender must give as HTTP Basic.
-    - `networks`: addresses that callbacks may come from, as `203.0.113.0/24`; all if left out.
-    - `proxies`: how many proxies of yours stand before the receiver. The sender's address is then the one that the
-      outermost of them wrote into X-Forwarded-For, counted from the right; what stands left of it is not believed. The
-      port must not be reachable around them. With 0 the server's own word counts (uvicorn's `--proxy-headers` changes
-      it).
-    - `seen`: a SQLite file that remembers what was handled.
-    - `remember`: events remembered in memory, about 200 bytes each.
-    - `timeout`: seconds for a callback to come in and for what it holds to be handled, together.
-    - `max_body`: bytes of a body. `max_bodies`: callbacks that are read or handled at a time; further ones wait.
-    - `max_events`: events under way, those included that a timeout has left behind; beyond it 503.
-    - `timezone`: the zone of the API's times, which say none: an IANA name or a `ZoneInfo`.
+    A receiver belongs to one event loop. Close it (`async with`, `aclose()`) where it is mounted; served alone, it
+    closes with its server.
 
-    What is answered: 404 to a wrong token or network, to anything else only after these were right: 401, 405, 408 (the
-    body was slow), 413, 415, 400 (nothing in the body can be read), 503, 200. An item that cannot be read among others
-    that can goes to the handler of `on_unreadable`, or into the log without its content.
+    Args:
+        token: The last segment of the path: 16 or more characters that nobody can guess (`new_token()`). Your server's
+            access log shows it.
+        basic: User and password that the sender must give by HTTP Basic authentication.
+        networks: Networks that callbacks may come from, such as `203.0.113.0/24`; any if left out.
+        proxies: The number of your own proxies in front of the receiver. The sender's address is then what the
+            outermost of them wrote into X-Forwarded-For, counted from the right; what stands left of it is not
+            believed. The port must not be reachable around them. With 0, the address is the one that the server
+            reports (uvicorn's `--proxy-headers` changes it).
+        seen: A SQLite file that remembers which events were handled.
+        remember: Events remembered in memory, about 200 bytes each, where there is no such file.
+        timeout: Seconds within which a callback must have arrived and been handled.
+        max_body: Bytes of a body.
+        max_bodies: Callbacks that are read at a time; further ones wait.
+        max_events: Events of a kind that are handled at a time, including those that a timeout has left behind. Further
+            ones wait for their turn, up to 10 000; any beyond that lead to 503 at once. As many as `max_events` may
+            wait for somebody to take them.
+        timezone: The zone of the API's times, which name none: an IANA name or a `ZoneInfo`.
 
-    Raises `ConfigurationError`. Belongs to one event loop. Close it (`async with`, `aclose()`) where it is mounted;
-    served alone it closes with its server.
+    Raises:
+        ConfigurationError: An option cannot be used.
     """
 
+    @keeps_arguments_secret
     def __init__(
         self,
         *,
@@ -119,65 +137,98 @@ class CallbackReceiver:
                 raise ConfigurationError(f"{option}: expected a whole number, 1 or more, got {value!r}")
         if not is_number(timeout) or not 0 < timeout <= 3600:
             raise ConfigurationError(f"timeout: expected seconds, more than 0 and at most an hour, got {timeout!r}")
-        self._door = Door(token, basic=basic, networks=networks, proxies=proxies, max_body=max_body)
+        self._verifier = RequestVerifier(token, basic=basic, networks=networks, proxies=proxies, max_body=max_body)
         self._zone = checked_zone(timezone)
         self._max_body = max_body
         self._timeout = timeout
         self._deadlines = Deadlines(timeout)
-        self._bodies = Gate(max_bodies)
-        memory = InMemory(remember) if seen is None else InFile(seen)
-        self._handover = Handover(memory, most=max_events, timeout=timeout)
+        self._bodies = CapacityLimiter(max_bodies)
+        dedup = InMemoryDedupStore(remember) if seen is None else HandledEvents(seen)
+        self._dispatcher = Dispatcher(dedup, limit=max_events, timeout=timeout)
+        self._log = ThrottledLog(log)
 
     # Who takes the events -----------------------------------------------------------------------------------------
 
     def on_delivery_report(self, handler: H) -> H:
-        """Let `handler` take the delivery reports. A coroutine, or a plain function, which runs in a thread.
+        """Sets the handler of delivery reports; a decorator.
 
-        A decorator. One handler a kind, or `ConfigurationError`.
+        Args:
+            handler: A coroutine function, or a plain one, which runs in a thread. Called with each `DeliveryReport`.
+
+        Returns:
+            `handler`, as it is.
+
+        Raises:
+            ConfigurationError: There is a handler of this kind already.
         """
-        self._handover.set_handler(DeliveryReport, handler)
+        self._dispatcher.set_handler(DeliveryReport, handler)
         return handler
 
     def on_inbound(self, handler: H) -> H:
-        """Let `handler` take the inbound messages; as `on_delivery_report`."""
-        self._handover.set_handler(InboundMessage, handler)
+        """Sets the handler of inbound messages, each an `InboundMessage`; otherwise as `on_delivery_report`."""
+        self._dispatcher.set_handler(InboundMessage, handler)
         return handler
 
     def on_unreadable(self, handler: H) -> H:
-        """Let `handler` take each `UnreadableCallback`; as `on_delivery_report`. The same one may come again."""
-        self._handover.set_handler(UnreadableCallback, handler)
+        """Sets the handler of what cannot be read, each an `UnreadableCallback`; otherwise as `on_delivery_report`.
+
+        Copies cannot be recognised, so it may be called with the same one again.
+        """
+        self._dispatcher.set_handler(UnreadableCallback, handler)
         return handler
 
     def record_into(self, journal: Records) -> None:
-        """Let `journal.record(report)` see every report before anybody takes it; a coroutine or a plain function.
+        """Records every delivery report before anybody takes it, and every inbound message where `journal` takes those.
 
-        Without a handler of reports and without `events()` that is all that happens to them. If the handling fails
-        after it, the journal sees the report again.
+        Without a handler of reports and without `events()` that is all that happens to them. Inbound messages still
+        need somebody who takes them.
+
+        Args:
+            journal: Its `record(report)`, a coroutine function or a plain one, is called with each report, and again if
+                the handling fails after it; so is its `record_reply(message)`, if it has one, with each inbound
+                message. A campaign has both.
         """
-        self._handover.add_recorder(journal.record)
+        self._dispatcher.add_recorder(DeliveryReport, journal.record)
+        if isinstance(journal, RecordsReplies):
+            self._dispatcher.add_recorder(InboundMessage, journal.record_reply)
 
     def events(self) -> AsyncGenerator[Event, None]:
-        """The events that no handler takes, until the receiver is closed.
+        """Iterates over the events that have no handler, until the receiver is closed.
 
-        An event counts as handled, and its callback is answered, when its consumer comes back for the next one. A
-        consumer that fails or stops leaves its event unhandled: it comes again, if its sender tries again. Wrap it in
-        `contextlib.aclosing` where you leave the loop early. Several consumers share the events among them.
+        An event counts as handled, and its callback is answered, when the loop asks for the next one. A loop that fails
+        or stops leaves its event unhandled, to be posted again by its sender. Wrap the iterator in
+        `contextlib.aclosing` if you leave the loop early. Several loops share the events between them.
         """
-        return self._handover.events()
+        return self._dispatcher.events()
 
     async def wait_for(
         self, message_id: str, *, recipient: str | None = None, timeout: float = 300.0
     ) -> DeliveryReport:
-        """The report of a message's final status, the first that came: to `recipient` if given, else to any.
+        """Waits for the report of a message's final status.
 
-        The last 10 000 final reports are remembered (without `raw`), so it may be called after the report came. Raises
-        `TimeoutError` after `timeout` seconds.
+        The final reports of the last 10 000 messages are remembered (without `raw`), so this may also be called after
+        the report came. A report that names no recipient is taken as one of the whole message: it ends every wait for
+        that message, whatever its recipient. If both kinds came before, the one that names the recipient is returned.
+
+        Args:
+            message_id: The id in the answer to the send.
+            recipient: The recipient whose report is awaited; the first report to any recipient if left out.
+            timeout: Seconds to wait.
+
+        Raises:
+            TimeoutError: No final report came in time.
         """
-        return await self._handover.wait_for(message_id, recipient, timeout)
+        return await self._dispatcher.wait_for(message_id, recipient, timeout)
+
+    @property
+    def stats(self) -> ReceiverStats:
+        """What has become of the events so far."""
+        return self._dispatcher.stats
 
     # Its life -----------------------------------------------------------------------------------------------------
 
     async def __aenter__(self) -> Self:
+        self._dispatcher.start()
         return self
 
     async def __aexit__(
@@ -186,11 +237,12 @@ class CallbackReceiver:
         await self.aclose()
 
     async def aclose(self) -> None:
-        """Answer 503 from now on, end `events()`, and wait for the handlers at work, `timeout` seconds at most.
+        """Responds with 503 from now on, ends `events()`, and waits for running handlers, at most `timeout` seconds.
 
         May be called again.
         """
-        await self._handover.aclose()
+        await self._dispatcher.aclose()
+        self._log.flush()
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__}>"
@@ -198,12 +250,13 @@ class CallbackReceiver:
     # ASGI ---------------------------------------------------------------------------------------------------------
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve one connection of a server, as ASGI 3 says. A lifespan closes the receiver; a websocket is refused."""
+        """Serves one ASGI 3 scope. The end of a lifespan closes the receiver; a websocket is refused."""
         match scope["type"]:
             case "http":
-                status = self._door.refusal(scope) or await self._read(receive)
+                self._dispatcher.start()
+                status = self._verifier.rejection(scope) or await self._read(receive)
                 if status is not None:
-                    await _answer(status, scope, send)
+                    await _respond(status, scope, send)
             case "lifespan":
                 await self._live(receive, send)
             case "websocket":
@@ -214,53 +267,59 @@ class CallbackReceiver:
 
     async def _live(self, receive: Receive, send: Send) -> None:
         while (await receive())["type"] == "lifespan.startup":
+            self._dispatcher.start()
             await send({"type": "lifespan.startup.complete"})
         await self.aclose()
         await send({"type": "lifespan.shutdown.complete"})
 
     async def _read(self, receive: Receive) -> int | None:
-        """Read and hand over what comes, within bounds. The status to answer; None if the sender has left."""
+        """Reads and dispatches a body, within bounds. The status to respond with; None if the sender has left."""
         late, reason = 503, "no place came free"
         try:
             with self._deadlines:
                 async with self._bodies:
                     late, reason = 408, "the body did not come"
-                    body = await self._body(receive)
-                    if body is None or isinstance(body, int):
-                        return body
-                    late, reason = 503, "it was not handled yet"  # and that goes on
-                    return await self._take(bytes(body))
+                    body = await _body(receive, self._max_body)
+                if body is None or isinstance(body, int):
+                    return body
+                late, reason = 503, "it was not handled yet"  # and that goes on
+                return await self._dispatch(bytes(body))
         except TimeoutError:
-            log.warning("callbacks: answered HTTP %d: %s within %g s", late, reason, self._timeout)
+            self._log.warning(f"callbacks: answered HTTP {late}: {reason} within {self._timeout:g} s")
             return late
 
-    async def _body(self, receive: Receive) -> bytearray | int | None:
-        """The body; 413 if it is too large; None if the sender left before its end."""
-        body = bytearray()
-        while True:
-            message = await receive()
-            if message["type"] == "http.disconnect":
-                return None
-            body += message.get("body", b"")
-            if len(body) > self._max_body:
-                return 413
-            if not message.get("more_body", False):
-                return body
-
-    async def _take(self, body: bytes) -> int:
-        """Hand over what `body` holds, in its order."""
+    async def _dispatch(self, body: bytes) -> int:
+        """Dispatches all that `body` holds, so that an item that cannot be handled starves no other."""
         items = parse_callbacks(body, timezone=self._zone)
         unreadable = [item for item in items if isinstance(item, UnreadableCallback)]
         if unreadable:
             flaw = one_line(unreadable[0].reason, 200)
-            log.warning("callbacks: %d of %d items cannot be read; the first: %s", len(unreadable), len(items), flaw)
-        for item in items:
-            if not await self._handover.take(item):
-                return 503
+            text = "callbacks: %d of %d items cannot be read; the first: %s"
+            self._log.warning(text, len(unreadable), len(items), flaw)
+        if len(items) == 1:
+            are_handled = await self._dispatcher.dispatch(items[0])
+        else:
+            are_handled = all(await asyncio.gather(*map(self._dispatcher.dispatch, items)))
+        if not are_handled:
+            return 503
         return 400 if unreadable and len(unreadable) == len(items) else 200
 
 
-async def _answer(status: int, scope: Scope, send: Send) -> None:
+async def _body(receive: Receive, limit: int) -> bytearray | int | None:
+    """The body; 413 if it is larger than `limit`; None if the sender left before its end."""
+    body = bytearray()
+    while True:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            return None
+        body += message.get("body", b"")
+        if len(body) > limit:
+            return 413
+        if not message.get("more_body", False):
+            return body
+
+
+async def _respond(status: int, scope: Scope, send: Send) -> None:
     headers, body = _ENCODED[status]
     if status in (408, 413) and scope.get("http_version", "1.1").startswith("1"):
         headers = [*headers, (b"connection", b"close")]  # the rest of the body is not read
@@ -273,4 +332,4 @@ def _encoded(text: str, extra: dict[str, str]) -> tuple[list[tuple[bytes, bytes]
     return [(name.encode(), value.encode()) for name, value in headers.items()], text.encode()
 
 
-_ENCODED = {status: _encoded(*answer) for status, answer in ANSWERS.items()}
+_ENCODED = {status: _encoded(*response) for status, response in RESPONSES.items()}

@@ -1,0 +1,350 @@
+"""The calls of the API, one function an endpoint: its path, its parameters, and how its answer is read."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime, tzinfo
+from typing import Any, Literal, TypeVar
+
+from mmsclient._api.checks import check_json, check_texts
+from mmsclient._api.media import Image
+from mmsclient._api.phone_numbers import Recipients, e164, phone_key
+from mmsclient._api.types import MAX_BODY, Call, Envelope, File, UnreadableError
+from mmsclient._api.values import (
+    count_of,
+    credit_of,
+    decimal_of,
+    items_of,
+    object_of,
+    text_of,
+    text_or_none,
+    time_of,
+    wall_clock,
+)
+from mmsclient.errors import InvalidRequestError
+from mmsclient.models import (
+    Account,
+    CallResult,
+    DeliveryStatus,
+    MessageStatus,
+    OptOut,
+    Page,
+    Reply,
+    SentBatch,
+    SentMessage,
+    Template,
+)
+
+T = TypeVar("T")
+
+MOST_ITEMS = 2000
+"""Items of one answer that are read; a page has 25, and a send at most 1000."""
+
+
+def send(recipients: Recipients, text: str, image: Image, subject: str | None, zone: tzinfo) -> Call[SentBatch]:
+    """POST /send-mms: an image and a text to up to 1000 numbers."""
+    form = {"numbers": json.dumps(recipients.numbers, separators=(",", ":")), "mms_text": text}
+    if subject:
+        form["subject"] = subject
+    return Call(
+        name="send-mms",
+        method="POST",
+        form=form,
+        files={"mms_file": File(image.filename, image.data, image.content_type)},
+        repeatable=False,
+        read=lambda envelope: _sent_batch(envelope, recipients, zone),
+        max_answer=max(MAX_BODY, len(recipients.numbers) * (1024 + 12 * (len(text) + len(subject or "")))),  # echoed
+    )
+
+
+def _sent_batch(envelope: Envelope, recipients: Recipients, zone: tzinfo) -> SentBatch:
+    data = object_of(envelope.data)
+    said = count_of(data.get("success_number"))
+    if said is None:
+        raise UnreadableError("the answer says SUCCESS, but not how many recipients were accepted")
+    total = len(recipients.numbers)  # the API's total_numbers may leave out what it dropped
+    accepted = min(said, total)
+    listed = [_sent_message(object_of(item), item, zone) for item in _bounded(items_of(data.get("messages")), total)]
+    messages = _ours(listed, recipients.numbers)
+    flaws = [f"it says that {said} of {total} recipients were accepted"] if said > total else []
+    if len(messages) < len(listed):
+        flaws.append(f"it lists {len(listed) - len(messages)} messages that were not asked for, or twice")
+    return SentBatch(
+        accepted=accepted,
+        total=total,
+        messages=messages,
+        refused=_refused(recipients.numbers, messages, accepted, total),
+        duplicates=recipients.duplicates,
+        credits_used=credit_of(data.get("credits_used")),
+        low_sms_alert=envelope.low_sms_alert,
+        flaws=tuple(flaws),
+        raw=envelope.raw,
+    )
+
+
+def _ours(listed: Sequence[SentMessage], numbers: Sequence[str]) -> tuple[SentMessage, ...]:
+    """One message for each of `numbers` at most, and none for another; one that names no phone may be any other's.
+
+    Raises `UnreadableError` where the answer speaks of others only: then it is the answer to another call.
+    """
+    unnamed = {phone_key(number) for number in numbers}
+    ours: list[int] = []
+    for place, message in enumerate(listed):
+        if (phone := phone_key(message.to)) in unnamed:
+            unnamed.discard(phone)
+            ours.append(place)
+    ours += [place for place, message in enumerate(listed) if not message.to][: len(unnamed)]
+    if listed and not ours:
+        raise UnreadableError("the answer names none of the recipients; it may be that of another call")
+    return tuple(listed[place] for place in sorted(ours))
+
+
+def _refused(
+    numbers: Sequence[str], messages: Sequence[SentMessage], accepted: int, total: int
+) -> tuple[str, ...] | None:
+    """The numbers without a message, if the messages tell: the API may list fewer than it accepted."""
+    if accepted >= total:
+        return ()
+    listed = {phone_key(message.to) for message in messages}
+    missing = tuple(number for number in numbers if phone_key(number) not in listed)
+    return missing if len(missing) == total - accepted else None
+
+
+def _sent_message(item: Mapping[str, Any], raw: Any, zone: tzinfo) -> SentMessage:
+    return SentMessage(
+        id=text_of(item.get("message_id")),
+        to=e164(text_of(item.get("to"))),
+        subject=text_of(item.get("subject")),
+        text=text_of(item.get("body")),
+        sent_at=time_of(item.get("date"), zone),
+        sent_at_text=text_of(item.get("date")),
+        raw=_kept(raw),
+    )
+
+
+def _bounded(items: Sequence[Any], expected: int = 0) -> Sequence[Any]:
+    """`items`, unless there are so many that a model of each would hold up the event loop."""
+    if len(items) > max(MOST_ITEMS, 2 * expected):
+        raise UnreadableError(f"the answer lists {len(items)} items")
+    return items
+
+
+def _kept(item: Any) -> Mapping[str, Any]:
+    """An item of a list as it came; one that is no object is kept under "item"."""
+    return item if isinstance(item, dict) else {"item": item}
+
+
+def replies(page: int, kind: str, zone: tzinfo) -> Call[Page[Reply]]:
+    """GET /get-responses: a page of unread replies."""
+
+    def reply(item: Mapping[str, Any], raw: Any) -> Reply:
+        return Reply(
+            id=text_of(item.get("message_id")),
+            sender=e164(text_of(item.get("from"))),
+            text=text_of(item.get("body")),
+            received_at=time_of(item.get("received_at"), zone),
+            received_at_text=text_of(item.get("received_at")),
+            original_message_id=text_of(item.get("original_message_id")),
+            original_text=text_of(item.get("original_body")),
+            subaccount_id=text_of(item.get("subaccount_id")),
+            custom_string=text_or_none(item.get("custom_string")),
+            raw=_kept(raw),
+        )
+
+    return _listing("get-responses", page, reply, {"type": kind})
+
+
+def opt_outs(page: int, since: datetime | None, until: datetime | None, zone: tzinfo) -> Call[Page[OptOut]]:
+    """GET /get-optout: a page of numbers that unsubscribed between two times."""
+
+    def opt_out(item: Mapping[str, Any], raw: Any) -> OptOut:
+        return OptOut(
+            number=e164(text_of(item.get("number"))),
+            first_name=text_or_none(item.get("first_name")),
+            last_name=text_or_none(item.get("last_name")),
+            gender=text_or_none(item.get("gender")),
+            post_code=text_or_none(item.get("post_code")),
+            date_of_birth=text_or_none(item.get("dob")),
+            created_at=time_of(item.get("created_at"), zone),
+            created_at_text=text_of(item.get("created_at")),
+            raw=_kept(raw),
+        )
+
+    bounds = {"DATESTART": since, "DATEEND": until}
+    texts = {
+        name: wall_clock(time, zone, is_end=name == "DATEEND") for name, time in bounds.items() if time is not None
+    }
+    return _listing("get-optout", page, opt_out, texts)
+
+
+def templates(page: int, zone: tzinfo) -> Call[Page[Template]]:
+    """GET /get-template: a page of stored texts."""
+
+    def template(item: Mapping[str, Any], raw: Any) -> Template:
+        return Template(
+            id=text_of(item.get("template_id")),
+            title=text_of(item.get("message_title")),
+            text=text_of(item.get("Message")),  # the API's capital
+            created_at=time_of(item.get("created_at"), zone),
+            created_at_text=text_of(item.get("created_at")),
+            raw=_kept(raw),
+        )
+
+    return _listing("get-template", page, template, {})
+
+
+def _listing(
+    name: str, page: int, item: Callable[[Mapping[str, Any], Any], T], params: Mapping[str, str]
+) -> Call[Page[T]]:
+    def read_page(envelope: Envelope) -> Page[T]:
+        return Page(
+            items=tuple(item(object_of(raw), raw) for raw in _bounded(_listed(envelope))),
+            number=count_of(envelope.page.get("number")),
+            count=count_of(envelope.page.get("count")),
+            total=count_of(object_of(envelope.data).get("total")),
+            low_sms_alert=envelope.low_sms_alert,
+            raw=envelope.raw,
+        )
+
+    return Call(
+        name=name,
+        method="GET",
+        params={"page": str(page), **params},
+        repeatable=True,
+        read=read_page,
+        not_found=read_page,
+    )
+
+
+def _listed(envelope: Envelope) -> Sequence[Any]:
+    """The items of a listing in any of its spellings. Raises `UnreadableError` where there is no listing."""
+    data = envelope.data
+    if isinstance(data, dict) and data:
+        if "responses" in data:
+            return items_of(data["responses"])
+        if envelope.code == "SUCCESS" and count_of(envelope.page.get("count")) != 0:
+            raise UnreadableError("the answer says SUCCESS, but holds no listing")
+        return []
+    return items_of(data or None)
+
+
+def mark_read(ids: Sequence[str]) -> Call[None]:
+    """POST /inbound-read for one reply, /inbound-read-bulk for several. Never empty: that would mark every message."""
+    if not ids or not all(ids):
+        raise InvalidRequestError("replies", "no id", "the id of each reply to mark")
+    return Call(
+        name="inbound-read" if len(ids) == 1 else "inbound-read-bulk",
+        method="POST",
+        json={"message_id": ids[0] if len(ids) == 1 else list(ids)},
+        repeatable=True,
+        read=lambda envelope: None,
+    )
+
+
+def mark_read_before(unix_seconds: int) -> Call[None]:
+    """POST /inbound-read for all replies before a time."""
+    if unix_seconds <= 0:  # PHP takes 0 for empty, and an empty call marks every message
+        raise InvalidRequestError("before", unix_seconds, "a time after 1970")
+    return Call(
+        name="inbound-read",
+        method="POST",
+        json={"date_before": unix_seconds},
+        repeatable=True,
+        read=lambda envelope: None,
+    )
+
+
+def message(message_id: str, zone: tzinfo) -> Call[MessageStatus | None]:
+    """GET /get-sms: how far a message got."""
+
+    def status(item: Mapping[str, Any], raw: Any, others: tuple[MessageStatus, ...] = ()) -> MessageStatus:
+        return MessageStatus(
+            id=text_of(item.get("message_id")),
+            to=e164(text_of(item.get("to"))),
+            text=text_of(item.get("body")),
+            status=DeliveryStatus(text_of(item.get("status"))),
+            sent_at=time_of(item.get("sent_time"), zone),
+            sent_at_text=text_of(item.get("sent_time")),
+            subaccount_id=text_of(item.get("subaccount_id")),
+            others=others,
+            raw=_kept(raw),
+        )
+
+    def read_statuses(envelope: Envelope) -> MessageStatus | None:
+        items = _bounded(items_of(envelope.data))
+        if not any(items) or (
+            items == [envelope.data] and not {"message_id", "status"} & object_of(envelope.data).keys()
+        ):
+            return None
+        others = tuple(status(object_of(item), item) for item in items[1:])
+        return status(object_of(items[0]), items[0], others)
+
+    return Call(
+        name="get-sms",
+        method="GET",
+        params={"message_id": message_id},
+        repeatable=True,
+        read=read_statuses,
+        not_found=lambda envelope: None,
+    )
+
+
+def account() -> Call[Account]:
+    """GET /account: who the key belongs to, and what is left."""
+
+    def read_account(envelope: Envelope) -> Account:
+        if not isinstance(envelope.data, dict):
+            raise UnreadableError("the answer says SUCCESS, but holds no account")
+        data = envelope.data
+        return Account(
+            name=text_of(data.get("account_name")),
+            email=text_of(data.get("account_email")),
+            sms_balance=decimal_of(data.get("sms_balance")),
+            mms_balance=decimal_of(data.get("mms_balance")),
+            low_sms_alert=envelope.low_sms_alert,
+            raw=envelope.raw,
+        )
+
+    return Call(name="account", method="GET", repeatable=True, read=read_account)
+
+
+_CALL_NAME = re.compile(r"[A-Za-z0-9_-]+(/[A-Za-z0-9_-]+)*")
+
+
+def custom(
+    method: Literal["GET", "POST"],
+    name: str,
+    *,
+    params: Mapping[str, str] | None,
+    form: Mapping[str, str] | None,
+    json: Any,
+    repeatable: bool,
+) -> Call[CallResult]:
+    """Any call of the API by its name."""
+    if method not in ("GET", "POST"):
+        raise InvalidRequestError("method", method, "'GET' or 'POST'")
+    if not isinstance(name, str) or not _CALL_NAME.fullmatch(name):
+        raise InvalidRequestError("name", name, "a call's name as in the vendor's pages, such as 'send-sms'")
+    if form is not None and json is not None:
+        raise InvalidRequestError("json", json, "either form or json")
+    if method == "GET" and (form is not None or json is not None):
+        raise InvalidRequestError("method", method, "'POST' where there is a form or json")
+    check_texts("params", params)
+    check_texts("form", form)
+    check_json(json)
+    return Call(
+        name=name,
+        method=method,
+        params=params or {},
+        form=form,
+        json=json,
+        repeatable=repeatable,
+        read=lambda envelope: CallResult(
+            data=envelope.data,
+            description=envelope.description,
+            low_sms_alert=envelope.low_sms_alert,
+            raw=envelope.raw,
+        ),
+    )

@@ -1,0 +1,253 @@
+"""What an answer means: every decision about it is taken here (api-notes.md section 1).
+
+`unwrap` turns an `Answer` into an `Envelope` or raises; `read` turns the envelope into the result of its call.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import zlib
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from typing import Any, TypeVar
+from urllib.parse import urlsplit
+
+from mmsclient import errors
+from mmsclient._api.types import Answer, Call, Envelope, UnreadableError
+from mmsclient._api.values import count_of, document, items_of, object_of, text_of
+
+T = TypeVar("T")
+
+NOT_CARRIED_OUT = (errors.NotSentError, errors.RateLimitError, errors.LimiterUnavailableError)
+"""What never left or got no turn, and what was throttled (api-notes.md section 1, throttle). It may go well later."""
+
+OF_THE_ACCOUNT = (
+    errors.AuthenticationError,
+    errors.ConfigurationError,
+    errors.InsufficientCreditError,
+    errors.InvalidRequestError,
+    errors.PermissionDeniedError,
+    errors.UnknownCallError,
+)
+"""Refusals for the sake of the account or the set-up: the API carried nothing out (api-notes.md section 2), and would
+refuse any other call alike."""
+
+EXCERPT = 200
+"""Characters of an unreadable answer that its error quotes."""
+
+_CLASSES: Mapping[str, type[errors.APIError]] = {
+    "AUTH_FAILED_NO_DATA": errors.AuthenticationError,
+    "AUTH_FAILED": errors.AuthenticationError,
+    "OVER_LIMIT": errors.RateLimitError,
+    "FIELD_EMPTY": errors.FieldEmptyError,
+    "FIELD_INVALID": errors.FieldInvalidError,
+    "FIELD_UNSAFE": errors.FieldInvalidError,
+    "BAD_CALLER_ID": errors.FieldInvalidError,
+    "RECIPIENTS_ERROR": errors.RecipientsError,
+    "LIST_EMPTY": errors.RecipientsError,
+    "NOT_FOUND": errors.NotFoundError,
+    "NOT_IMPLEMENTED": errors.UnknownCallError,
+    "NO_ACCESS": errors.PermissionDeniedError,
+    "ACCOUNT_EXPIRED": errors.PermissionDeniedError,
+    "KEY_EXISTS": errors.ConflictError,
+    "LEDGER_ERROR": errors.InsufficientCreditError,
+}
+
+_CLASSES_BY_STATUS: Mapping[int, type[errors.APIError]] = {
+    401: errors.AuthenticationError,
+    403: errors.PermissionDeniedError,
+    404: errors.UnknownCallError,
+    429: errors.RateLimitError,
+}
+
+_A_CODE = re.compile(r"[A-Z][A-Z0-9_]+")
+
+_NO_REFUSAL = frozenset({408, 499})
+"""4xx that speak of the exchange and not of the call: a proxy gave up on one that the server may have had."""
+
+
+def unwrap(call: Call[Any], answer: Answer) -> Envelope:
+    """The envelope of a success: HTTP 200 and SUCCESS (api-notes.md section 1), or NOT_FOUND where `call` reads it.
+
+    Raises the `APIError` of the code, or where the answer leaves open what happened, `OutcomeUnknownError` for a call
+    that must not be repeated and `TransportError` or `ServerError` for one that may.
+    """
+    try:
+        envelope = _open(call, answer)
+    except UnreadableError as flaw:
+        raise _failure(call, answer, None, str(flaw)) from None
+    if answer.status == 200 and envelope.code == "SUCCESS":
+        return envelope
+    if call.not_found is not None and envelope.code == "NOT_FOUND" and answer.status in (200, 400, 404):
+        return envelope
+    raise _failure(call, answer, envelope, "")
+
+
+def read(call: Call[T], answer: Answer, envelope: Envelope) -> T:
+    """The result of `call` from its envelope. Raises as `unwrap` does, for a success that cannot be read."""
+    try:
+        if call.not_found is not None and envelope.code == "NOT_FOUND":
+            return call.not_found(envelope)
+        return call.read(envelope)
+    except UnreadableError as flaw:
+        raise _no_usable_answer(call, answer, envelope.code, str(flaw)) from None
+
+
+def undecodable(call: Call[Any], answer: Answer, error: Exception) -> errors.TransportError:
+    """The error for an answer on which reading it failed in a way that nobody foresaw."""
+    return _no_usable_answer(call, answer, None, f"the answer cannot be read ({type(error).__name__})")
+
+
+def is_throttled(answer: Answer, error: errors.MMSError | None) -> bool:
+    """The server counted this call as over the cap: HTTP 429 or OVER_LIMIT, either alone (api-notes.md section 1)."""
+    return answer.status == 429 or getattr(error, "code", None) == "OVER_LIMIT"
+
+
+def is_of_the_api(error: errors.APIError) -> bool:
+    """It holds a code as the API writes them (api-notes.md section 2); else it may be a proxy's, about any call.
+
+    A success of HTTP that is none of the API's is never taken for a proxy's: something may have been carried out.
+    """
+    return error.http_status == 200 or (error.code is not None and _A_CODE.fullmatch(error.code) is not None)
+
+
+def retry_after(answer: Answer) -> float | None:
+    """Seconds that `Retry-After` asks to wait, as a number or as a date; None where it is missing or unreadable."""
+    text = answer.headers.get("retry-after", "").strip()
+    if re.fullmatch(r"[0-9]{1,9}(\.[0-9]{1,9})?", text):
+        return float(text)
+    until, now = _http_date(text), _http_date(answer.headers.get("date", ""))
+    return max(0.0, (until - (now or datetime.now(UTC))).total_seconds()) if until else None
+
+
+def _http_date(text: str) -> datetime | None:
+    try:
+        date = parsedate_to_datetime(text)
+    except (ValueError, TypeError, IndexError, OverflowError):
+        return None
+    return date if date.tzinfo else date.replace(tzinfo=UTC)
+
+
+def _failure(call: Call[Any], answer: Answer, envelope: Envelope | None, flaw: str) -> errors.MMSError:
+    """The error for an answer that is no success."""
+    if envelope is not None and not call.repeatable and _names_messages(envelope):
+        said = f"{envelope.description or 'no success'}; but it lists messages that were taken"
+        return _no_usable_answer(call, answer, envelope.code or None, said)
+    if envelope is not None and not envelope.code:
+        envelope, flaw = None, "the answer holds no code"
+    status, code = answer.status, envelope.code if envelope else None
+    description = (envelope.description if envelope else "") or flaw or f"HTTP {status}"
+    contradiction = code == "SUCCESS"
+    refused = code is not None if status == 200 else 400 <= status < 500 and status not in _NO_REFUSAL
+    if envelope is None and call.repeatable:  # asking again tells more than a status that may mean many things
+        refused = status in _CLASSES_BY_STATUS
+    if call.repeatable and status >= 500:
+        cls: type[errors.APIError] = errors.RateLimitError if code == "OVER_LIMIT" else errors.ServerError
+    elif refused and not contradiction:
+        cls = _error_class(code, status, description)
+    else:
+        return _no_usable_answer(call, answer, code, description)
+    error = cls(
+        description,
+        call=call.name,
+        http_status=status,
+        code=code,
+        excerpt=_excerpt(answer),
+    )
+    if isinstance(error, errors.RateLimitError | errors.ServerError):
+        error.retry_after = retry_after(answer)
+    return error
+
+
+def _names_messages(envelope: Envelope) -> bool:
+    """Messages or successes stand in the answer, whatever its code says."""
+    data = object_of(envelope.data)
+    return bool(items_of(data.get("messages"))) or bool(count_of(data.get("success_number")))
+
+
+def _error_class(code: str | None, status: int, description: str) -> type[errors.APIError]:
+    if status == 429:
+        return errors.RateLimitError
+    if code is None:
+        return _CLASSES_BY_STATUS.get(status, errors.APIError)
+    if code == "FIELD_INVALID" and "credit" in description.lower():
+        return errors.InsufficientCreditError
+    return _CLASSES.get(code, errors.APIError)
+
+
+def _no_usable_answer(call: Call[Any], answer: Answer, code: str | None, description: str) -> errors.TransportError:
+    """The answer does not tell whether the call was carried out."""
+    cls = errors.TransportError if call.repeatable else errors.OutcomeUnknownError
+    return cls(description, call=call.name, http_status=answer.status, code=code, excerpt=_excerpt(answer))
+
+
+def _excerpt(answer: Answer) -> str:
+    try:
+        beginning = _decompressed(answer, EXCERPT * 8, beginning=True)
+    except (UnreadableError, zlib.error):
+        return ""
+    beginning = beginning[: EXCERPT * 8]
+    text = beginning.decode(json.detect_encoding(beginning), "replace")
+    return errors.one_line(answer.scrub(text)[: EXCERPT * 4], EXCERPT)
+
+
+def _open(call: Call[Any], answer: Answer) -> Envelope:
+    """The envelope of any answer, success or not; its code may be empty. Raises `UnreadableError`."""
+    if 300 <= answer.status < 400:
+        raise UnreadableError(f"a redirect to {_host(answer.headers.get('location', ''))}, which is not followed")
+    if answer.flaw:
+        raise UnreadableError(answer.flaw)
+    try:
+        body = document(_text(_decompressed(answer, call.max_answer)), answer.scrub)
+    except (ValueError, RecursionError, zlib.error):
+        kind = answer.headers.get("content-type", "no content type")
+        size = len(answer.body)
+        raise UnreadableError(
+            f"the answer is not JSON ({kind}, {size} bytes)" if size else "the answer is empty"
+        ) from None
+    if not isinstance(body, dict):
+        raise UnreadableError("the answer is JSON, but not an object")
+    meta, error = object_of(body.get("meta")), object_of(body.get("error"))
+    code = text_of(meta.get("status")) or text_of(error.get("code"))
+    data = body["data"] if "data" in body else {k: v for k, v in body.items() if k not in _ENVELOPE_FIELDS}
+    return Envelope(
+        code=code.strip().upper() if code.strip().upper() in _KNOWN_CODES else code,
+        description=text_of(body.get("msg")) or text_of(error.get("description")),
+        data=data,
+        page=object_of(object_of(data).get("page")) or object_of(body.get("page")),
+        low_sms_alert=text_of(body.get("low_sms_alert")) or None,
+        raw=body,
+    )
+
+
+_ENVELOPE_FIELDS = frozenset({"meta", "error", "msg", "low_sms_alert"})
+_KNOWN_CODES = frozenset(_CLASSES) | {"SUCCESS"}
+
+
+def _host(location: str) -> str:
+    """The host that a redirect names; never its path or query, which may hold anything."""
+    try:
+        return urlsplit(location).hostname or "the same host"
+    except ValueError:
+        return "an unreadable address"
+
+
+def _text(body: bytes) -> str:
+    return body.decode(json.detect_encoding(body)).removeprefix("\ufeff")
+
+
+def _decompressed(answer: Answer, most: int, *, beginning: bool = False) -> bytes:
+    """The body, should a server have compressed it unasked; bounded like every body."""
+    if answer.headers.get("content-encoding", "identity").strip().lower() not in (
+        "gzip",
+        "x-gzip",
+        "deflate",
+    ):
+        return answer.body
+    inflater = zlib.decompressobj(wbits=zlib.MAX_WBITS | 32)
+    body = inflater.decompress(answer.body, most)
+    if not inflater.eof and not beginning:
+        raise UnreadableError("the compressed answer is cut short or too large")
+    return body

@@ -1,0 +1,78 @@
+"""The API as data: a call and its answer.
+
+A `Call` says what to send and how to read the answer. An `Answer` is what came back: status, headers, bytes. An
+`Envelope` is an answer, opened.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, Generic, Literal, TypeVar
+
+from attrs import field, frozen
+
+T = TypeVar("T")
+
+MAX_BODY = 8 * 1024 * 1024
+"""Bytes of an answer that are read; a longer one is an error."""
+
+
+@frozen
+class File:
+    """A file field of a form."""
+
+    filename: str
+    content: bytes = field(repr=False)
+    content_type: str
+
+
+@frozen(kw_only=True)
+class Call(Generic[T]):
+    """One call of the API: what goes out, and how its answer is read."""
+
+    name: str
+    """As in the URL: `send-mms`."""
+    method: Literal["GET", "POST"]
+    read: Callable[[Envelope], T]
+    """Turns the envelope of a success into the result; raises `UnreadableError`."""
+    repeatable: bool
+    """Carrying it out twice is as good as once."""
+    params: Mapping[str, str] = field(factory=dict)
+    form: Mapping[str, str] | None = None
+    files: Mapping[str, File] | None = None
+    json: Any = None
+    not_found: Callable[[Envelope], T] | None = None
+    """Reads NOT_FOUND where that is an answer and no error."""
+    max_answer: int = MAX_BODY
+    """Bytes of the answer that are read; a longer one is an error."""
+
+
+@frozen(kw_only=True)
+class Answer:
+    """What came back."""
+
+    status: int
+    headers: Mapping[str, str]
+    """Names in lower case."""
+    body: bytes
+    flaw: str | None = None
+    """Why the body is not whole, None where it is."""
+    scrub: Callable[[str], str] = field(default=str, repr=False)
+    """Takes the APPKEY out of a text, should the server have echoed it."""
+
+
+@frozen(kw_only=True)
+class Envelope:
+    """An answer, opened: either spelling of api-notes.md section 1 in one form."""
+
+    code: str
+    description: str
+    data: Any
+    """The fields of the answer: an object, a list, or whatever stands there."""
+    page: Mapping[str, Any]
+    low_sms_alert: str | None
+    raw: Mapping[str, Any]
+
+
+class UnreadableError(Exception):
+    """The answer cannot be read; the text says why. Never leaves this package."""

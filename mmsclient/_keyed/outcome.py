@@ -1,0 +1,75 @@
+"""What the end of a keyed send means for its key, and how it is told again. Pure."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+from attrs import evolve
+
+from mmsclient import errors
+from mmsclient._api import envelope
+from mmsclient._api.types import Answer, Call
+from mmsclient._store.ledger import KeyedSend, SendEnd, SendState
+from mmsclient.errors import APIError, MMSError, OutcomeUnknownError
+from mmsclient.models import SentBatch
+
+__all__ = ["end_of", "repeated_error", "repeated_result", "sent_at"]
+
+_FIELDS = ("description", "call", "attempts", "host", "http_status", "code", "excerpt")
+"""Of an error of a call, as they are kept."""
+
+
+def end_of(outcome: SentBatch | BaseException) -> SendEnd:
+    """How a send ended, for the ledger. What nobody foresaw may have been carried out."""
+    if isinstance(outcome, SentBatch):
+        return SendEnd(SendState.ACCEPTED, {"raw": outcome.raw})
+    if isinstance(outcome, envelope.NOT_CARRIED_OUT + envelope.OF_THE_ACCOUNT):  # later it may go well
+        return SendEnd(SendState.FAILED, _kept(outcome))
+    if isinstance(outcome, APIError):
+        of_the_message = envelope.is_of_the_api(outcome)  # else a proxy's, about any call
+        return SendEnd(SendState.REFUSED if of_the_message else SendState.FAILED, _kept(outcome))
+    return SendEnd(SendState.UNKNOWN, _kept(outcome))
+
+
+def _kept(error: BaseException) -> Mapping[str, Any]:
+    if not isinstance(error, errors.CallError):
+        return {"class": type(error).__name__, "description": errors.one_line(str(error), 500)}
+    kept = {name: getattr(error, name) for name in _FIELDS}
+    return {"class": type(error).__name__, **kept, "timed_out": getattr(error, "timed_out", False)}
+
+
+def sent_at(held: KeyedSend) -> datetime:
+    """When it was sent, in UTC."""
+    return datetime.fromtimestamp(held.sent_at, UTC)
+
+
+def repeated_result(call: Call[SentBatch], held: KeyedSend) -> SentBatch:
+    """The result of an accepted send, read from the API's answer as it was when that came.
+
+    Raises `OutcomeUnknownError` where this version of the package cannot read it.
+    """
+    body = json.dumps(held.result.get("raw")).encode()
+    answer = Answer(status=200, headers={"content-type": "application/json"}, body=body)
+    return evolve(envelope.read(call, answer, envelope.unwrap(call, answer)), repeated=True)
+
+
+def repeated_error(key: str, held: KeyedSend) -> MMSError:
+    """The error of a send that was refused, or of which it is not known whether it was carried out."""
+    kept: dict[str, Any] = dict(held.result)
+    name, timed_out = kept.pop("class", ""), kept.pop("timed_out", False)
+    kept = {"description": "", "call": "send-mms", **{name: kept[name] for name in _FIELDS if name in kept}}
+    when = sent_at(held)
+    about = f"key {errors.one_line(key, 200)!r}, sent at {when.isoformat(timespec='seconds')}"
+    if held.state is SendState.REFUSED:
+        found = getattr(errors, name, APIError)
+        refusal = (found if isinstance(found, type) and issubclass(found, APIError) else APIError)(**kept)
+        refusal.add_note(f"{about}: it was refused then; retry_refused=True sends it again")
+        return refusal
+    kept["description"] = f"{about}: {kept['description']}"
+    unknown = OutcomeUnknownError(**kept)
+    unknown.timed_out = bool(timed_out)
+    unknown.sent_at = when
+    return unknown

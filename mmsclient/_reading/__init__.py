@@ -1,0 +1,1 @@
+"""What is read in several calls: listings, replies, delivery."""

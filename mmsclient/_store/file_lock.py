@@ -1,0 +1,86 @@
+"""A lock that one process holds and that ends with it, however it ends."""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+from contextlib import suppress
+from pathlib import Path
+from weakref import WeakSet
+
+if sys.platform == "win32":
+    import msvcrt
+
+    def _lock(descriptor: int) -> None:
+        msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
+else:
+    import fcntl
+
+    def _lock(descriptor: int) -> None:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+class FileLock:
+    """Holds the file `path`, which it makes and removes, from the start until `release`.
+
+    A file beside the journal and not the journal, so that reports can be read meanwhile. A fork does not hold it, and
+    cannot release it. Raises `BlockingIOError` or `PermissionError` where it is held already, by this process or
+    another; other `OSError`s where it cannot be made.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        with _forking:
+            self._descriptor: int | None = _open_locked(path)
+            _held.add(self)
+
+    def release(self) -> None:
+        """Let go; the file goes too. May be called again."""
+        with _forking:
+            if self._descriptor is None:
+                return
+            with suppress(OSError):  # Windows removes no open file
+                self._path.unlink()
+            self.close()
+
+    def close(self) -> None:
+        """Close the file. In a fork, the parent holds it all the same."""
+        if self._descriptor is not None:
+            os.close(self._descriptor)
+            self._descriptor = None
+        _held.discard(self)
+
+
+_held: WeakSet[FileLock] = WeakSet()
+_forking = threading.Lock()
+"""Held while the process forks: no file is half open then, which the fork would hold as long as it lives."""
+
+
+def _close_inherited() -> None:
+    for lock in list(_held):
+        lock.close()
+    _forking.release()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(before=_forking.acquire, after_in_parent=_forking.release, after_in_child=_close_inherited)
+
+
+def _open_locked(path: Path) -> int:
+    while True:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+        try:
+            _lock(descriptor)
+            if _is_there(descriptor, path):
+                return descriptor
+        except BaseException:
+            os.close(descriptor)
+            raise
+        os.close(descriptor)  # its holder removed it between the opening and the lock
+
+
+def _is_there(descriptor: int, path: Path) -> bool:
+    with suppress(FileNotFoundError):
+        return os.path.samestat(os.fstat(descriptor), os.stat(path))
+    return False

@@ -1,0 +1,131 @@
+"""What keyed sends ask of their ledger, whichever engine keeps it.
+
+A key is in one of these states, and moves only as this table says:
+
+| from | to | when |
+|---|---|---|
+| nothing, failed | sending | it is claimed; committed, and on the disk, before anything leaves |
+| refused | sending | likewise, where the caller asks for it |
+| sending | accepted, refused, failed, unknown | its call has ended |
+| sending | unknown | its sender has died, or has given up recording the end |
+| unknown | accepted, refused, failed | the end comes late, from the sender itself |
+
+A key that is `accepted` or `unknown` is never claimed again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import secrets
+from collections.abc import Iterable, Mapping
+from enum import StrEnum
+from typing import Any, Protocol
+
+import attrs
+from attrs import field, frozen
+
+__all__ = ["Fingerprint", "KeyClaim", "KeyedSend", "Ledger", "SendEnd", "SendState", "may_claim"]
+
+
+class SendState(StrEnum):
+    """What became of a keyed send."""
+
+    SENDING = "sending"
+    """Its call is under way."""
+    ACCEPTED = "accepted"
+    """The API took it."""
+    REFUSED = "refused"
+    """The API refused the message or its recipients."""
+    FAILED = "failed"
+    """Surely not sent, for a reason that has nothing to do with the message or its recipients."""
+    UNKNOWN = "unknown"
+    """It may have been sent."""
+
+
+@frozen
+class Fingerprint:
+    """What tells a message and its recipients from others: a digest of each part."""
+
+    text: str
+    subject: str
+    image: str
+    recipients: str
+
+    @classmethod
+    def of(cls, text: str, subject: str, image: bytes, numbers: Iterable[str]) -> Fingerprint:
+        """The fingerprint of what goes out; the order of the recipients does not count."""
+        parts = (text.encode(), subject.encode(), image, ",".join(sorted(numbers)).encode())
+        return cls(*(hashlib.blake2b(part, digest_size=16).hexdigest() for part in parts))
+
+    def differences(self, other: Fingerprint) -> tuple[str, ...]:
+        """The names of the parts that differ."""
+        return tuple(part.name for part in attrs.fields(Fingerprint) if _differ(part.name, self, other))
+
+
+def _differ(part: str, one: Fingerprint, other: Fingerprint) -> bool:
+    return bool(getattr(one, part) != getattr(other, part))
+
+
+@frozen
+class KeyClaim:
+    """The right to send with a key, once."""
+
+    key: str
+    id: str = field(factory=lambda: secrets.token_hex(12))
+    """Of no other claim, whatever its key."""
+
+
+@frozen
+class SendEnd:
+    """How a keyed send ended."""
+
+    state: SendState
+    result: Mapping[str, Any]
+    """What is to be told again, as JSON can hold it."""
+
+
+@frozen
+class KeyedSend:
+    """What the ledger holds for a key."""
+
+    fingerprint: Fingerprint
+    state: SendState
+    sent_at: float
+    """Unix seconds at which it was claimed."""
+    result: Mapping[str, Any]
+    """As in `SendEnd`; empty while it is sending."""
+
+
+def may_claim(held: KeyedSend | None, fingerprint: Fingerprint, *, retry_refused: bool) -> bool:
+    """The key may be sent with: nothing that was sent with it before may have been carried out."""
+    if held is None:
+        return True
+    if held.fingerprint != fingerprint:
+        return False
+    return held.state is SendState.FAILED or (retry_refused and held.state is SendState.REFUSED)
+
+
+class Ledger(Protocol):
+    """Remembers what was sent with which key.
+
+    Its methods raise `LedgerUnavailableError`, and then nothing is recorded.
+    """
+
+    async def claim(self, claim: KeyClaim, fingerprint: Fingerprint, *, retry_refused: bool) -> KeyedSend | None:
+        """Claim a key where `may_claim` lets it, else return what is held for it. None: it is claimed, on the disk.
+
+        A send of a dead sender is `unknown` first. A caller asks only for a key of which it has no call under way
+        itself; cancelled, it does not know whether it has claimed the key, and may `finish` the claim all the same.
+        """
+        ...
+
+    async def finish(self, claim: KeyClaim, end: SendEnd) -> bool:
+        """Record how a claim ended; on the disk when this returns. False where there is no such claim.
+
+        May be called again with the same end, where it is not known whether it was recorded.
+        """
+        ...
+
+    async def aclose(self) -> None:
+        """Close it. What is still sending is then that of a dead sender."""
+        ...

@@ -1,0 +1,213 @@
+"""What a journal holds and is given."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import datetime
+from decimal import Decimal
+from enum import StrEnum
+from typing import Any
+
+from attrs import field, frozen
+
+from mmsclient._store.evidence import UnknownSummary
+from mmsclient.models import DeliveryStatus
+
+__all__ = ["Claim", "Exclusion", "ListEntry", "Message", "Owner", "Recipient", "RecipientResult", "RecipientState"]
+
+
+class RecipientState(StrEnum):
+    """What became of a recipient. Each is in exactly one state."""
+
+    PENDING = "pending"
+    """To be sent."""
+    SENDING = "sending"
+    """Its call is under way, or the process died while it was."""
+    ACCEPTED = "accepted"
+    """The API took it for delivery."""
+    REFUSED = "refused"
+    """The API refused it, or the call that it was in. Not sent again."""
+    FAILED = "failed"
+    """Surely not sent: throttled, or the call never left. Sent when the campaign is resumed."""
+    UNKNOWN = "unknown"
+    """It may have been sent. Not sent again unless you say so."""
+    EXCLUDED = "excluded"
+    """Set aside before sending; `Exclusion` says why."""
+
+
+class Exclusion(StrEnum):
+    """Why a recipient was set aside."""
+
+    INVALID = "invalid"
+    """No phone number."""
+    DUPLICATE = "duplicate"
+    """The same phone stood in the list before."""
+    OPTED_OUT = "opted out"
+    """The API lists it as unsubscribed."""
+    LISTED = "listed"
+    """It stands in `exclude=`."""
+
+
+@frozen(kw_only=True)
+class Recipient:
+    """One recipient of a campaign, and what became of it."""
+
+    number: str
+    """As it goes out (`+61400000000`); as you wrote it where it is invalid or a duplicate."""
+    state: RecipientState
+    line: int
+    """Where it stands in the list: the line of a CSV file, else its place from 1."""
+    message_id: str | None = None
+    """The message's id; None where there is none, also for one accepted that the API did not list."""
+    exclusion: Exclusion | None = None
+    """Why it was set aside, None where it was not."""
+    reason: str | None = None
+    """What is to be said about its state, in words."""
+    batch: int | None = None
+    """The number of the call that it last went into."""
+    delivery: DeliveryStatus | None = None
+    """What the last delivery report said of it, None where none came."""
+    reported_at: datetime | None = None
+    """When that report came, in UTC."""
+
+
+@frozen
+class Message:
+    """What a campaign sends. Two campaigns are the same where their messages are."""
+
+    text: str
+    """As it goes out."""
+    subject: str
+    """Empty for none."""
+    image: bytes
+
+    @property
+    def image_sha256(self) -> str:
+        return hashlib.sha256(self.image).hexdigest()
+
+    def differences(self, other: Message) -> list[str]:
+        """The names of the parts that differ."""
+        return [name for name in ("text", "subject", "image") if getattr(self, name) != getattr(other, name)]
+
+
+@frozen
+class Owner:
+    """For whom a campaign is sent: two journals are not interchangeable where these differ."""
+
+    base_url: str
+    fingerprint: Callable[[bytes], str] = field(repr=False)
+    """Of the APPKEY, with a salt."""
+    is_new_key: bool = False
+    """The key may be another one than that the journal was begun with."""
+
+    def objection(self, base_url: str | None, salt: bytes, fingerprint: str | None) -> str:
+        """Why a journal that was begun with these is not this owner's; "" where it is."""
+        if base_url != self.base_url:
+            return f"it belongs to a campaign at {base_url}, and this client calls {self.base_url}"
+        if self.is_new_key or self.fingerprint(salt) == fingerprint:
+            return ""
+        return (
+            "it belongs to a campaign with another APPKEY; use a new one, or new_key=True (--new-key) where the"
+            " account is the same and its key was changed"
+        )
+
+
+@frozen
+class ListEntry:
+    """A row of a list, checked."""
+
+    line: int
+    given: str
+    """The number as it was written."""
+    phone: int | None
+    """The digits of the number in E.164, None where it is no number."""
+    problem: str | None = None
+
+
+@frozen
+class Claim:
+    """Recipients that are `sending` in one call."""
+
+    batch: int
+    ids: tuple[int, ...]
+    phones: tuple[int, ...]
+
+    @property
+    def numbers(self) -> tuple[str, ...]:
+        """As they go out."""
+        return tuple(map(number_of, self.phones))
+
+
+@frozen
+class RecipientResult:
+    """What became of one recipient of a call."""
+
+    state: RecipientState
+    message_id: str | None = None
+    reason: str | None = None
+
+
+@frozen
+class Summary:
+    """A journal in figures."""
+
+    counts: Mapping[RecipientState, int]
+    exclusions: Mapping[Exclusion, int]
+    calls: int
+    credits_used: Decimal
+    started: float | None
+    """Unix seconds at which the first call was about to leave."""
+    ended: float | None
+    """Unix seconds at which the last answer was recorded."""
+    list_read: bool
+    deliveries: Mapping[DeliveryStatus, int]
+    """Of the accepted recipients, how many were last reported as what."""
+    delivery_seconds: float | None
+    """The median from a call to the report of a delivery."""
+    unknown: UnknownSummary = field(factory=UnknownSummary)
+    """What is known of those whose outcome no answer told."""
+
+
+RECIPIENT_COLUMNS = "id, phone, state, line, message_id, exclusion, reason, batch, status, reported"
+"""What a reader asks for of each recipient; see `recipient_of`."""
+
+
+def number_of(phone: int) -> str:
+    """The number of a phone as it goes out."""
+    return f"+{phone}"
+
+
+def recipient_of(row: Sequence[Any], reported_at: datetime | None) -> Recipient:
+    """A recipient as a reader's query gives it: `RECIPIENT_COLUMNS`, the last of which has become `reported_at`."""
+    _, phone, state, line, message_id, exclusion, reason, batch, status, _ = row
+    return Recipient(
+        number=number_of(phone),
+        state=RecipientState(state),
+        line=line,
+        message_id=message_id,
+        exclusion=None if exclusion is None else Exclusion(exclusion),
+        reason=reason,
+        batch=batch,
+        delivery=None if status is None else DeliveryStatus(status),
+        reported_at=reported_at,
+    )
+
+
+def rejected_row(row: Sequence[Any]) -> Recipient:
+    """A row of the list that is no phone of its own: number, line, exclusion and reason."""
+    number, line, exclusion, reason = row
+    return Recipient(
+        number=number, state=RecipientState.EXCLUDED, line=line, exclusion=Exclusion(exclusion), reason=reason
+    )
+
+
+def counted_by(rows: Iterable[tuple[str, str | None, int]]) -> tuple[dict[RecipientState, int], dict[Exclusion, int]]:
+    """How many are in each state, and excluded for each reason. `rows`: counts by state and exclusion."""
+    counts = dict.fromkeys(RecipientState, 0)
+    exclusions = dict.fromkeys(Exclusion, 0)
+    for state, exclusion, count in rows:
+        counts[RecipientState(state)] += count
+        if exclusion is not None:
+            exclusions[Exclusion(exclusion)] += count
+    return counts, exclusions

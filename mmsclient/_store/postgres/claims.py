@@ -1,0 +1,179 @@
+"""How claims and the ends of calls are written, within a transaction."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from decimal import Decimal
+
+from attrs import frozen
+
+from mmsclient._store.models import Claim, Owner, RecipientResult
+from mmsclient._store.models import RecipientState as State
+from mmsclient._store.postgres.database import Transaction, columns, storable
+from mmsclient._store.postgres.evidence import settle_all, settle_call
+from mmsclient._store.states import CLAIM, END, LATE, LOSE, RELEASE, Transition
+
+__all__ = ["ClaimWriter", "end_dead_run", "lose"]
+
+_DIED = "it was being sent when the process ended"
+
+_LAST_ID = 2**63 - 1
+
+# Ids come with their range, which lies together: a new table has no statistics that would lead to the index by its key.
+
+_NEXT = f"""
+SELECT id, phone, state FROM recipient
+WHERE campaign = %s AND id BETWEEN %s AND %s AND {CLAIM.guard} ORDER BY id LIMIT %s
+"""  # noqa: S608
+_READY = f"SELECT count(*) FROM recipient WHERE campaign = %s AND id > %s AND {CLAIM.guard}"  # noqa: S608
+_BEGIN_CALL = """
+WITH next AS (UPDATE lease SET last_batch = last_batch + 1 WHERE campaign = %s RETURNING last_batch)
+INSERT INTO batch (campaign, id, epoch, claim, recipients, started)
+SELECT %s, last_batch, %s, %s, %s, clock_timestamp() FROM next RETURNING id
+"""
+_CLAIM = f"""
+UPDATE recipient SET state = 'sending', batch = %s, reason = NULL, message_id = NULL
+FROM unnest(%s::bigint[]) AS claimed (id)
+WHERE campaign = %s AND recipient.id BETWEEN %s AND %s AND recipient.id = claimed.id AND {CLAIM.guard}
+"""  # noqa: S608
+_UNDO = f"""
+WITH undone AS (DELETE FROM batch WHERE campaign = %s AND epoch = %s AND claim = %s AND ended IS NULL RETURNING id)
+UPDATE recipient SET state = 'pending', batch = NULL FROM undone
+WHERE campaign = %s AND batch = undone.id AND {RELEASE.guard}
+"""  # noqa: S608
+_END_BATCH = """
+UPDATE batch SET ended = clock_timestamp(), accepted = %s, credits = %s, error = %s
+WHERE campaign = %s AND id = %s AND epoch = %s AND ended IS NULL
+"""
+_LOSE = f"UPDATE recipient SET state = 'unknown', reason = %s WHERE campaign = %s AND {LOSE.guard}"  # noqa: S608
+
+
+def _end(transition: Transition) -> str:
+    return f"""
+        UPDATE recipient SET state = ended.state, message_id = ended.message_id, reason = ended.reason
+        FROM unnest(%s::bigint[], %s::text[], %s::text[], %s::text[]) AS ended (id, state, message_id, reason)
+        WHERE campaign = %s AND batch = %s AND recipient.id BETWEEN %s AND %s
+            AND recipient.id = ended.id AND recipient.{transition.guard}
+    """  # noqa: S608
+
+
+def _release(transition: Transition) -> str:
+    return f"""
+        UPDATE recipient SET state = 'pending', batch = NULL FROM unnest(%s::bigint[]) AS released (id)
+        WHERE campaign = %s AND batch = %s AND recipient.id BETWEEN %s AND %s
+            AND recipient.id = released.id AND {transition.guard}
+    """  # noqa: S608
+
+
+_ENDS = {False: _end(END), True: _end(LATE)}
+_RELEASES = {False: _release(RELEASE), True: _release(LATE)}
+
+
+def lose(transaction: Transaction, campaign: int) -> int:
+    """What an earlier sender had claimed and not ended is `unknown`; how many those are."""
+    return transaction.execute(_LOSE, (_DIED, campaign))
+
+
+def end_dead_run(transaction: Transaction, campaign: int) -> int:
+    """As `lose`, unless there is proof. How many recipients evidence settled."""
+    lose(transaction, campaign)
+    return settle_all(transaction, campaign)
+
+
+@frozen
+class ClaimWriter:
+    """Writes for one epoch of one campaign. Numbers of batches are never given twice, so each is of one epoch."""
+
+    campaign: int
+    epoch: int
+
+    def belong_to(self, transaction: Transaction, owner: Owner, salt: bytes) -> None:
+        """The campaign is for `owner` alone."""
+        sql = "UPDATE campaign SET base_url = %s, key_salt = %s, key_fingerprint = %s WHERE id = %s"
+        transaction.execute(sql, (owner.base_url, salt, owner.fingerprint(salt), self.campaign))
+
+    def begin_run(self, transaction: Transaction) -> int:
+        """Begin a run of the campaign; its number."""
+        sql = "UPDATE campaign SET runs = runs + 1 WHERE id = %s RETURNING runs"
+        (run,) = transaction.row(sql, (self.campaign,))
+        sql = (
+            "INSERT INTO run (campaign, id, first_batch) SELECT campaign, %s, last_batch + 1 FROM lease"
+            " WHERE campaign = %s"
+        )
+        transaction.execute(sql, (run, self.campaign))
+        return int(run)
+
+    def note_balance(self, transaction: Transaction, run: int, balance: Decimal, *, is_after: bool) -> None:
+        """Note the account's balance before or after a run."""
+        column = "balance_after" if is_after else "balance_before"
+        sql = f"UPDATE run SET {column} = %s WHERE campaign = %s AND id = %s"  # noqa: S608
+        transaction.execute(sql, (str(balance), self.campaign, run))
+
+    def ready(self, transaction: Transaction, after: int) -> int:
+        """How many recipients beyond the id `after` can be claimed."""
+        return int(transaction.row(_READY, (self.campaign, after))[0])
+
+    def next(self, transaction: Transaction, after: int, limit: int) -> list[tuple[int, int, str]]:
+        """Id, phone and state of those who come next."""
+        found: list[tuple[int, int, str]] = []
+        for last in (after + limit, _LAST_ID):  # mostly nobody has to be passed over
+            if len(found) < limit:
+                found = transaction.rows(_NEXT, (self.campaign, after + 1, last, limit))
+        return found
+
+    def of_ids(self, transaction: Transaction, ids: Sequence[int]) -> list[tuple[int, int, str]]:
+        """Id, phone and state of those with these ids."""
+        sql = (
+            "SELECT id, phone, state FROM recipient JOIN unnest(%s::bigint[]) AS wanted (id) USING (id)"
+            " WHERE campaign = %s AND id BETWEEN %s AND %s"
+        )
+        return transaction.rows(sql, (list(ids), self.campaign, min(ids), max(ids)))
+
+    def begin_call(self, transaction: Transaction, ids: Sequence[int], claim: str) -> int | None:
+        """Set all of `ids` to `sending` and return the batch; None where one of them cannot be."""
+        campaign = self.campaign
+        (batch,) = transaction.row(_BEGIN_CALL, (campaign, campaign, self.epoch, claim, len(ids)))
+        claimed = transaction.execute(_CLAIM, (batch, list(ids), campaign, min(ids), max(ids)))
+        return int(batch) if claimed == len(ids) else None
+
+    def undo(self, transaction: Transaction, claim: str) -> None:
+        """Those of a claim whose commit nobody heard of are pending again: their call never left."""
+        transaction.execute(_UNDO, (self.campaign, self.epoch, claim, self.campaign))
+
+    def end_batch(
+        self, transaction: Transaction, batch: int, accepted: int, credits_used: Decimal | None, error: str | None
+    ) -> bool:
+        """Note the end of a call. False where it has one already."""
+        credit_text = None if credits_used is None else str(credits_used)
+        values = (accepted, credit_text, storable(error), self.campaign, batch, self.epoch)
+        return transaction.execute(_END_BATCH, values) == 1
+
+    def end(
+        self, transaction: Transaction, claim: Claim, results: Sequence[RecipientResult], *, is_late: bool
+    ) -> tuple[int, int]:
+        """Note what became of the recipients of a call: of how many, and how many unknown ones evidence settled."""
+        rows = (
+            (each, result.state, storable(result.message_id), storable(result.reason))
+            for each, result in zip(claim.ids, results, strict=True)
+        )
+        values = (*columns(rows, 4), self.campaign, claim.batch, min(claim.ids), max(claim.ids))
+        ended = self._counted(transaction, transaction.execute(_ENDS[is_late], values), is_late=is_late)
+        if is_late or not any(result.state is State.UNKNOWN for result in results):  # late: the lease is not held
+            return ended, 0
+        return ended, settle_call(transaction, self.campaign, claim)
+
+    def release(self, transaction: Transaction, claim: Claim, *, is_late: bool) -> int:
+        """Those of a call that never left are pending; how many that holds of."""
+        sql = "DELETE FROM batch WHERE campaign = %s AND id = %s AND epoch = %s AND ended IS NULL"
+        if not transaction.execute(sql, (self.campaign, claim.batch, self.epoch)):
+            return 0
+        values = (list(claim.ids), self.campaign, claim.batch, min(claim.ids), max(claim.ids))
+        released = transaction.execute(_RELEASES[is_late], values)
+        return self._counted(transaction, released, is_late=is_late)
+
+    def _counted(self, transaction: Transaction, changed: int, *, is_late: bool) -> int:
+        """Let the present sender know that its counts are no longer true."""
+        if is_late and changed:
+            sql = "UPDATE lease SET late_ends = late_ends + 1 WHERE campaign = %s"
+            transaction.execute(sql, (self.campaign,))
+        return changed

@@ -1,0 +1,177 @@
+"""A connection to PostgreSQL: transactions, repeated while the database is away, and its errors in our words."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from typing import Any, TypeVar
+
+import psycopg
+
+from mmsclient._store.errors import JournalError, JournalUnavailableError
+from mmsclient._store.postgres.address import Address
+
+__all__ = ["Database", "Transaction", "columns", "storable"]
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+AWAY = 60.0
+"""Seconds that a sender waits for a database that is away, before that is an error."""
+TRY_AGAIN = 0.5
+"""Seconds between the attempts."""
+
+IDLE = 3000
+"""Milliseconds after which the server ends a transaction whose client is frozen or gone, and frees its locks."""
+
+_PASSING = (
+    psycopg.OperationalError,
+    psycopg.InterfaceError,
+    psycopg.errors.IdleInTransactionSessionTimeout,
+    psycopg.errors.ReadOnlySqlTransaction,
+)
+"""What is raised where the connection or the server is gone, or is not the primary any more."""
+
+_NO_TABLES = "there are no tables of mmsclient; `mmsclient store migrate` makes them, and so does the first campaign"
+
+
+class Transaction:
+    """What may be done within a transaction."""
+
+    def __init__(self, cursor: psycopg.Cursor[Any], *, is_repeated: bool) -> None:
+        self._cursor = cursor
+        self.is_repeated = is_repeated
+        """An attempt before this one failed, maybe after it was committed."""
+
+    def rows(self, sql: str, values: Sequence[Any] = ()) -> list[Any]:
+        """All rows of a query."""
+        return self._cursor.execute(sql.encode(), values).fetchall()
+
+    def row(self, sql: str, values: Sequence[Any] = ()) -> Any:
+        """The first row of a query, None where there is none."""
+        return self._cursor.execute(sql.encode(), values).fetchone()
+
+    def execute(self, sql: str, values: Sequence[Any] = ()) -> int:
+        """Run one statement; how many rows it changed."""
+        return self._cursor.execute(sql.encode(), values).rowcount
+
+    def script(self, sql: str) -> None:
+        """Run statements without values."""
+        self._cursor.execute(sql.encode())
+
+
+class Database:
+    """One connection, opened when it is needed, and again when it was lost. For one thread at a time.
+
+    Args:
+        address: Of the database.
+        path: As errors show it.
+    """
+
+    def __init__(self, address: Address, path: str | None = None) -> None:
+        self.address = address
+        self.path = address.shown if path is None else path
+        self.patience = 0.0
+        """Seconds that `run` waits for a database that is away."""
+        self._connection: psycopg.Connection[Any] | None = None
+
+    def run(self, work: Callable[[Transaction], T], *, reads: bool = False) -> T:
+        """Run `work` in a transaction of its own, and commit it: it is on the disk when this returns.
+
+        Repeated where the connection is lost. `work` must bear that: the attempt that failed may have been committed.
+
+        Args:
+            work: What to do.
+            reads: It writes nothing, and everything it reads was so at one moment.
+
+        Raises:
+            JournalUnavailableError: The database is away, for longer than `patience`.
+            JournalError: It cannot do what `work` asks for.
+        """
+        give_up_at: float | None = None
+        is_repeated = False
+        while True:
+            was_connected = self._connection is not None
+            try:
+                result = self._run_once(work, reads=reads, is_repeated=is_repeated)
+            except JournalUnavailableError as problem:
+                self.close()
+                if is_repeated or not was_connected:  # else it may be this connection alone: again at once
+                    now = time.monotonic()
+                    if give_up_at is None and self.patience:
+                        log.warning("%s; tried again for %g s", problem, self.patience)
+                    give_up_at = now + self.patience if give_up_at is None else give_up_at
+                    if now >= give_up_at:
+                        raise
+                    time.sleep(TRY_AGAIN)
+            else:
+                if give_up_at is not None:
+                    log.warning("journal %s: the database is back", self.path)
+                return result
+            is_repeated = True
+
+    def close(self) -> None:
+        """Close the connection. May be called again."""
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            with suppress(psycopg.Error):
+                connection.close()
+
+    def _run_once(self, work: Callable[[Transaction], T], *, reads: bool, is_repeated: bool) -> T:
+        with _translated(self.path):
+            if self._connection is None:
+                self._connection = psycopg.connect(**self.address.conninfo, autocommit=True, prepare_threshold=None)
+            with self._connection.cursor() as cursor:
+                mode = "REPEATABLE READ, READ ONLY" if reads else "READ COMMITTED, READ WRITE"
+                idle = "" if reads else f"SET LOCAL idle_in_transaction_session_timeout = {IDLE}"
+                transaction = Transaction(cursor, is_repeated=is_repeated)
+                transaction.script(
+                    f"BEGIN ISOLATION LEVEL {mode}; SET LOCAL synchronous_commit = on;"
+                    f' SET LOCAL search_path = "{self.address.schema}"; {idle}'
+                )
+                try:
+                    result = work(transaction)
+                    transaction.script("COMMIT")
+                except BaseException:
+                    with suppress(psycopg.Error):
+                        transaction.script("ROLLBACK")
+                    raise
+        return result
+
+
+@contextmanager
+def _translated(path: str) -> Iterator[None]:
+    """Raise what psycopg raises within as a `JournalError`."""
+    try:
+        yield
+    except (UnicodeError, OverflowError, psycopg.DataError) as error:
+        raise JournalError(path, f"it cannot hold what is to be recorded ({_said(error)})") from None
+    except (psycopg.errors.UndefinedTable, psycopg.errors.InvalidSchemaName):
+        raise JournalError(path, _NO_TABLES) from None
+    except _PASSING as error:
+        raise JournalUnavailableError(path, f"{_said(error)}; what was recorded before stays") from None
+    except psycopg.Error as error:
+        raise JournalError(path, f"{_said(error)}; what was recorded before stays") from None
+
+
+def _said(error: Exception) -> str:
+    """The first line of an error: those that follow may hold values of a row."""
+    primary = error.diag.message_primary if isinstance(error, psycopg.Error) else None
+    return primary or next(iter(str(error).splitlines()), type(error).__name__)
+
+
+def storable(text: str | None) -> str | None:
+    """`text` as PostgreSQL takes it: without lone surrogates and NUL."""
+    return None if text is None else text.encode(errors="replace").decode().replace("\0", "\ufffd")
+
+
+def columns(rows: Iterable[Sequence[Any]], count: int) -> list[list[Any]]:
+    """Rows as the `count` arrays that `unnest` makes them of again."""
+    turned: list[list[Any]] = [[] for _ in range(count)]
+    for row in rows:
+        for column, value in zip(turned, row, strict=True):
+            column.append(value)
+    return turned

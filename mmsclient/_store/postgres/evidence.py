@@ -1,0 +1,192 @@
+"""Evidence about unknown recipients in PostgreSQL; `mmsclient._store.evidence` has the rules.
+
+Reports and replies are the store's, whichever campaign they were recorded with, and a phone may be in several. So two
+conditions come on top: an id that an answer named in another campaign proves nothing, and neither does one that a call
+of another campaign to the same phone may have caused.
+"""
+
+from __future__ import annotations
+
+from mmsclient._store.evidence import (
+    HEARD_SINCE,
+    PROOF_WINDOW,
+    PROVEN,
+    RESENT,
+    RunFigures,
+    Silent,
+    UnknownSummary,
+    run_figures,
+)
+from mmsclient._store.models import Claim
+from mmsclient._store.postgres.database import Transaction, storable
+from mmsclient._store.states import PROVE, RESEND
+
+__all__ = [
+    "EVIDENCE",
+    "note",
+    "resend",
+    "settle_all",
+    "settle_call",
+    "settle_heard",
+    "unknown_summary",
+]
+
+# A report or a reply may speak of a message that was heard of before its phone stood in a list.
+_NOTE = """
+INSERT INTO evidence (phone, message_id, heard)
+SELECT %s, %s, least(
+    clock_timestamp(), to_timestamp(%s), (SELECT min(reported) FROM delivery WHERE message_id = %s AND phone IN (0, %s))
+)
+WHERE EXISTS (SELECT 1 FROM recipient WHERE phone = %s)
+AND NOT EXISTS (SELECT 1 FROM recipient WHERE phone = %s AND state = 'accepted' AND message_id = %s)
+ON CONFLICT (phone, message_id) DO UPDATE SET heard = least(evidence.heard, excluded.heard)
+"""
+
+_MAY_BE_PROVEN = f"""
+recipient.{PROVE.guard} AND (recipient.state <> 'pending' OR recipient.reason IS NOT DISTINCT FROM '{RESENT}')
+"""
+
+# Calls are looked up one by one: new tables have no statistics, and a join might walk through all of them.
+
+_NAMED_ELSEWHERE = f"""
+EXISTS (
+    SELECT 1 FROM recipient AS named WHERE named.phone = recipient.phone AND named.campaign <> recipient.campaign
+    AND named.state = 'accepted' AND named.message_id = evidence.message_id AND named.reason IS DISTINCT FROM '{PROVEN}'
+)
+"""  # noqa: S608 - our own constants
+_MAY_BE_ANOTHERS = f"""
+EXISTS (
+    SELECT 1 FROM recipient AS other
+    WHERE other.phone = recipient.phone AND other.campaign <> recipient.campaign AND (
+        SELECT heard <= call.started + make_interval(secs => {PROOF_WINDOW}) AND (
+            other.resent
+            OR heard >= call.started AND (
+                other.state IN ('sending', 'unknown')
+                OR other.state = 'accepted' AND (other.message_id IS NULL OR other.message_id = evidence.message_id)
+            )
+        )
+        FROM batch AS call WHERE call.campaign = other.campaign AND call.id = other.batch
+    )
+)
+"""  # noqa: S608
+
+_PROVE = f"""
+UPDATE recipient SET state = 'accepted', message_id = proof.message_id, reason = '{PROVEN}' FROM (
+    SELECT DISTINCT ON (recipient.campaign, recipient.id) recipient.campaign, recipient.id, evidence.message_id
+    FROM recipient CROSS JOIN LATERAL (
+        SELECT started FROM batch WHERE batch.campaign = recipient.campaign AND batch.id = recipient.batch LIMIT 1
+    ) AS own JOIN evidence ON evidence.phone = recipient.phone
+    WHERE {{scope}} AND {_MAY_BE_PROVEN}
+    AND heard BETWEEN started AND started + make_interval(secs => {PROOF_WINDOW}) AND NOT EXISTS (
+        SELECT 1 FROM recipient AS named WHERE named.message_id = evidence.message_id
+        AND (named.campaign, named.id) <> (recipient.campaign, recipient.id)
+        AND named.reason IS DISTINCT FROM '{PROVEN}'
+    ) AND NOT {_MAY_BE_ANOTHERS}
+    ORDER BY recipient.campaign, recipient.id, heard
+) AS proof WHERE recipient.campaign = proof.campaign AND recipient.id = proof.id AND {_MAY_BE_PROVEN}
+"""  # noqa: S608
+_PROVE_ALL = _PROVE.format(scope="recipient.campaign = %s")
+_PROVE_CALL = _PROVE.format(scope="recipient.campaign = %s AND recipient.batch = %s AND recipient.id BETWEEN %s AND %s")
+_PROVE_PHONE = _PROVE.format(scope="recipient.phone = %s")
+# Whoever writes a journal holds its lease: the end of a call that is being recorded is waited for.
+_LOCK = f"""
+SELECT 1 FROM lease WHERE campaign IN (
+    SELECT campaign FROM recipient WHERE phone = %s AND (state = 'sending' OR {_MAY_BE_PROVEN})
+) ORDER BY campaign FOR UPDATE
+"""  # noqa: S608
+
+_RESEND = f"""
+UPDATE recipient SET state = 'pending', message_id = NULL, reason = '{RESENT}', resent = true
+WHERE recipient.campaign = %s AND recipient.{RESEND.guard}
+"""  # noqa: S608
+_HEARD_OF = f"""
+EXISTS (
+    SELECT 1 FROM evidence WHERE evidence.phone = recipient.phone
+    AND heard >= started - make_interval(secs => {HEARD_SINCE}) AND NOT {_NAMED_ELSEWHERE}
+)
+"""  # noqa: S608
+_RESEND_SILENT = f"""
+{_RESEND} AND recipient.batch >= %s AND (%s::bigint IS NULL OR recipient.batch < %s) AND (
+    SELECT started <= clock_timestamp() - make_interval(secs => %s) AND NOT {_HEARD_OF}
+    FROM batch WHERE batch.campaign = recipient.campaign AND batch.id = recipient.batch
+)
+"""  # noqa: S608
+
+_UNKNOWN = f"""
+SELECT count(*), extract(epoch FROM min(started))::float8, count(*) FILTER (WHERE {_HEARD_OF}) FROM recipient
+LEFT JOIN batch ON batch.campaign = recipient.campaign AND batch.id = recipient.batch
+WHERE recipient.campaign = %s AND state = 'unknown'
+"""  # noqa: S608
+_BY_BATCH = f"""
+SELECT batch, count(*) FILTER (WHERE state = 'unknown'), count(*) FILTER (WHERE state = 'accepted'),
+count(*) FILTER (WHERE state = 'accepted' AND EXISTS (
+    SELECT 1 FROM delivery WHERE delivery.message_id = recipient.message_id AND delivery.phone = recipient.phone
+)) FROM recipient WHERE campaign = %s AND batch IS NOT NULL AND reason IS DISTINCT FROM '{PROVEN}' GROUP BY batch
+"""  # noqa: S608
+
+EVIDENCE = f"""
+SELECT evidence.phone, evidence.message_id,
+    CASE WHEN {_MAY_BE_ANOTHERS} THEN 'infinity' ELSE extract(epoch FROM heard)::float8 END
+FROM evidence JOIN recipient ON recipient.phone = evidence.phone
+WHERE recipient.campaign = %s AND NOT {_NAMED_ELSEWHERE}
+"""  # noqa: S608
+"""A campaign's evidence for a copy of it alone: phone, message id and when, never where another may have caused it."""
+
+
+def note(transaction: Transaction, message_id: str, phone: int, heard: float | None = None) -> bool:
+    """Remember that something was heard of a message to a phone, at that Unix time or now; whether it says anything."""
+    key = storable(message_id)
+    return bool(transaction.execute(_NOTE, (phone, key, heard, key, phone, phone, phone, key)))
+
+
+def settle_heard(transaction: Transaction, phone: int) -> None:
+    """Make the phone's recipients accepted for whom there is proof, in whichever campaign.
+
+    An end that is being recorded at this moment is waited for: of the two, the later one sees what the other wrote.
+    """
+    if transaction.rows(_LOCK, (phone,)):
+        transaction.execute(_PROVE_PHONE, (phone,))
+
+
+def settle_call(transaction: Transaction, campaign: int, claim: Claim) -> int:
+    """Make those of a call accepted for whom there is proof; how many there were."""
+    return transaction.execute(_PROVE_CALL, (campaign, claim.batch, min(claim.ids), max(claim.ids)))
+
+
+def settle_all(transaction: Transaction, campaign: int) -> int:
+    """Make all recipients accepted for whom there is proof; how many there were."""
+    return transaction.execute(_PROVE_ALL, (campaign,))
+
+
+def resend(transaction: Transaction, campaign: int, unknown: bool | Silent) -> str:
+    """Let all unknown recipients be sent to again, or none, or those of whom nothing was heard.
+
+    Returns why not all of these are, "" where they are, or where it was not asked for.
+    """
+    if unknown is True:
+        transaction.execute(_RESEND, (campaign,))
+    return _resend_silent(transaction, campaign, unknown) if isinstance(unknown, Silent) else ""
+
+
+def _resend_silent(transaction: Transaction, campaign: int, silent: Silent) -> str:
+    summary = unknown_summary(transaction, campaign)
+    for first, following in summary.silent_runs:
+        transaction.execute(_RESEND_SILENT, (campaign, first, following, following, silent.after))
+    return summary.objection
+
+
+def unknown_summary(transaction: Transaction, campaign: int) -> UnknownSummary:
+    """What is known of those whose outcome no answer told. Walks through all recipients if there are any."""
+    count, since, heard_of = transaction.row(_UNKNOWN, (campaign,))
+    sql = "SELECT count(*) FROM recipient WHERE campaign = %s AND state = 'accepted' AND reason = %s"
+    (proven,) = transaction.row(sql, (campaign, PROVEN))
+    sql = "SELECT 1 FROM run WHERE campaign = %s AND balance_before IS NOT NULL LIMIT 1"
+    runs = _runs(transaction, campaign) if count or transaction.rows(sql, (campaign,)) else []
+    return UnknownSummary(count, since, heard_of, proven, runs)
+
+
+def _runs(transaction: Transaction, campaign: int) -> list[RunFigures]:
+    sql = "SELECT first_batch, balance_before, balance_after FROM run WHERE campaign = %s ORDER BY id"
+    found = transaction.rows(sql, (campaign,))
+    sql = "SELECT id, credits FROM batch WHERE campaign = %s AND credits <> ''"
+    return run_figures(found, transaction.rows(_BY_BATCH, (campaign,)), transaction.rows(sql, (campaign,)))

@@ -1,0 +1,297 @@
+"""The journal that a sender writes, in PostgreSQL.
+
+Each method is one transaction, which locks the sender's lease first. Where the database is away, a method waits for it
+and tries again; so each bears that an earlier attempt of its own was committed, though nobody heard of it.
+"""
+
+from __future__ import annotations
+
+import logging
+import secrets
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from decimal import Decimal
+from functools import partial
+from typing import TypeVar
+
+from mmsclient._store.errors import JournalBusyError, JournalError, JournalUnavailableError
+from mmsclient._store.evidence import Silent
+from mmsclient._store.models import Claim, Exclusion, ListEntry, Owner, RecipientResult, Summary
+from mmsclient._store.models import RecipientState as State
+from mmsclient._store.postgres import evidence
+from mmsclient._store.postgres.claims import ClaimWriter, end_dead_run
+from mmsclient._store.postgres.database import Database, Transaction
+from mmsclient._store.postgres.lease import Lease, now
+from mmsclient._store.postgres.listing import ListWriter
+from mmsclient._store.postgres.reader import PostgresReader
+from mmsclient._store.postgres.recorder import PostgresRecorder
+from mmsclient._store.states import END
+
+__all__ = ["PostgresJournal"]
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+CHANGED = "another program changed it during the campaign; nothing more is sent"
+TAKEN_OVER = "another sender has taken it over, since this one's lease had run out; nothing more is sent here"
+
+Chosen = list[tuple[int, int, str]]
+"""Id, phone and state of recipients."""
+
+
+class PostgresJournal:
+    """The journal of one campaign, for one epoch of one sender. Not for several threads at once.
+
+    Args:
+        database: A connection for the journal alone.
+        lease: The sender's, begun in the same campaign.
+        resend_unknown: Those whose outcome is unknown become pending, or those of whom nothing was heard.
+    """
+
+    def __init__(self, database: Database, lease: Lease, *, resend_unknown: bool | Silent) -> None:
+        self._database = database
+        self._lease = lease
+        self._campaign = lease.campaign
+        self.reader = PostgresReader(database, lease.campaign)
+        self.recorder = PostgresRecorder(database)
+        self.counts: Counter[State] = Counter()
+        self.credits_used = Decimal(0)
+        self.list_read = False
+        self.ready = 0
+        self._last_id = 0  # the highest that was claimed: none is claimed twice in one run
+        self._late_ends = 0  # that are in `counts`
+        self._claims = ClaimWriter(lease.campaign, lease.epoch)
+        self._run = 0
+        self._doubtful_claim: str | None = None  # it may have been committed, and its call never left
+        self._doubtful_ends: set[int] = set()  # of batches: they may have been committed
+        self._is_closed = False
+        self.begin_run(resend_unknown=resend_unknown)
+
+    @property
+    def path(self) -> str:
+        """Host, database and campaign."""
+        return self._database.path
+
+    @property
+    def may_send(self) -> bool:
+        """This sender surely holds its lease, so that a call may leave now. For any thread."""
+        return self._lease.is_valid
+
+    def begin_run(self, *, resend_unknown: bool | Silent) -> None:
+        """Begin a new run.
+
+        What an earlier one was sending is `unknown`, unless there is proof, and what it left pending or failed is sent.
+        """
+
+        def work(transaction: Transaction) -> tuple[int, str]:
+            end_dead_run(transaction, self._campaign)
+            objection = evidence.resend(transaction, self._campaign, resend_unknown)
+            run = self._claims.begin_run(transaction)
+            self._fence(transaction)  # again: this may have taken longer than a lease
+            return run, objection
+
+        self._last_id = 0
+        self._run, objection = self._write(work)
+        self._list = ListWriter(self._campaign, self._run)
+        self._count()
+        if objection:
+            log.warning("journal %s: sending again to silent unknown recipients: %s", self.path, objection)
+
+    def note_balance(self, balance: Decimal, *, is_after: bool) -> None:
+        """Note the account's balance before the first or after the last call of the run."""
+        run = self._run
+        self._write(lambda transaction: self._claims.note_balance(transaction, run, balance, is_after=is_after))
+
+    def belong_to(self, owner: Owner) -> None:
+        """From now on the journal is for `owner` alone."""
+        salt = secrets.token_bytes(16)
+        self._write(lambda transaction: self._claims.belong_to(transaction, owner, salt))
+
+    def close(self) -> None:
+        """Close the journal and let others send. May be called again."""
+        if self._is_closed:
+            return
+        self._is_closed = True
+        self._database.patience = 0
+        try:
+            if (doubtful := self._doubtful_claim) is not None:
+                self._database.run(lambda transaction: self._claims.undo(transaction, doubtful))
+        except JournalError as problem:
+            log.warning("%s; a call that never left may be told as unknown", problem)
+        finally:
+            self._lease.give_back()
+            self._database.close()
+
+    # The list ---------------------------------------------------------------------------------------------------------
+
+    def exclude(self, phones: Iterable[int], why: Exclusion) -> None:
+        """Never send to `phones`, in this run or a later one."""
+        self._write(partial(self._list.exclude, phones=list(phones), why=why))
+        self._count()
+
+    def begin_list(self) -> None:
+        """Note that a list is about to be read."""
+        self._write(self._list.begin)
+        self.list_read = False
+
+    def end_list(self) -> None:
+        """Note that the list was read to its end.
+
+        One that is shorter than what was read of a list cut short is not that list.
+        """
+        if self._list.is_whole:
+            self._write(self._list.end)
+            self.list_read = True
+
+    def add(self, entries: Iterable[ListEntry]) -> None:
+        """Take in rows of the list. A phone that is known from an earlier run keeps its state."""
+        rows = list(entries)
+
+        def work(transaction: Transaction) -> tuple[int, int, int, bool]:
+            return *self._list.add(transaction, rows), transaction.is_repeated
+
+        new, excluded, rejected, is_repeated = self._write(work)
+        self._list.added(len(rows))
+        if is_repeated:
+            self._count()
+            return
+        self.counts[State.PENDING] += new - excluded
+        self.counts[State.EXCLUDED] += excluded + rejected
+        self.ready += new - excluded
+
+    # Sending ----------------------------------------------------------------------------------------------------------
+
+    def claim(self, limit: int) -> Claim | None:
+        """Set the next recipients to `sending`, at most `limit`, and return them; None if there are none at present.
+
+        They are chosen and claimed in one transaction. When this returns, it is on the server's disk.
+        """
+        expected = min(limit, self.ready)
+        batch, rows = self._claim(lambda transaction: self._claims.next(transaction, self._last_id, limit), expected)
+        return Claim(batch, tuple(row[0] for row in rows), tuple(row[1] for row in rows)) if rows else None
+
+    def claim_again(self, ids: tuple[int, ...], phones: tuple[int, ...]) -> Claim:
+        """Set recipients that were claimed before, and surely not sent, to `sending` in a call of their own."""
+        batch, _ = self._claim(lambda transaction: self._claims.of_ids(transaction, ids), len(ids))
+        return Claim(batch, ids, phones)
+
+    def _claim(self, choose: Callable[[Transaction], Chosen], expected: int) -> tuple[int, Chosen]:
+        """Claim those whom `choose` returns, and count them; `expected`: how many they are by our own counts."""
+        was_in_doubt = self._doubtful_claim is not None
+        self._doubtful_claim = claim = self._doubtful_claim or secrets.token_hex(8)
+
+        def work(transaction: Transaction) -> tuple[int, Chosen, bool, float]:
+            asked_at = now()
+            late_ends = self._fence(transaction)
+            is_in_doubt = was_in_doubt or transaction.is_repeated
+            if is_in_doubt:
+                self._claims.undo(transaction, claim)
+            rows = choose(transaction)
+            batch = self._claims.begin_call(transaction, [row[0] for row in rows], claim) if rows else 0
+            if batch is None:
+                raise JournalError(self.path, CHANGED)
+            return batch, rows, late_ends == self._late_ends and not is_in_doubt, asked_at
+
+        batch, rows, is_as_counted, asked_at = self._database.run(work)
+        self._lease.extend(asked_at)
+        last_id, self._last_id = self._last_id, max(self._last_id, *(row[0] for row in rows), 0)
+        if len(rows) == expected and is_as_counted:
+            self.counts.subtract(State(state) for _, _, state in rows)
+            self.counts[State.SENDING] += len(rows)
+            self.ready -= sum(row[0] > last_id for row in rows)
+        else:  # something was taken away, or has come late
+            self._count()
+        self._doubtful_claim = None
+        return batch, rows
+
+    def finish(
+        self,
+        claim: Claim,
+        results: Sequence[RecipientResult],
+        *,
+        accepted: int,
+        credits_used: Decimal | None,
+        error: str | None,
+    ) -> None:
+        """Record what became of a call and of each of its recipients, and act on what proves more.
+
+        Raises:
+            JournalBusyError: Another sender has taken over, and those whom it did not leave `unknown` are its own.
+        """
+        if not {result.state for result in results} <= END.targets:
+            raise ValueError(f"a call leaves its recipients {', '.join(sorted(END.targets))}")
+
+        proven = 0
+
+        def end(transaction: Transaction, is_late: bool) -> int:
+            nonlocal proven
+            if not self._claims.end_batch(transaction, claim.batch, accepted, credits_used, error):
+                return 0
+            ended, proven = self._claims.end(transaction, claim, results, is_late=is_late)
+            return ended
+
+        self._end(claim, end)
+        self.counts[State.SENDING] -= len(results)
+        self.counts.update(result.state for result in results)
+        self.counts[State.UNKNOWN] -= proven
+        self.counts[State.ACCEPTED] += proven
+        self.credits_used += credits_used or 0
+
+    def release(self, claim: Claim) -> None:
+        """Undo a claim: the call never left."""
+        self._end(claim, lambda transaction, is_late: self._claims.release(transaction, claim, is_late=is_late))
+        self.counts[State.SENDING] -= len(claim.ids)
+        self.counts[State.PENDING] += len(claim.ids)
+
+    def _end(self, claim: Claim, end: Callable[[Transaction, bool], int]) -> None:
+        """Record the end of a call by `end`, which returns for how many recipients."""
+        was_in_doubt = claim.batch in self._doubtful_ends
+        self._doubtful_ends.add(claim.batch)
+
+        def work(transaction: Transaction) -> int:
+            is_late = self._lease.fence(transaction) is None
+            ended = end(transaction, is_late)
+            if not ended and (was_in_doubt or transaction.is_repeated):  # an attempt before this one was committed
+                return len(claim.ids)
+            if ended != len(claim.ids) and not is_late:
+                raise JournalError(self.path, CHANGED)
+            return ended
+
+        try:
+            ended = self._database.run(work)
+        except JournalUnavailableError:
+            raise
+        except JournalError:
+            self._doubtful_ends.discard(claim.batch)
+            raise
+        self._doubtful_ends.discard(claim.batch)
+        if ended != len(claim.ids):
+            raise JournalBusyError(self.path, TAKEN_OVER)
+
+    def _write(self, work: Callable[[Transaction], T]) -> T:
+        """Run `work` in a transaction, if nobody has taken over."""
+
+        def fenced(transaction: Transaction) -> T:
+            self._fence(transaction)
+            return work(transaction)
+
+        return self._database.run(fenced)
+
+    def _fence(self, transaction: Transaction) -> int:
+        late_ends = self._lease.fence(transaction)
+        if late_ends is None:
+            raise JournalBusyError(self.path, TAKEN_OVER)
+        return late_ends
+
+    def _count(self) -> None:
+        def work(transaction: Transaction) -> tuple[Summary, int, int]:
+            sql = "SELECT late_ends FROM lease WHERE campaign = %s"
+            (late_ends,) = transaction.row(sql, (self._campaign,))
+            ready = self._claims.ready(transaction, self._last_id)
+            return self.reader.summary_in(transaction), ready, late_ends
+
+        summary, self.ready, self._late_ends = self._database.run(work, reads=True)
+        self.counts = Counter(summary.counts)
+        self.credits_used = summary.credits_used
+        self.list_read = summary.list_read

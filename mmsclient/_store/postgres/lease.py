@@ -1,0 +1,152 @@
+"""The lease of a sender: who may send a campaign at present, on the database's clock.
+
+Each sender has an epoch of its own. The row of the lease is locked by whoever writes the journal, so that a sender
+whose epoch is over can claim nobody. While it lives, a thread renews the lease, on a connection of its own.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+import sys
+import threading
+import time
+
+from attrs import frozen
+
+from mmsclient._store.errors import JournalError, JournalUnavailableError
+from mmsclient._store.postgres.database import Database, Transaction
+
+__all__ = ["LEASE", "Lease", "Previous", "acquire", "release", "sender_name"]
+
+log = logging.getLogger(__name__)
+
+LEASE = 10.0
+"""Seconds that a lease outlives its sender: another one takes over after that."""
+MARGIN = 0.2
+"""The share of them that the sender itself does not use: clocks differ, and a byte needs time to leave."""
+HEARTBEATS = 5
+"""Renewals within a lease."""
+
+if sys.platform == "linux":
+
+    def now() -> float:
+        """Seconds on a clock that nobody sets, and that goes on while the machine is suspended."""
+        return time.clock_gettime(time.CLOCK_BOOTTIME)
+else:
+    now = time.monotonic
+
+
+@frozen
+class Previous:
+    """Who held a lease before."""
+
+    sender: str | None
+    is_lost: bool
+    """It has not given the lease back: it died, or cannot reach the database."""
+
+
+def sender_name() -> str:
+    """What others are told of this sender."""
+    return f"{socket.gethostname()}, process {os.getpid()}"
+
+
+def acquire(transaction: Transaction, campaign: int, seconds: float) -> tuple[int, Previous] | str:
+    """Begin an epoch, and return it; or the name of the sender that holds the lease."""
+    sql = "SELECT epoch, sender, until IS NOT NULL, until > clock_timestamp() FROM lease WHERE campaign = %s FOR UPDATE"
+    epoch, sender, is_held, is_valid = transaction.row(sql, (campaign,))
+    if is_valid:
+        return str(sender)
+    sql = (
+        "UPDATE lease SET epoch = %s, sender = %s, until = clock_timestamp() + make_interval(secs => %s)"
+        " WHERE campaign = %s"
+    )
+    transaction.execute(sql, (epoch + 1, sender_name(), seconds, campaign))
+    return epoch + 1, Previous(sender, bool(is_held))
+
+
+def release(transaction: Transaction, campaign: int, epoch: int) -> None:
+    """End an epoch in good order, if it is the present one."""
+    sql = "UPDATE lease SET until = NULL WHERE campaign = %s AND epoch = %s"
+    transaction.execute(sql, (campaign, epoch))
+
+
+class Lease:
+    """One epoch of one sender.
+
+    Args:
+        database: A connection for the renewals alone.
+        campaign: Its id.
+        epoch: As `acquire` returned it.
+        asked_at: When `acquire` was called, by `now()`.
+        seconds: As `acquire` was told.
+    """
+
+    def __init__(self, database: Database, campaign: int, epoch: int, *, asked_at: float, seconds: float) -> None:
+        self.campaign = campaign
+        self.epoch = epoch
+        self._database = database
+        self._seconds = seconds
+        self._valid_until = 0.0
+        self.extend(asked_at)
+        self._stopped = threading.Event()
+        self._is_over = False
+        self._thread = threading.Thread(target=self._beat, name="mmsclient-lease", daemon=True)
+        self._thread.start()
+
+    @property
+    def is_valid(self) -> bool:
+        """This sender surely holds the lease. For any thread."""
+        return not self._is_over and now() < self._valid_until
+
+    def fence(self, transaction: Transaction) -> int | None:
+        """Keep others from beginning an epoch until the end of the transaction; None where one has begun already.
+
+        As long as none has, the lease is this sender's, also where its time had run out. Returns how many ends were
+        recorded late, by senders of earlier epochs.
+        """
+        found = transaction.row(
+            "UPDATE lease SET until = clock_timestamp() + make_interval(secs => %s) WHERE campaign = %s AND epoch = %s"
+            " RETURNING late_ends",
+            (self._seconds, self.campaign, self.epoch),
+        )
+        if found is None:
+            self._is_over = True
+            return None
+        return int(found[0])
+
+    def extend(self, asked_at: float) -> None:
+        """A `fence` that was begun at `asked_at`, by `now()`, was committed. For any thread."""
+        self._valid_until = max(self._valid_until, asked_at + (1 - MARGIN) * self._seconds)
+
+    def give_back(self) -> None:
+        """Let others send at once."""
+        self._stopped.set()
+        self._thread.join()
+        self._is_over = True
+        try:
+            self._database.run(lambda transaction: release(transaction, self.campaign, self.epoch))
+        except JournalError as problem:
+            log.warning("%s; another sender has to wait until the lease has run out", problem)
+        finally:
+            self._database.close()
+
+    def _beat(self) -> None:
+        """Renew the lease until it is given back, or lost."""
+        is_away = False
+        while not self._stopped.wait(self._seconds / HEARTBEATS):
+            asked_at = now()
+            try:
+                if self._database.run(self.fence) is None:
+                    log.warning("journal %s: another sender has taken over", self._database.path)
+                    return
+                self.extend(asked_at)
+                is_away = False
+            except JournalUnavailableError as problem:
+                if not is_away:
+                    log.warning("%s; the lease is not renewed, and nothing starts once it has run out", problem)
+                is_away = True
+            except JournalError as problem:
+                log.warning("%s; the lease is not renewed", problem)
+                return

@@ -1,0 +1,107 @@
+"""How the list of a campaign is taken in, within a transaction."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from mmsclient._store.models import Exclusion, ListEntry
+from mmsclient._store.postgres.database import Transaction, columns, storable
+from mmsclient._store.states import EXCLUDE
+
+__all__ = ["ListWriter"]
+
+_EXCLUDE = f"""
+UPDATE recipient SET state = 'excluded', reason = NULL, exclusion = excluded.exclusion FROM excluded
+WHERE recipient.campaign = %s AND recipient.id > %s AND recipient.{EXCLUDE.guard}
+    AND excluded.campaign = recipient.campaign AND excluded.phone = recipient.phone
+"""  # noqa: S608
+_NEW = """
+INSERT INTO recipient (campaign, id, phone, state, line, run)
+SELECT %s, %s + place, phone, 'pending', line, %s
+FROM unnest(%s::bigint[], %s::bigint[]) WITH ORDINALITY AS new (phone, line, place)
+"""
+_FOUND_AGAIN = """
+UPDATE recipient SET line = found.line, run = %s FROM unnest(%s::bigint[], %s::bigint[]) AS found (id, line)
+WHERE campaign = %s AND recipient.id BETWEEN %s AND %s AND recipient.id = found.id
+"""
+_ASIDE = """
+INSERT INTO aside (campaign, line, number, exclusion, reason)
+SELECT %s, * FROM unnest(%s::bigint[], %s::text[], %s::text[], %s::text[]) ON CONFLICT DO NOTHING
+"""
+
+
+class ListWriter:
+    """Takes in the list of one run of a campaign. Each method may be called again for the same rows."""
+
+    def __init__(self, campaign: int, run: int) -> None:
+        self._campaign = campaign
+        self._run = run
+        self._rows = 0  # of the list that is being read
+        self._rows_before = 0  # that were read of an earlier list, which was not read to its end
+
+    @property
+    def is_whole(self) -> bool:
+        """As many rows were read as of a list that was cut short."""
+        return self._rows >= self._rows_before
+
+    def exclude(self, transaction: Transaction, phones: Iterable[int], why: Exclusion) -> None:
+        """Never send to `phones`."""
+        sql = "INSERT INTO excluded SELECT %s, unnest(%s::bigint[]), %s ON CONFLICT DO NOTHING"
+        transaction.execute(sql, (self._campaign, list(phones), why))
+        transaction.execute(_EXCLUDE, (self._campaign, 0))
+
+    def begin(self, transaction: Transaction) -> None:
+        """A list is about to be read."""
+        sql = "UPDATE campaign SET list_read = false WHERE id = %s RETURNING rows_of_cut_list"
+        (self._rows_before,) = transaction.row(sql, (self._campaign,))
+        self._rows = 0
+
+    def end(self, transaction: Transaction) -> None:
+        """The list was read to its end."""
+        sql = "UPDATE campaign SET list_read = true, rows_of_cut_list = 0 WHERE id = %s"
+        transaction.execute(sql, (self._campaign,))
+
+    def add(self, transaction: Transaction, entries: Sequence[ListEntry]) -> tuple[int, int, int]:
+        """Take in rows: how many recipients are new, how many of them are excluded, and how many rows are set aside."""
+        campaign, run = self._campaign, self._run
+        phones = list({entry.phone for entry in entries if entry.phone is not None})
+        sql = (
+            "SELECT listed.phone, known.line, known.run, known.id FROM unnest(%s::bigint[]) AS listed (phone)"
+            " CROSS JOIN LATERAL (SELECT * FROM recipient WHERE campaign = %s AND phone = listed.phone LIMIT 1)"
+            " AS known"
+        )
+        found = transaction.rows(sql, (phones, campaign))
+        known = {phone: each for phone, _, _, each in found}
+        lines = {phone: line for phone, line, of_run, _ in found if of_run == run}  # in this list
+        new: list[tuple[int, int]] = []
+        again: list[tuple[int, int]] = []
+        rejected: list[tuple[int, str | None, Exclusion, str | None]] = []
+        for entry in entries:
+            if entry.phone is None:
+                rejected.append((entry.line, storable(entry.given), Exclusion.INVALID, storable(entry.problem)))
+            elif (line := lines.get(entry.phone)) is None:
+                lines[entry.phone] = entry.line
+                if entry.phone in known:
+                    again.append((known[entry.phone], entry.line))
+                else:
+                    new.append((entry.phone, entry.line))
+            elif line != entry.line:
+                reason = f"the same phone as in line {line}"
+                rejected.append((entry.line, storable(entry.given), Exclusion.DUPLICATE, reason))
+        sql = "SELECT coalesce(max(id), 0) FROM recipient WHERE campaign = %s"
+        (last,) = transaction.row(sql, (campaign,))
+        excluded = 0
+        if new:
+            transaction.execute(_NEW, (campaign, last, run, *columns(new, 2)))
+            excluded = transaction.execute(_EXCLUDE, (campaign, last))
+        if again:
+            ids, again_lines = columns(again, 2)
+            transaction.execute(_FOUND_AGAIN, (run, ids, again_lines, campaign, min(ids), max(ids)))
+        set_aside = transaction.execute(_ASIDE, (campaign, *columns(rejected, 4))) if rejected else 0
+        rows = max(self._rows_before, self._rows + len(entries))
+        transaction.execute("UPDATE campaign SET rows_of_cut_list = %s WHERE id = %s", (rows, campaign))
+        return len(new), excluded, set_aside
+
+    def added(self, rows: int) -> None:
+        """So many rows were committed."""
+        self._rows += rows

@@ -1,0 +1,48 @@
+"""What an operator does with a store: forget what is old."""
+
+from __future__ import annotations
+
+from attrs import frozen
+
+from mmsclient._store.postgres.database import Database, Transaction
+
+__all__ = ["Purged", "purge"]
+
+_OLD_CAMPAIGNS = """
+SELECT id, name FROM campaign JOIN lease ON lease.campaign = campaign.id
+WHERE greatest(
+    created, until, (SELECT max(greatest(started, ended)) FROM batch WHERE batch.campaign = campaign.id)
+) < clock_timestamp() - make_interval(days => %s)
+ORDER BY name FOR UPDATE OF lease SKIP LOCKED
+"""
+# As long as a phone stands in a campaign, what was heard of it keeps it from being sent to again.
+_OLD_EVIDENCE = """
+DELETE FROM evidence WHERE heard < clock_timestamp() - make_interval(days => %s)
+AND NOT EXISTS (SELECT 1 FROM recipient WHERE recipient.phone = evidence.phone)
+"""
+
+
+@frozen
+class Purged:
+    """What was forgotten."""
+
+    campaigns: tuple[str, ...]
+    """Their names."""
+    reports: int
+    """Delivery reports."""
+
+
+def purge(database: Database, days: int) -> Purged:
+    """Forget the campaigns in which nothing was sent for so many days, and the delivery reports that are older.
+
+    Whoever starts a campaign of such a name again, sends to everybody again.
+    """
+
+    def work(transaction: Transaction) -> Purged:
+        campaigns = transaction.rows(_OLD_CAMPAIGNS, (days,))
+        transaction.execute("DELETE FROM campaign WHERE id = ANY(%s)", ([row[0] for row in campaigns],))
+        transaction.execute(_OLD_EVIDENCE, (days,))
+        sql = "DELETE FROM delivery WHERE reported < clock_timestamp() - make_interval(days => %s)"
+        return Purged(tuple(row[1] for row in campaigns), transaction.execute(sql, (days,)))
+
+    return database.run(work)

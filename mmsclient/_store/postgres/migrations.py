@@ -1,0 +1,78 @@
+"""The tables of the store in PostgreSQL, and how they come about: numbered files, each applied once."""
+
+from __future__ import annotations
+
+from importlib import resources
+
+from mmsclient._store.errors import JournalError
+from mmsclient._store.postgres.database import Database, Transaction
+
+__all__ = ["check_version", "migrate"]
+
+
+def migrate(database: Database) -> list[str]:
+    """Make the schema and its tables, or bring them up to date; the names of the files that were applied.
+
+    Those who do so at the same moment wait for each other.
+
+    Raises:
+        JournalError: The tables are of a newer version, or the role must not make any.
+    """
+    files = _files()
+    if database.run(_version) == len(files):
+        return []
+
+    def work(transaction: Transaction) -> list[str]:
+        key = f"mmsclient:{database.address.schema}"
+        transaction.row("SELECT pg_advisory_xact_lock(hashtextextended(%s, 0))", (key,))
+        _refuse_newer(database, _version(transaction))
+        schema = database.address.schema
+        if transaction.row("SELECT to_regnamespace(quote_ident(%s))", (schema,))[0] is None:
+            transaction.script(f'CREATE SCHEMA "{schema}"')  # a role that may not make one is given one
+        transaction.script(
+            "CREATE TABLE IF NOT EXISTS migration"
+            " (number integer PRIMARY KEY, name text NOT NULL, applied timestamptz NOT NULL DEFAULT now())"
+        )
+        applied = []
+        for number in range(_version(transaction) + 1, len(files) + 1):
+            name, sql = files[number - 1]
+            transaction.script(sql)
+            transaction.execute("INSERT INTO migration (number, name) VALUES (%s, %s)", (number, name))
+            applied.append(name)
+        return applied
+
+    return database.run(work)
+
+
+def check_version(database: Database) -> bool:
+    """Whether there are tables of this version.
+
+    Raises:
+        JournalError: They are of another version.
+    """
+    found, needed = database.run(_version), len(_files())
+    _refuse_newer(database, found)
+    if 0 < found < needed:
+        problem = f"its tables are of version {found}, and this package needs {needed}; run `mmsclient store migrate`"
+        raise JournalError(database.path, problem)
+    return found == needed
+
+
+def _refuse_newer(database: Database, found: int) -> None:
+    if found > len(_files()):
+        problem = f"its tables are of version {found}, and this package reads {len(_files())}; use a newer mmsclient"
+        raise JournalError(database.path, problem)
+
+
+def _version(transaction: Transaction) -> int:
+    """The last file that was applied, 0 where there are no tables."""
+    if transaction.row("SELECT to_regclass('migration')")[0] is None:
+        return 0
+    return int(transaction.row("SELECT coalesce(max(number), 0) FROM migration")[0])
+
+
+def _files() -> list[tuple[str, str]]:
+    """The names and contents of the migrations, in order: their numbers run from 1 without a gap."""
+    folder = resources.files("mmsclient._store").joinpath("schema", "postgres")
+    files = sorted((each for each in folder.iterdir() if each.name.endswith(".sql")), key=lambda each: each.name)
+    return [(each.name, each.read_text(encoding="utf-8")) for each in files]

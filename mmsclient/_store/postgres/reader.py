@@ -1,0 +1,143 @@
+"""Reads a journal in PostgreSQL."""
+
+from __future__ import annotations
+
+from datetime import UTC
+from decimal import Decimal
+from typing import Any
+
+from mmsclient._store.errors import JournalError
+from mmsclient._store.models import (
+    RECIPIENT_COLUMNS,
+    Message,
+    Owner,
+    Recipient,
+    RecipientState,
+    Summary,
+    counted_by,
+    recipient_of,
+    rejected_row,
+)
+from mmsclient._store.postgres.database import Database, Transaction
+from mmsclient._store.postgres.evidence import unknown_summary
+from mmsclient.models import DeliveryStatus
+
+__all__ = ["PostgresReader"]
+
+PAGE = 1000
+"""Rows read at a time."""
+
+_RECIPIENT_STATUS = """(
+    SELECT recipient.*, reported.status, reported.reported FROM recipient LEFT JOIN LATERAL (
+        SELECT status, reported FROM delivery
+        WHERE recipient.state = 'accepted' AND delivery.message_id = recipient.message_id
+            AND delivery.phone IN (0, recipient.phone)
+        ORDER BY final DESC, phone DESC LIMIT 1
+    ) AS reported ON true
+    WHERE recipient.campaign = %s
+) AS recipient_status"""
+"""Each recipient with what was reported of it; a report may name the recipient or not, and both may come."""
+
+_DELIVERY_SECONDS = f"""
+SELECT (percentile_disc(0.5) WITHIN GROUP (ORDER BY extract(epoch FROM reported - started)))::float8
+FROM {_RECIPIENT_STATUS}
+JOIN batch ON batch.campaign = recipient_status.campaign AND batch.id = recipient_status.batch
+WHERE status = 'Delivered'
+"""  # noqa: S608
+
+_COUNTS = """
+SELECT state, exclusion, count(*) FROM recipient WHERE campaign = %s GROUP BY state, exclusion
+UNION ALL SELECT 'excluded', exclusion, count(*) FROM aside WHERE campaign = %s GROUP BY exclusion
+"""
+
+_CALLS = """
+SELECT count(*), extract(epoch FROM min(started))::float8, extract(epoch FROM max(ended))::float8
+FROM batch WHERE campaign = %s
+"""
+
+
+class PostgresReader:
+    """Reads the journal of one campaign; several may, also while a sender writes it."""
+
+    def __init__(self, database: Database, campaign: int) -> None:
+        self._database = database
+        self._campaign = campaign
+
+    @property
+    def path(self) -> str:
+        """Host, database and campaign."""
+        return self._database.path
+
+    def close(self) -> None:
+        """Close the connection. May be called again."""
+        self._database.close()
+
+    def message(self) -> Message:
+        """The message that the journal belongs to. Raises `JournalError` where it is not whole."""
+        sql = "SELECT text, subject, image, image_sha256 FROM campaign WHERE id = %s"
+        text, subject, image, image_sha256 = self._only_row(sql)
+        message = Message(text, subject, bytes(image))
+        if message.image_sha256 != image_sha256:
+            raise JournalError(self.path, "the message in it is not the one it was made with")
+        return message
+
+    def differences(self, message: Message) -> list[str]:
+        """The names of the parts in which the journal's message is another. Does not fetch its image."""
+        sql = "SELECT text, subject, image_sha256 FROM campaign WHERE id = %s"
+        parts = zip(("text", "subject", "image"), self._only_row(sql), strict=True)
+        ours = {"text": message.text, "subject": message.subject, "image": message.image_sha256}
+        return [name for name, part in parts if part != ours[name]]
+
+    def objection(self, owner: Owner) -> str:
+        """Why the journal is not `owner`'s; "" where it is, or where nobody has sent with it yet."""
+        sql = "SELECT base_url, key_salt, key_fingerprint FROM campaign WHERE id = %s"
+        base_url, salt, fingerprint = self._only_row(sql)
+        return "" if base_url is None else owner.objection(base_url, bytes(salt or b""), fingerprint)
+
+    def summary(self) -> Summary:
+        """Counts, credits and times. Walks through all recipients."""
+        return self._database.run(self.summary_in, reads=True)
+
+    def summary_in(self, transaction: Transaction) -> Summary:
+        """As `summary`, within a transaction."""
+        campaign = self._campaign
+        counts, exclusions = counted_by(transaction.rows(_COUNTS, (campaign, campaign)))
+        calls, started, ended = transaction.row(_CALLS, (campaign,))
+        sql = "SELECT credits FROM batch WHERE campaign = %s AND credits <> ''"
+        credits_used = sum((Decimal(text) for (text,) in transaction.rows(sql, (campaign,))), Decimal(0))
+        (list_read,) = transaction.row("SELECT list_read FROM campaign WHERE id = %s", (campaign,)) or (False,)
+        sql = f"SELECT status, count(*) FROM {_RECIPIENT_STATUS} WHERE status IS NOT NULL GROUP BY status"  # noqa: S608
+        deliveries = {DeliveryStatus(status): count for status, count in transaction.rows(sql, (campaign,))}
+        (seconds,) = transaction.row(_DELIVERY_SECONDS, (campaign,))
+        unknown = unknown_summary(transaction, campaign)
+        return Summary(counts, exclusions, calls, credits_used, started, ended, list_read, deliveries, seconds, unknown)
+
+    def recipients(self, state: RecipientState | None, after: int, limit: int = PAGE) -> list[tuple[int, Recipient]]:
+        """Recipients beyond the id `after`, with their ids."""
+        sql = (
+            f"SELECT {RECIPIENT_COLUMNS} FROM {_RECIPIENT_STATUS}"  # noqa: S608
+            " WHERE id > %s AND (%s::text IS NULL OR state = %s) ORDER BY id LIMIT %s"
+        )
+        rows = self._database.run(
+            lambda transaction: transaction.rows(sql, (self._campaign, after, state, state, limit)), reads=True
+        )
+        times = (None if row[-1] is None else row[-1].astimezone(UTC) for row in rows)
+        return [(row[0], recipient_of(row, time)) for row, time in zip(rows, times, strict=True)]
+
+    def rejected_rows(self, after: tuple[int, str], limit: int = PAGE) -> list[Recipient]:
+        """Rows of the list that are no phone of their own, beyond the line and number `after`."""
+        sql = (
+            "SELECT number, line, exclusion, reason FROM aside"
+            ' WHERE campaign = %s AND (line, number COLLATE "C") > (%s, %s) ORDER BY line, number COLLATE "C" LIMIT %s'
+        )
+        rows = self._database.run(
+            lambda transaction: transaction.rows(sql, (self._campaign, *after, limit)), reads=True
+        )
+        return [rejected_row(row) for row in rows]
+
+    def _only_row(self, sql: str) -> tuple[Any, ...]:
+        found = self._database.run(lambda transaction: transaction.row(sql, (self._campaign,)), reads=True)
+        if found is None:
+            raise JournalError(self.path, "it is gone: somebody has purged it")
+        row: tuple[Any, ...] = tuple(found)
+        return row

@@ -1,0 +1,101 @@
+"""Files that hold phone numbers and texts: for their owner's eyes alone, and on the disk when they are said to be."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import stat
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+BUSY = 60.0
+"""Seconds that a connection waits for another one's transaction."""
+
+DAMAGED = "the file is damaged; it was left as it is. Restore it from a copy"
+
+
+def make_private(path: str | os.PathLike[str]) -> None:
+    """Let nobody but its owner read `path`; make it if it is not there.
+
+    What SQLite puts beside a database takes over the rights of that. A file of somebody else is left as it is. Raises
+    `OSError` where it cannot be made. One that is there is not opened: when we closed it, the locks that SQLite holds
+    on it in this process would go.
+    """
+    real = os.path.realpath(path)
+    with suppress(FileExistsError):
+        os.close(os.open(real, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
+    for each in (Path(real), Path(f"{real}-wal"), Path(f"{real}-shm")):
+        with suppress(OSError):
+            if each.is_file() and each.stat().st_mode & 0o077:
+                each.chmod(0o600)
+
+
+def connect(path: str) -> sqlite3.Connection:
+    """A connection that commits only when told to, and then to the disk."""
+    database = sqlite3.connect(path, timeout=BUSY, isolation_level=None, check_same_thread=False)
+    database.executescript(
+        "PRAGMA synchronous = FULL; PRAGMA fullfsync = ON; PRAGMA checkpoint_fullfsync = ON;"  # macOS: past its cache
+        " PRAGMA cache_size = -16000; PRAGMA temp_store = FILE;"
+    )
+    return database
+
+
+def flaw_of(file: os.stat_result) -> str:
+    """Why a file that is there holds no record of what was sent; "" where it may. Told before SQLite opens it."""
+    if not stat.S_ISREG(file.st_mode):
+        return f"it is {'a directory' if stat.S_ISDIR(file.st_mode) else 'no file'}"
+    return "" if file.st_size else "the file is empty, so what was sent is not known; delete it if nothing was"
+
+
+def damage_of(error: sqlite3.DatabaseError, foreign: str) -> str:
+    """What SQLite found wrong with the file itself, `foreign` where it is no database; "" for anything else."""
+    if str(error) == "file is not a database":
+        return foreign
+    return f"{DAMAGED} ({error})" if type(error) is sqlite3.DatabaseError else ""  # malformed
+
+
+def replaced_among(files: Mapping[str, os.stat_result]) -> str:
+    """The name of the first that is no longer the file it was, by its path; "" where all are."""
+    for path, file in files.items():
+        with suppress(OSError):
+            if os.path.samestat(file, os.stat(path)):
+                continue
+        return os.path.basename(path)
+    return ""
+
+
+def stray_log_of(path: Path) -> str:
+    """Why no file is to be made at `path`, which is gone while a part of it is there; "" where one may be."""
+    if os.path.exists(f"{path}-wal"):  # SQLite would read it into the new file
+        return f"it is gone, but {path.name}-wal, a part of it, is there; put it back, or remove that too"
+    return ""
+
+
+@contextmanager
+def made_whole(path: Path) -> Iterator[Path]:
+    """Within, a draft of `path` is filled, and closed; then it is there, whole and on the disk, or not at all."""
+    draft = Path(f"{path}-new")
+    for left in (draft, Path(f"{draft}-wal"), Path(f"{draft}-shm")):  # by a process that died here
+        left.unlink(missing_ok=True)
+    make_private(draft)
+    yield draft
+    os.replace(draft, path)
+    flush_folder(path.parent)
+
+
+def flush_folder(folder: Path) -> None:
+    """Let the name of a new file survive a power cut."""
+    if os.name == "nt":  # no such call there
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        if sys.platform == "darwin":
+            import fcntl  # noqa: PLC0415
+
+            with suppress(OSError):  # not every file system knows it
+                fcntl.fcntl(descriptor, fcntl.F_FULLFSYNC)
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,165 @@
+"""What a campaign asks of its journal, whichever engine keeps it. A type for each use; none may be used half."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from decimal import Decimal
+from typing import Protocol
+
+from mmsclient._store.evidence import Silent
+from mmsclient._store.models import (
+    Claim,
+    Exclusion,
+    ListEntry,
+    Message,
+    Recipient,
+    RecipientResult,
+    RecipientState,
+    Summary,
+)
+from mmsclient.models import DeliveryStatus
+
+__all__ = ["JournalReader", "ReportRecorder", "SenderJournal"]
+
+
+class JournalReader(Protocol):
+    """Reads a journal; several may, also while a campaign writes it."""
+
+    @property
+    def path(self) -> str:
+        """The journal's file, "" for one in memory."""
+        ...
+
+    def message(self) -> Message:
+        """The message that the journal belongs to."""
+        ...
+
+    def summary(self) -> Summary:
+        """Counts, credits and times. Walks through all recipients."""
+        ...
+
+    def recipients(self, state: RecipientState | None, after: int) -> list[tuple[int, Recipient]]:
+        """A page of recipients beyond the id `after`, with their ids."""
+        ...
+
+    def rejected_rows(self, after: tuple[int, str]) -> list[Recipient]:
+        """A page of the list's rows that are no phone of their own, beyond the line and number `after`."""
+        ...
+
+    def close(self) -> None:
+        """Close it. May be called again."""
+        ...
+
+
+class ReportRecorder(Protocol):
+    """Notes delivery reports and replies in a journal, also while a campaign writes it.
+
+    What they prove of an unknown recipient (`evidence`) is acted on in the same transaction.
+    """
+
+    def record(self, message_id: str, phone: int, status: DeliveryStatus) -> None:
+        """Note what a delivery report said. A final status stays; the same report may come again."""
+        ...
+
+    def record_reply(self, message_id: str, phone: int, received: float | None) -> None:
+        """Note that a phone replied to a message, at that Unix time if it is known. The same reply may come again."""
+        ...
+
+    def close(self) -> None:
+        """Close it. May be called again."""
+        ...
+
+
+class SenderJournal(Protocol):
+    """The journal of the one campaign that is sent with it. Not for several threads at once."""
+
+    counts: Counter[RecipientState]
+    """Recipients in each state."""
+    credits_used: Decimal
+    list_read: bool
+    """The list was read to its end."""
+    ready: int
+    """Recipients that `claim` has not come to yet."""
+
+    @property
+    def path(self) -> str:
+        """The journal's file, "" for one in memory."""
+        ...
+
+    @property
+    def may_send(self) -> bool:
+        """No other sender can have taken over, so that a call that was claimed may leave now. For any thread."""
+        ...
+
+    @property
+    def reader(self) -> JournalReader:
+        """Reads what is written here. Closed with it."""
+        ...
+
+    @property
+    def recorder(self) -> ReportRecorder:
+        """Notes reports here. Closed with it."""
+        ...
+
+    def begin_run(self, *, resend_unknown: bool | Silent) -> None:
+        """Begin a new run.
+
+        What an earlier one was sending is `unknown`, unless there is proof (`evidence`), and what it left pending or
+        failed is sent. Where silence means nothing, `Silent` sends nothing again, and the log says why.
+        """
+        ...
+
+    def note_balance(self, balance: Decimal, *, is_after: bool) -> None:
+        """Note the account's balance before the first or after the last call of the run."""
+        ...
+
+    def exclude(self, phones: Iterable[int], why: Exclusion) -> None:
+        """Never send to `phones`, in this run or a later one."""
+        ...
+
+    def begin_list(self) -> None:
+        """Note that a list is about to be read."""
+        ...
+
+    def add(self, entries: Iterable[ListEntry]) -> None:
+        """Take in rows of the list. A phone that is known from an earlier run keeps its state."""
+        ...
+
+    def end_list(self) -> None:
+        """Note that the list was read to its end.
+
+        One that is shorter than what was read of a list cut short is not that list.
+        """
+        ...
+
+    def claim(self, limit: int) -> Claim | None:
+        """Set the next recipients to `sending`, at most `limit`, and return them; None if there are none at present.
+
+        When this returns, it is on the disk.
+        """
+        ...
+
+    def claim_again(self, ids: tuple[int, ...], phones: tuple[int, ...]) -> Claim:
+        """Set recipients that were claimed before, and surely not sent, to `sending` in a call of their own."""
+        ...
+
+    def finish(
+        self,
+        claim: Claim,
+        results: Sequence[RecipientResult],
+        *,
+        accepted: int,
+        credits_used: Decimal | None,
+        error: str | None,
+    ) -> None:
+        """Record what became of a call and of each of its recipients, and act on what proves more."""
+        ...
+
+    def release(self, claim: Claim) -> None:
+        """Undo a claim: the call never left."""
+        ...
+
+    def close(self) -> None:
+        """Close the journal and let others write it. May be called again."""
+        ...

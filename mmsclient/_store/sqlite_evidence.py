@@ -1,0 +1,120 @@
+"""Evidence about unknown recipients in a journal in SQLite; `evidence` has the rules."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable
+
+from mmsclient._store.evidence import (
+    HEARD_SINCE,
+    PROOF_WINDOW,
+    PROVEN,
+    RESENT,
+    RunFigures,
+    Silent,
+    UnknownSummary,
+    run_figures,
+)
+from mmsclient._store.sqlite_database import Database
+from mmsclient._store.states import PROVE, RESEND
+
+__all__ = ["note", "resend", "settle", "settle_all", "unknown_summary"]
+
+# A report or a reply may speak of a message that was heard of before its phone stood in the list.
+_NOTE = """
+INSERT INTO evidence
+SELECT phone, :message_id, min(:heard, ifnull(
+    (SELECT min(reported) FROM delivery WHERE message_id = :message_id AND phone IN (0, :phone)), :heard
+))
+FROM recipient WHERE phone = :phone AND NOT (state = 'accepted' AND message_id IS :message_id)
+ON CONFLICT DO UPDATE SET heard = min(heard, excluded.heard)
+"""
+
+_MAY_BE_PROVEN = f"{PROVE.guard} AND (state <> 'pending' OR reason IS '{RESENT}')"
+
+_PROVEN = f"""
+SELECT evidence.message_id, recipient.id FROM evidence
+CROSS JOIN recipient ON recipient.phone = evidence.phone CROSS JOIN batch ON batch.id = recipient.batch
+WHERE {_MAY_BE_PROVEN} AND heard BETWEEN batch.started AND batch.started + {PROOF_WINDOW} AND NOT EXISTS (
+    SELECT 1 FROM recipient AS named WHERE named.message_id = evidence.message_id
+    AND named.id <> recipient.id AND named.reason IS NOT '{PROVEN}'
+)
+"""  # noqa: S608 - our own constants
+_PROVE = f"""
+UPDATE recipient SET state = 'accepted', message_id = ?, reason = '{PROVEN}' WHERE id = ? AND {_MAY_BE_PROVEN}
+"""  # noqa: S608
+
+_RESEND = f"UPDATE recipient SET state = 'pending', message_id = NULL, reason = '{RESENT}' WHERE {RESEND.guard}"  # noqa: S608
+_HEARD_OF = f"""
+EXISTS (SELECT 1 FROM evidence WHERE evidence.phone = recipient.phone AND heard >= started - {HEARD_SINCE})
+"""  # noqa: S608
+_RESEND_SILENT = f"""
+{_RESEND} AND id IN (
+    SELECT recipient.id FROM recipient JOIN batch ON batch.id = recipient.batch
+    WHERE {RESEND.guard} AND recipient.batch >= ?
+    AND recipient.batch < ifnull(?, recipient.batch + 1) AND started <= ? AND NOT {_HEARD_OF}
+)
+"""  # noqa: S608
+
+_UNKNOWN = f"""
+SELECT count(*), min(started), total({_HEARD_OF}) FROM recipient
+LEFT JOIN batch ON batch.id = recipient.batch WHERE state = 'unknown'
+"""  # noqa: S608
+_BY_BATCH = f"""
+SELECT recipient.batch, total(state = 'unknown'), total(state = 'accepted'), total(state = 'accepted' AND EXISTS (
+    SELECT 1 FROM delivery
+    WHERE delivery.message_id = recipient.message_id AND delivery.phone = recipient.phone
+)) FROM recipient WHERE batch IS NOT NULL AND reason IS NOT '{PROVEN}' GROUP BY recipient.batch
+"""  # noqa: S608
+
+
+def note(database: Database, message_id: str, phone: int, heard: float) -> None:
+    """Remember that something was heard of a message to a phone, if that may say anything."""
+    database.execute(_NOTE, {"message_id": message_id, "phone": phone, "heard": heard})
+
+
+def settle(database: Database, phones: Iterable[int]) -> int:
+    """Make those of `phones` accepted for whom there is proof; how many there were."""
+    found = [
+        row for phone in phones for row in database.rows(f"{_PROVEN} AND evidence.phone = ? ORDER BY heard", (phone,))
+    ]
+    return database.execute_many(_PROVE, found) if found else 0
+
+
+def settle_all(database: Database) -> int:
+    """Make all recipients accepted for whom there is proof; how many there were."""
+    found = database.rows(f"{_PROVEN} ORDER BY heard")
+    return database.execute_many(_PROVE, found) if found else 0
+
+
+def resend(database: Database, unknown: bool | Silent) -> str:
+    """Let all unknown recipients be sent to again, or none, or those of whom nothing was heard.
+
+    Returns why not all of these are, "" where they are, or where it was not asked for.
+    """
+    if unknown is True:
+        database.execute(_RESEND)
+    return _resend_silent(database, unknown) if isinstance(unknown, Silent) else ""
+
+
+def _resend_silent(database: Database, silent: Silent) -> str:
+    summary = unknown_summary(database)
+    began_before = time.time() - silent.after
+    for first, following in summary.silent_runs:
+        database.execute(_RESEND_SILENT, (first, following, began_before))
+    return summary.objection
+
+
+def unknown_summary(database: Database) -> UnknownSummary:
+    """What is known of those whose outcome no answer told. Walks through all recipients if there are any."""
+    ((count, since, heard_of),) = database.rows(_UNKNOWN)
+    ((proven,),) = database.rows("SELECT count(*) FROM recipient WHERE state = 'accepted' AND reason = ?", (PROVEN,))
+    has_balances = database.rows("SELECT 1 FROM run WHERE balance_before IS NOT NULL LIMIT 1")
+    runs = _runs(database) if count or has_balances else []
+    return UnknownSummary(count, since, int(heard_of), proven, runs)
+
+
+def _runs(database: Database) -> list[RunFigures]:
+    found = database.rows("SELECT first_batch, balance_before, balance_after FROM run ORDER BY id")
+    credit_texts = database.rows("SELECT id, credits FROM batch WHERE credits <> ''")
+    return run_figures(found, database.rows(_BY_BATCH), credit_texts)

@@ -1,0 +1,86 @@
+"""The files of a journal that a campaign has open: its lock, and whether they are still the ones that were opened."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import time
+from pathlib import Path
+
+from mmsclient._store import private_files
+from mmsclient._store.errors import JournalBusyError, JournalError, JournalUnavailableError
+from mmsclient._store.file_lock import FileLock
+from mmsclient._store.sqlite_database import Database
+
+__all__ = ["OpenFiles", "lock_journal"]
+
+LOCK_POLL = 0.005
+"""Seconds between the attempts to begin a log while others write."""
+
+
+class OpenFiles:
+    """Holds a journal's lock, and notices when the file or its log is removed or replaced."""
+
+    def __init__(self, path: Path, lock: FileLock) -> None:
+        self._path = str(path)
+        self._lock = lock
+        self._files = {self._path: _only_name(path)}
+
+    def begin_log(self, database: Database) -> None:
+        """Write to a log beside the file from now on, which others may read meanwhile."""
+        give_up_at = time.monotonic() + private_files.BUSY
+        while (mode := _log_mode(database)) is None:
+            if time.monotonic() > give_up_at:
+                raise JournalUnavailableError(self._path, "another program has locked it for long")
+            time.sleep(LOCK_POLL)
+        if mode == "wal":  # not every file system can
+            with database.transaction():  # makes the log
+                database.set_meta("runs", database.meta("runs"))
+            log = f"{self._path}-wal"
+            self._files[log] = os.stat(log)
+
+    def check(self) -> None:
+        """Raise `JournalError` where a file is no longer the one that was opened."""
+        if name := private_files.replaced_among(self._files):
+            raise JournalError(self._path, f"{name} was removed or replaced during the campaign; nothing more is sent")
+
+    def release(self) -> None:
+        """Let others send with the journal."""
+        self._lock.release()
+
+
+def lock_journal(path: Path) -> FileLock:
+    """Take the lock of the journal at `path`. Raises `JournalBusyError`, or `JournalError` where it cannot be made."""
+    try:
+        return FileLock(Path(f"{path}-lock"))
+    except (BlockingIOError, PermissionError) as error:
+        if isinstance(error, BlockingIOError) or not error.filename:
+            problem = "a campaign is being sent with it; wait for that one to end, or stop it"
+            raise JournalBusyError(path, problem) from None
+        reason = error.strerror
+    except OSError as error:
+        reason = error.strerror
+    raise JournalError(path, f"its lock file cannot be made ({reason}); choose a folder that can be written")
+
+
+def _only_name(path: Path) -> os.stat_result:
+    """What tells the file from others. Raises `JournalError` where it has several names: each has its own lock."""
+    file = path.stat()
+    if file.st_nlink > 1:
+        problem = f"the file has {file.st_nlink} names (hard links), so two campaigns could send with it; copy it"
+        raise JournalError(path, problem)
+    return file
+
+
+def _log_mode(database: Database) -> str | None:
+    """How writes are logged, after asking for a log beside the file; None while others write.
+
+    SQLite waits for nobody here, however long it is told to.
+    """
+    try:
+        ((mode,),) = database.rows("PRAGMA journal_mode = WAL")
+    except sqlite3.OperationalError as error:
+        if error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_BUSY:
+            return None
+        raise
+    return str(mode)

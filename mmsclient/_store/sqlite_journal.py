@@ -1,0 +1,287 @@
+"""The journal that a campaign sends with, in SQLite.
+
+Every commit is flushed to the disk (`synchronous=FULL`). One process writes, others may read. Not for network
+filesystems: SQLite's write-ahead log needs memory that its readers share.
+"""
+
+from __future__ import annotations
+
+import logging
+import secrets
+import sqlite3
+import time
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
+from decimal import Decimal
+
+from mmsclient._store import sqlite_evidence
+from mmsclient._store.errors import JournalError
+from mmsclient._store.evidence import Silent
+from mmsclient._store.models import Claim, Exclusion, ListEntry, Owner, RecipientResult
+from mmsclient._store.models import RecipientState as State
+from mmsclient._store.sqlite_database import Database, storable
+from mmsclient._store.sqlite_files import OpenFiles
+from mmsclient._store.sqlite_reader import SQLiteReader
+from mmsclient._store.sqlite_recorder import SQLiteRecorder
+from mmsclient._store.states import CLAIM, END, EXCLUDE, LOSE, RELEASE
+
+__all__ = ["SQLiteJournal", "end_dead_run"]
+
+log: logging.Logger = logging.getLogger(__name__)
+
+_DIED = "it was being sent when the process ended"
+_CHANGED = "another program changed it during the campaign; nothing more is sent"
+
+_NEXT = f"SELECT id, phone, state FROM recipient WHERE id > ? AND {CLAIM.guard} ORDER BY id LIMIT ?"  # noqa: S608
+_READY = f"SELECT count(*) FROM recipient WHERE id > ? AND {CLAIM.guard}"  # noqa: S608
+_CLAIM = (
+    "UPDATE recipient SET state = 'sending', batch = ?, reason = NULL, message_id = NULL"  # noqa: S608
+    f" WHERE id = ? AND {CLAIM.guard}"
+)
+_END = f"UPDATE recipient SET state = ?, message_id = ?, reason = ? WHERE id = ? AND batch = ? AND {END.guard}"  # noqa: S608
+_RELEASE = f"UPDATE recipient SET state = 'pending', batch = NULL WHERE id = ? AND batch = ? AND {RELEASE.guard}"  # noqa: S608
+_EXCLUDE = (
+    "UPDATE recipient SET state = 'excluded', reason = NULL,"  # noqa: S608
+    " exclusion = (SELECT exclusion FROM excluded WHERE excluded.phone = recipient.phone)"
+    f" WHERE id > ? AND {EXCLUDE.guard} AND phone IN (SELECT phone FROM excluded)"
+)
+_LOSE = f"UPDATE recipient SET state = 'unknown', reason = ? WHERE {LOSE.guard}"  # noqa: S608
+
+
+def end_dead_run(database: Database) -> int:
+    """What a dead process was sending is `unknown`, unless there is proof. How many recipients evidence settled."""
+    database.execute(_LOSE, (_DIED,))
+    return sqlite_evidence.settle_all(database)
+
+
+class SQLiteJournal:
+    """The journal of the one campaign that is sent with it. Not for several threads at once.
+
+    What was `sending` when the last process died is `unknown` once it is made.
+    """
+
+    def __init__(
+        self, database: Database, files: OpenFiles | None = None, *, resend_unknown: bool | Silent = False
+    ) -> None:
+        self._database = database
+        self._files = files
+        self.may_send = True  # its lock ends with the process
+        self.reader = SQLiteReader(database)
+        self.recorder = SQLiteRecorder(database)
+        self.counts: Counter[State] = Counter()
+        self.credits_used = Decimal(0)
+        self.list_read = False
+        self.ready = 0
+        self._run = 0
+        self._last_id = 0  # the highest that was claimed: none is claimed twice in one run
+        self._rows = 0  # of the list that is being read
+        self._rows_before = 0  # that were read of an earlier list, which was not read to its end
+        self.begin_run(resend_unknown=resend_unknown)
+
+    @property
+    def path(self) -> str:
+        """The journal's file, "" for one in memory."""
+        return self._database.path
+
+    def begin_run(self, *, resend_unknown: bool | Silent) -> None:
+        """Begin a new run.
+
+        What an earlier one was sending is `unknown`, unless there is proof, and what it left pending or failed is sent.
+        """
+        self._last_id = 0
+        with self._database.transaction():
+            end_dead_run(self._database)
+            objection = sqlite_evidence.resend(self._database, resend_unknown)
+            self._run = self._database.meta("runs") + 1
+            self._database.set_meta("runs", self._run)
+            self._database.execute(
+                "INSERT INTO run (id, first_batch) SELECT ?, ifnull(max(id), 0) + 1 FROM batch", (self._run,)
+            )
+        self._count()
+        if objection:
+            log.warning("journal %s: sending again to silent unknown recipients: %s", self.path, objection)
+
+    def note_balance(self, balance: Decimal, *, is_after: bool) -> None:
+        """Note the account's balance before the first or after the last call of the run."""
+        column = "balance_after" if is_after else "balance_before"
+        with self._database.transaction():
+            self._database.execute(f"UPDATE run SET {column} = ? WHERE id = ?", (str(balance), self._run))  # noqa: S608
+
+    def belong_to(self, owner: Owner) -> None:
+        """From now on the journal is for `owner` alone."""
+        salt = secrets.token_bytes(16)
+        with self._database.transaction():
+            self._database.set_meta("base_url", owner.base_url)
+            self._database.set_meta("key_salt", salt)
+            self._database.set_meta("key_fingerprint", owner.fingerprint(salt))
+
+    def close(self) -> None:
+        """Close the journal and let others write it. May be called again."""
+        with suppress(sqlite3.Error):  # others may be reading
+            if self._files is not None:
+                self._database.execute("PRAGMA busy_timeout = 0")
+                self._database.execute("PRAGMA journal_mode = DELETE")  # one file again
+        with suppress(sqlite3.Error):
+            self._database.close()
+        if self._files is not None:
+            self._files.release()
+            self._files = None
+
+    # The list ---------------------------------------------------------------------------------------------------------
+
+    def exclude(self, phones: Iterable[int], why: Exclusion) -> None:
+        """Never send to `phones`, in this run or a later one."""
+        with self._database.transaction():
+            rows = ((phone, why) for phone in phones)
+            self._database.execute_many("INSERT OR IGNORE INTO excluded VALUES (?, ?)", rows)
+            self._database.execute(_EXCLUDE, (0,))
+        self._count()
+
+    def begin_list(self) -> None:
+        """Note that a list is about to be read."""
+        with self._database.transaction():
+            self._database.set_meta("list_read", 0)
+        self.list_read = False
+        self._rows, self._rows_before = 0, self._database.meta("rows_of_cut_list") or 0
+
+    def end_list(self) -> None:
+        """Note that the list was read to its end.
+
+        One that is shorter than what was read of a list cut short is not that list.
+        """
+        if self._rows < self._rows_before:
+            return
+        with self._database.transaction():
+            self._database.set_meta("list_read", 1)
+            self._database.set_meta("rows_of_cut_list", 0)
+        self.list_read = True
+
+    def add(self, entries: Iterable[ListEntry]) -> None:
+        """Take in rows of the list. A phone that is known from an earlier run keeps its state."""
+        rejected: list[tuple[int, str, Exclusion, str | None]] = []
+        new, rows = 0, 0
+        with self._database.transaction():
+            ((last,),) = self._database.rows("SELECT ifnull(max(id), 0) FROM recipient")
+            for entry in entries:
+                rows += 1
+                if entry.phone is None:
+                    rejected.append((entry.line, entry.given, Exclusion.INVALID, entry.problem))
+                elif self._insert(entry.phone, entry.line):
+                    new += 1
+                elif not self._found_again(entry.phone, entry.line):
+                    rejected.append((entry.line, entry.given, Exclusion.DUPLICATE, self._first_line(entry.phone)))
+            excluded = self._database.execute(_EXCLUDE, (last,)).rowcount
+            inserted = self._database.execute_many("INSERT OR IGNORE INTO aside VALUES (?, ?, ?, ?)", rejected)
+            self._database.set_meta("rows_of_cut_list", max(self._rows_before, self._rows + rows))
+        self._rows += rows
+        self.counts[State.PENDING] += new - excluded
+        self.counts[State.EXCLUDED] += excluded + max(0, inserted)
+        self.ready += new - excluded
+
+    def _insert(self, phone: int, line: int) -> bool:
+        sql = "INSERT OR IGNORE INTO recipient (phone, state, line, run) VALUES (?, 'pending', ?, ?)"
+        return self._database.execute(sql, (phone, line, self._run)).rowcount == 1
+
+    def _found_again(self, phone: int, line: int) -> bool:
+        """The phone is known, from an earlier run and not from this list."""
+        sql = "UPDATE recipient SET line = ?, run = ? WHERE phone = ? AND run <> ?"
+        return self._database.execute(sql, (line, self._run, phone, self._run)).rowcount == 1
+
+    def _first_line(self, phone: int) -> str:
+        ((line,),) = self._database.rows("SELECT line FROM recipient WHERE phone = ?", (phone,))
+        return f"the same phone as in line {line}"
+
+    # Sending ----------------------------------------------------------------------------------------------------------
+
+    def claim(self, limit: int) -> Claim | None:
+        """Set the next recipients to `sending`, at most `limit`, and return them; None if there are none at present.
+
+        They are chosen and claimed in one transaction. When this returns, it is on the disk.
+        """
+        self._check_files()
+        with self._database.transaction():
+            rows = self._database.rows(_NEXT, (self._last_id, limit))
+            batch = self._begin_call([row[0] for row in rows]) if rows else 0
+        expected = min(limit, self.ready)
+        self._last_id = rows[-1][0] if rows else self._last_id
+        if len(rows) == expected:
+            self.counts.subtract(State(state) for _, _, state in rows)
+            self.counts[State.SENDING] += expected
+            self.ready -= expected
+        else:  # another program has taken some away
+            self._count()
+        return Claim(batch, tuple(row[0] for row in rows), tuple(row[1] for row in rows)) if rows else None
+
+    def claim_again(self, ids: tuple[int, ...], phones: tuple[int, ...]) -> Claim:
+        """Set recipients that were claimed before, and surely not sent, to `sending` in a call of their own."""
+        self._check_files()
+        with self._database.transaction():
+            sql = f"SELECT state FROM recipient WHERE id IN ({','.join(map(str, ids))})"  # noqa: S608 - whole numbers
+            before = Counter(State(state) for (state,) in self._database.rows(sql))
+            batch = self._begin_call(ids)
+        self.counts.subtract(before)
+        self.counts[State.SENDING] += len(ids)
+        return Claim(batch, ids, phones)
+
+    def _begin_call(self, ids: Sequence[int]) -> int:
+        sql = "INSERT INTO batch (recipients, started) VALUES (?, ?)"
+        batch = self._database.execute(sql, (len(ids), time.time())).lastrowid or 0
+        if self._database.execute_many(_CLAIM, ((batch, each) for each in ids)) != len(ids):
+            raise JournalError(self.path, _CHANGED)
+        return batch
+
+    def finish(
+        self,
+        claim: Claim,
+        results: Sequence[RecipientResult],
+        *,
+        accepted: int,
+        credits_used: Decimal | None,
+        error: str | None,
+    ) -> None:
+        """Record what became of a call and of each of its recipients, and act on what proves more."""
+        if not {result.state for result in results} <= END.targets:
+            raise ValueError(f"a call leaves its recipients {', '.join(sorted(END.targets))}")
+        credit_text = None if credits_used is None else str(credits_used)
+        with self._database.transaction():
+            ends = (
+                (result.state, storable(result.message_id), storable(result.reason), each, claim.batch)
+                for each, result in zip(claim.ids, results, strict=True)
+            )
+            if self._database.execute_many(_END, ends) != len(claim.ids):
+                raise JournalError(self.path, _CHANGED)
+            self._database.execute(
+                "UPDATE batch SET ended = ?, accepted = ?, credits = ?, error = ? WHERE id = ?",
+                (time.time(), accepted, credit_text, storable(error), claim.batch),
+            )
+            unknown = (
+                phone for phone, result in zip(claim.phones, results, strict=True) if result.state is State.UNKNOWN
+            )
+            proven = sqlite_evidence.settle(self._database, unknown)
+        self.counts[State.SENDING] -= len(results)
+        self.counts.update(result.state for result in results)
+        self.counts[State.UNKNOWN] -= proven
+        self.counts[State.ACCEPTED] += proven
+        self.credits_used += credits_used or 0
+
+    def release(self, claim: Claim) -> None:
+        """Undo a claim: the call never left."""
+        with self._database.transaction():
+            released = self._database.execute_many(_RELEASE, ((each, claim.batch) for each in claim.ids))
+            if released != len(claim.ids):
+                raise JournalError(self.path, _CHANGED)
+            self._database.execute("DELETE FROM batch WHERE id = ?", (claim.batch,))
+        self.counts[State.SENDING] -= released
+        self.counts[State.PENDING] += released
+
+    def _check_files(self) -> None:
+        if self._files is not None:
+            self._files.check()
+
+    def _count(self) -> None:
+        summary = self.reader.summary()
+        self.counts = Counter(summary.counts)
+        self.credits_used = summary.credits_used
+        self.list_read = summary.list_read
+        ((self.ready,),) = self._database.rows(_READY, (self._last_id,))

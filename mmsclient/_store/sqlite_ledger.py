@@ -1,0 +1,154 @@
+"""The ledger of keyed sends, in a SQLite file on a local disk that several processes may share.
+
+Every commit is flushed to the disk (`synchronous=FULL`), and claims and ends that come at the same time share one.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sqlite3
+import time
+import weakref
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import TypeVar
+
+from mmsclient._store.group_commit import GroupCommit
+from mmsclient._store.ledger import Fingerprint, KeyClaim, KeyedSend, SendEnd, SendState, may_claim
+from mmsclient._store.models import Owner
+from mmsclient._store.sqlite_ledger_files import OpenLedger, check_ledger, transaction, translated
+from mmsclient.errors import LedgerUnavailableError
+
+__all__ = ["SQLiteLedger"]
+
+T = TypeVar("T")
+
+PURGE_EVERY = 3600.0
+"""Seconds between two looks for keys that are old enough to be forgotten."""
+
+_FIND = "SELECT text, subject, image, recipients, state, sender, claimed, result FROM send WHERE key = ?"
+_CLAIM = (
+    "INSERT OR REPLACE INTO send (key, claim, text, subject, image, recipients, state, sender, claimed)"
+    " VALUES (?, ?, ?, ?, ?, ?, 'sending', ?, ?)"
+)
+_LOSE = "UPDATE send SET state = 'unknown', ended = ?, result = ? WHERE state = 'sending' AND "
+_FINISH = "UPDATE send SET state = ?, ended = ?, result = ? WHERE claim = ?"
+
+
+class SQLiteLedger:
+    """A `Ledger` in the file `path`, which is made if it is not there.
+
+    The file is opened at the first claim, in each process: a fork opens its own.
+
+    Args:
+        path: The file.
+        owner: The account that it is for.
+        keep: Seconds that a key is kept after its send has ended, at least.
+
+    Raises:
+        LedgerUnavailableError: The file cannot be used, or belongs to another account.
+    """
+
+    def __init__(self, path: str | os.PathLike[str], owner: Owner, *, keep: float) -> None:
+        self._path = Path(os.path.realpath(path))
+        check_ledger(self._path, owner)
+        self._transactions = _Transactions(self._path, owner, keep)
+        self._commits = GroupCommit(self._transactions.connect)
+        self._finalizer = weakref.finalize(self, self._transactions.close)
+
+    async def claim(self, claim: KeyClaim, fingerprint: Fingerprint, *, retry_refused: bool) -> KeyedSend | None:
+        """See `Ledger.claim`."""
+        return await self._commit(partial(self._transactions.claim, claim, fingerprint, retry_refused))
+
+    async def finish(self, claim: KeyClaim, end: SendEnd) -> bool:
+        """See `Ledger.finish`."""
+        return await self._commit(partial(self._transactions.finish, claim, end))
+
+    async def aclose(self) -> None:
+        """See `Ledger.aclose`."""
+        await self._commits.aclose()
+        self._finalizer()
+
+    async def _commit(self, write: Callable[[sqlite3.Connection], T]) -> T:
+        try:
+            with translated(self._path):
+                return await self._commits.run(write)
+        except LedgerUnavailableError as error:  # all that share a transaction are given the same one
+            raise LedgerUnavailableError(error.problem, error.path) from None
+
+
+class _Transactions:
+    """What is done in the ledger's thread, within a transaction each."""
+
+    def __init__(self, path: Path, owner: Owner, keep: float) -> None:
+        self._path = path
+        self._owner = owner
+        self._keep = keep
+        self._purged = 0.0
+        self._opened: list[OpenLedger] = []
+
+    def connect(self) -> sqlite3.Connection:
+        opened = OpenLedger(self._path, self._owner)
+        try:
+            with transaction(opened.database):
+                self._lose_dead(opened)
+                self._purge(opened.database)
+        except BaseException:
+            opened.close()
+            raise
+        self._opened.append(opened)
+        return opened.database
+
+    def close(self) -> None:
+        for each in self._opened:
+            each.close()
+        self._opened.clear()
+
+    def claim(
+        self, claim: KeyClaim, fingerprint: Fingerprint, retry_refused: bool, database: sqlite3.Connection
+    ) -> KeyedSend | None:
+        opened = self._opened[-1]
+        opened.check_files()
+        if time.monotonic() - self._purged > PURGE_EVERY:
+            self._purge(database)
+        held, sender = _find(database, claim.key)
+        if held is not None and held.state is SendState.SENDING and (sender == opened.sender or opened.is_dead(sender)):
+            database.execute(f"{_LOSE} key = ?", (time.time(), _DIED, claim.key))
+            held, _ = _find(database, claim.key)
+        if held is not None and not may_claim(held, fingerprint, retry_refused=retry_refused):
+            return held
+        digests = (fingerprint.text, fingerprint.subject, fingerprint.image, fingerprint.recipients)
+        database.execute(_CLAIM, (claim.key, claim.id, *digests, opened.sender, time.time()))
+        return None
+
+    def finish(self, claim: KeyClaim, end: SendEnd, database: sqlite3.Connection) -> bool:
+        result = json.dumps(dict(end.result))
+        return database.execute(_FINISH, (end.state, time.time(), result, claim.id)).rowcount == 1
+
+    def _lose_dead(self, opened: OpenLedger) -> None:
+        """What dead senders were sending is unknown, and their lock files go."""
+        under_way = {
+            row[0] for row in opened.database.execute("SELECT DISTINCT sender FROM send WHERE state = 'sending'")
+        }
+        for sender in under_way | opened.senders():
+            if opened.is_dead(sender):
+                opened.database.execute(f"{_LOSE} sender = ?", (time.time(), _DIED, sender))
+
+    def _purge(self, database: sqlite3.Connection) -> None:
+        self._purged = time.monotonic()
+        database.execute("DELETE FROM send WHERE ended < ?", (time.time() - self._keep,))
+
+
+_DIED = json.dumps({"description": "the process that sent it ended, or could not record the end"})
+
+
+def _find(database: sqlite3.Connection, key: str) -> tuple[KeyedSend | None, str]:
+    """What is held for a key, and its sender."""
+    row = database.execute(_FIND, (key,)).fetchone()
+    if row is None:
+        return None, ""
+    text, subject, image, recipients, state, sender, claimed, result = row
+    fingerprint = Fingerprint(text, subject, image, recipients)
+    return KeyedSend(fingerprint, SendState(state), claimed, json.loads(result) if result else {}), sender

@@ -1,0 +1,53 @@
+"""Journals of earlier versions: read as they are, and migrated before the first write."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from mmsclient._store import private_files
+from mmsclient._store.sqlite_database import VERSION, Database
+
+__all__ = ["migrate", "read_as_present"]
+
+_VERSION_1_AS_2 = """
+CREATE TEMP TABLE run (id INTEGER PRIMARY KEY, first_batch INTEGER, balance_before TEXT, balance_after TEXT);
+CREATE TEMP VIEW evidence AS
+SELECT delivery.phone, delivery.message_id, reported AS heard
+FROM delivery JOIN recipient ON recipient.phone = delivery.phone
+WHERE NOT (state = 'accepted' AND recipient.message_id IS delivery.message_id);
+"""
+"""What version 2 added, for those who only read."""
+
+
+def read_as_present(database: Database) -> None:
+    """Let queries of the present version read a database of an earlier one, which is not written to."""
+    if database.version == 1:
+        database.connection.executescript(_VERSION_1_AS_2)
+
+
+def migrate(database: Database) -> None:
+    """Bring a journal to the present version, in one transaction; a copy of an earlier one is kept beside its file.
+
+    Others may have it open: migrations only add tables. One in memory or without a name is not copied.
+    """
+    if database.version == VERSION:
+        return
+    with database.transaction():
+        version = database.version
+        if version == VERSION:  # another process was faster
+            return
+        if database.file:
+            _keep_copy(database, Path(f"{database.file}-v{version}"))
+        for number in range(version + 1, VERSION + 1):
+            database.run_schema(number)
+
+
+def _keep_copy(database: Database, path: Path) -> None:
+    """Copy what is committed. The transaction keeps others from writing meanwhile."""
+    with private_files.made_whole(path) as draft:
+        source, target = Database.read_only(database.file), Database.writable(str(draft))
+        try:
+            target.copy_from(source)
+        finally:
+            target.close()
+            source.close()

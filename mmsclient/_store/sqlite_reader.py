@@ -1,0 +1,172 @@
+"""Reads a journal in SQLite."""
+
+from __future__ import annotations
+
+import os
+from datetime import UTC, datetime
+from decimal import Decimal
+from typing import Self
+
+from mmsclient._store.errors import JournalError
+from mmsclient._store.models import (
+    RECIPIENT_COLUMNS,
+    Message,
+    Owner,
+    Recipient,
+    RecipientState,
+    Summary,
+    counted_by,
+    recipient_of,
+    rejected_row,
+)
+from mmsclient._store.private_files import DAMAGED
+from mmsclient._store.sqlite_database import APPLICATION_ID, FOREIGN, VERSION, Database, translated_errors
+from mmsclient._store.sqlite_evidence import unknown_summary
+from mmsclient._store.sqlite_migration import read_as_present
+from mmsclient.models import DeliveryStatus
+
+__all__ = ["SQLiteReader"]
+
+PAGE = 1000
+"""Rows read at a time."""
+
+_RECIPIENT_STATUS = """(
+    SELECT recipient.*, delivery.status, delivery.reported FROM recipient LEFT JOIN delivery
+    ON state = 'accepted' AND delivery.message_id = recipient.message_id AND delivery.phone = (
+        SELECT phone FROM delivery AS reported_status
+        WHERE reported_status.message_id = recipient.message_id AND reported_status.phone IN (0, recipient.phone)
+        ORDER BY final DESC, phone DESC LIMIT 1
+    )
+) AS recipient_status"""
+"""Each recipient with what was reported of it; a report may name the recipient or not, and both may come."""
+
+
+class SQLiteReader:
+    """Reads a journal; several may, also while a campaign writes it."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    @classmethod
+    def open(cls, path: str | os.PathLike[str], *, immutable: bool = False) -> Self:
+        """Open a journal for reading; nothing is written to it.
+
+        SQLite itself looks at the file: if we opened and closed it, the locks that this process has on it would go.
+
+        Args:
+            path: Of the journal.
+            immutable: Look at this file alone, whatever lies beside it, for what was there from the beginning.
+
+        Raises:
+            JournalError: There is no such file, or it is no journal.
+        """
+        shown = os.fspath(path)
+        if not os.path.exists(shown):
+            raise JournalError(shown, "there is no such file")
+        database = Database.read_only(shown, immutable=immutable)
+        try:
+            _check_kind(database)
+            with translated_errors(shown):
+                read_as_present(database)
+            return cls(database)
+        except BaseException:
+            database.close()
+            raise
+
+    @property
+    def path(self) -> str:
+        """The journal's file, "" for one in memory."""
+        return self._database.path
+
+    def verify(self) -> None:
+        """Read the whole file. Raises `JournalError` where it is damaged."""
+        with translated_errors(self.path):
+            found = self._database.rows("PRAGMA quick_check(1)")
+        if found != [("ok",)]:
+            raise JournalError(self.path, f"{DAMAGED} ({found[0][0]})")
+
+    def copy_into(self, database: Database) -> None:
+        """Make `database` a copy of the journal."""
+        database.copy_from(self._database)
+
+    def close(self) -> None:
+        """Close the connection. May be called again."""
+        self._database.close()
+
+    def message(self) -> Message:
+        """The message that the journal belongs to. Raises `JournalError` where it is not whole."""
+        sql = "SELECT key, value FROM meta WHERE key IN ('text', 'subject', 'image', 'image_sha256')"
+        found = dict(self._database.rows(sql))
+        try:
+            message = Message(found["text"], found["subject"], found["image"])
+            if message.image_sha256 == found["image_sha256"]:
+                return message
+        except (KeyError, TypeError):
+            pass
+        raise JournalError(self.path, f"{DAMAGED} (the message in it is not the one it was made with)")
+
+    def objection(self, owner: Owner) -> str:
+        """Why the journal is not `owner`'s; "" where it is, or where nobody has sent with it yet."""
+        sql = "SELECT key, value FROM meta WHERE key IN ('base_url', 'key_salt', 'key_fingerprint')"
+        facts = dict(self._database.rows(sql))
+        if not facts:
+            return ""
+        return owner.objection(facts.get("base_url"), facts.get("key_salt", b""), facts.get("key_fingerprint"))
+
+    def summary(self) -> Summary:
+        """Counts, credits and times. Walks through all recipients."""
+        database = self._database
+        with database.snapshot():
+            rows = database.rows("SELECT state, exclusion, count(*) FROM recipient GROUP BY state, exclusion")
+            rows += database.rows("SELECT 'excluded', exclusion, count(*) FROM aside GROUP BY exclusion")
+            counts, exclusions = counted_by(rows)
+            ((calls, started, ended),) = database.rows("SELECT count(*), min(started), max(ended) FROM batch")
+            credit_texts = database.execute("SELECT credits FROM batch WHERE credits <> ''")
+            credits_used = sum((Decimal(text) for (text,) in credit_texts), Decimal(0))
+            list_read = database.meta("list_read") == 1
+            statuses = database.rows(
+                f"SELECT status, count(*) FROM {_RECIPIENT_STATUS} WHERE status IS NOT NULL GROUP BY status"  # noqa: S608
+            )
+            deliveries = {DeliveryStatus(status): count for status, count in statuses}
+            seconds = self._delivery_seconds(deliveries.get(DeliveryStatus.DELIVERED, 0))
+            unknown = unknown_summary(database)
+        return Summary(counts, exclusions, calls, credits_used, started, ended, list_read, deliveries, seconds, unknown)
+
+    def _delivery_seconds(self, delivered: int) -> float | None:
+        rows = self._database.rows(
+            f"SELECT reported - started AS took FROM {_RECIPIENT_STATUS}"  # noqa: S608
+            " JOIN batch ON batch.id = recipient_status.batch WHERE status = 'Delivered'"
+            " ORDER BY took LIMIT 1 OFFSET ?",
+            (delivered // 2,),
+        )
+        return next((took for (took,) in rows), None)
+
+    def recipients(self, state: RecipientState | None, after: int, limit: int = PAGE) -> list[tuple[int, Recipient]]:
+        """Recipients beyond the id `after`, with their ids."""
+        rows = self._database.rows(
+            f"SELECT {RECIPIENT_COLUMNS} FROM {_RECIPIENT_STATUS}"  # noqa: S608
+            " WHERE id > ? AND (? IS NULL OR state = ?) ORDER BY id LIMIT ?",
+            (after, state, state, limit),
+        )
+        times = (None if row[-1] is None else datetime.fromtimestamp(row[-1], UTC) for row in rows)
+        return [(row[0], recipient_of(row, time)) for row, time in zip(rows, times, strict=True)]
+
+    def rejected_rows(self, after: tuple[int, str], limit: int = PAGE) -> list[Recipient]:
+        """Rows of the list that are no phone of their own, beyond the line and number `after`."""
+        rows = self._database.rows(
+            "SELECT number, line, exclusion, reason FROM aside WHERE (line, number) > (?, ?)"
+            " ORDER BY line, number LIMIT ?",
+            (*after, limit),
+        )
+        return [rejected_row(row) for row in rows]
+
+
+def _check_kind(database: Database) -> None:
+    with translated_errors(database.path):
+        ((application,),) = database.rows("PRAGMA application_id")
+        version = database.version
+    if application != APPLICATION_ID:
+        raise JournalError(database.path, FOREIGN)
+    if not 1 <= version <= VERSION:
+        problem = f"it is of version {version}, and this package reads 1 to {VERSION}; use a newer mmsclient"
+        raise JournalError(database.path, problem)

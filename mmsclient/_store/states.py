@@ -1,0 +1,51 @@
+"""The one table of how recipients move between states. Every update of a state is guarded by it.
+
+| transition | from | to | when |
+|---|---|---|---|
+| `CLAIM` | pending, failed | sending | a call is about to leave; committed, and on the disk, before it can |
+| `END` | sending | accepted, refused, failed, unknown | its answer |
+| | sending | pending | it was refused whole, for a reason that has nothing to do with its recipients |
+| `RELEASE` | sending | pending | it was taken back before it left |
+| `LOSE` | sending | unknown | found when the journal is opened: the process died in between |
+| `PROVE` | unknown | accepted | a delivery report or a reply proves that it was sent (`evidence`) |
+| | pending | accepted | the same, after the decision to send again and before the claim |
+| `LATE` | unknown | accepted, refused, failed, pending | the answer to a call whose sender had lost its lease |
+| `EXCLUDE` | pending, failed | excluded | an exclusion that came later |
+| `RESEND` | unknown | pending | only with `resend_unknown`; "silent" adds conditions |
+"""
+
+from __future__ import annotations
+
+from attrs import frozen
+
+from mmsclient._store.models import RecipientState as State
+
+__all__ = ["CLAIM", "END", "EXCLUDE", "LATE", "LOSE", "PROVE", "RELEASE", "RESEND", "Transition"]
+
+
+@frozen
+class Transition:
+    """A move that is allowed."""
+
+    sources: frozenset[State]
+    targets: frozenset[State]
+
+    @property
+    def guard(self) -> str:
+        """The condition in SQL that a recipient may make it."""
+        states = ", ".join(f"'{state}'" for state in sorted(self.sources))
+        return f"state IN ({states})"
+
+
+def _transition(*sources: State, to: tuple[State, ...]) -> Transition:
+    return Transition(frozenset(sources), frozenset(to))
+
+
+CLAIM = _transition(State.PENDING, State.FAILED, to=(State.SENDING,))
+END = _transition(State.SENDING, to=(State.ACCEPTED, State.REFUSED, State.FAILED, State.UNKNOWN, State.PENDING))
+RELEASE = _transition(State.SENDING, to=(State.PENDING,))
+LOSE = _transition(State.SENDING, to=(State.UNKNOWN,))
+PROVE = _transition(State.UNKNOWN, State.PENDING, to=(State.ACCEPTED,))
+LATE = _transition(State.UNKNOWN, to=(State.ACCEPTED, State.REFUSED, State.FAILED, State.PENDING))
+EXCLUDE = _transition(State.PENDING, State.FAILED, to=(State.EXCLUDED,))
+RESEND = _transition(State.UNKNOWN, to=(State.PENDING,))

@@ -1,0 +1,125 @@
+"""Where a journal may be, and what opens it there: the one place that knows all engines."""
+
+from __future__ import annotations
+
+import os
+from typing import Protocol
+
+from attrs import frozen
+
+from mmsclient._extras import needed
+from mmsclient._store.evidence import Silent
+from mmsclient._store.models import Message, Owner
+from mmsclient._store.protocol import JournalReader, ReportRecorder, SenderJournal
+from mmsclient._store.sqlite_opening import open_copy, open_journal, settle_journal
+from mmsclient._store.sqlite_reader import SQLiteReader
+from mmsclient._store.sqlite_recorder import SQLiteRecorder
+from mmsclient.errors import InvalidRequestError
+
+__all__ = ["FileStore", "JournalStore", "is_url", "store_at"]
+
+LONGEST_NAME = 200
+
+
+class JournalStore(Protocol):
+    """Where the journal of one campaign is."""
+
+    @property
+    def shown(self) -> str:
+        """As errors, logs and reports name it: without a password."""
+        ...
+
+    @property
+    def waits(self) -> bool:
+        """A sender that finds another one waits for its end."""
+        ...
+
+    def open(
+        self, message: Message, owner: Owner | None = None, *, resend_unknown: bool | Silent = False
+    ) -> SenderJournal:
+        """Open the journal to send with, or make it."""
+        ...
+
+    def open_copy(
+        self, message: Message, owner: Owner | None = None, *, resend_unknown: bool | Silent
+    ) -> SenderJournal:
+        """What `open` would open, as a temporary copy: the journal itself is only read."""
+        ...
+
+    def settle(self) -> int:
+        """Act on what is known of those whose call a dead sender left; how many recipients that settled."""
+        ...
+
+    def open_reader(self) -> JournalReader:
+        """Open the journal for reading."""
+        ...
+
+    def open_recorder(self) -> ReportRecorder:
+        """Open the journal for delivery reports."""
+        ...
+
+
+@frozen
+class FileStore:
+    """A file of SQLite; memory where `path` is None."""
+
+    path: str | None
+    waits: bool = False
+
+    @property
+    def shown(self) -> str:
+        """The path, "" for memory."""
+        return self.path or ""
+
+    def open(
+        self, message: Message, owner: Owner | None = None, *, resend_unknown: bool | Silent = False
+    ) -> SenderJournal:
+        """As `open_journal`."""
+        return open_journal(self.path, message, owner, resend_unknown=resend_unknown)
+
+    def open_copy(
+        self, message: Message, owner: Owner | None = None, *, resend_unknown: bool | Silent
+    ) -> SenderJournal:
+        """As the function of that name."""
+        return open_copy(self.path, message, owner, resend_unknown=resend_unknown)
+
+    def settle(self) -> int:
+        """As `settle_journal`."""
+        return settle_journal(self.shown)
+
+    def open_reader(self) -> JournalReader:
+        """As `SQLiteReader.open`."""
+        return SQLiteReader.open(self.shown)
+
+    def open_recorder(self) -> ReportRecorder:
+        """As `SQLiteRecorder.open`."""
+        return SQLiteRecorder.open(self.shown)
+
+
+def is_url(journal: str | os.PathLike[str]) -> bool:
+    """It is the URL of a database, and no path."""
+    return isinstance(journal, str) and journal.startswith(("postgresql://", "postgres://"))
+
+
+def store_at(journal: str | os.PathLike[str], name: str | None = None) -> JournalStore:
+    """The store that the options `journal` and `name` of a campaign mean.
+
+    Raises:
+        InvalidRequestError: They do not fit each other.
+        ConfigurationError: A URL cannot be read, or the extra `postgres` is not installed.
+    """
+    if not os.fspath(journal):
+        raise InvalidRequestError("journal", journal, "the path of a file, or the URL of a PostgreSQL database")
+    if not is_url(journal):
+        if name is not None:
+            raise InvalidRequestError("name", name, "nothing beside a file, which holds one campaign")
+        return FileStore(os.fspath(journal))
+    if not isinstance(name, str) or not 0 < len(name) <= LONGEST_NAME or not name.isprintable():
+        raise InvalidRequestError(
+            "name", name, f"what the campaign is called in the database, 1 to {LONGEST_NAME} characters"
+        )
+    with needed("postgres", "a journal in PostgreSQL"):
+        from mmsclient._store.postgres.address import Address  # noqa: PLC0415
+        from mmsclient._store.postgres.opening import PostgresStore  # noqa: PLC0415
+
+    return PostgresStore(Address.of(os.fspath(journal)), name)

@@ -1,0 +1,1 @@
+"""One call from its start to its answer."""

@@ -1,0 +1,320 @@
+"""One call from start to answer: retry around (a place in the queue -> token -> exchange -> decode)."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import math
+import warnings
+from collections.abc import Callable
+from contextlib import suppress
+from functools import partial
+from typing import Any, Generic, TypeVar
+from weakref import WeakSet
+
+import anyio.to_thread
+from attrs import asdict, define, evolve, frozen
+
+from mmsclient._api import envelope
+from mmsclient._api.types import Answer, Call
+from mmsclient._transport import retry
+from mmsclient._transport.adapter import Transport
+from mmsclient._transport.admission import Admission, Place
+from mmsclient._transport.exchange import Exchange, Failure
+from mmsclient.errors import (
+    CallError,
+    ConfigurationError,
+    MMSError,
+    NotSentError,
+    OutcomeUnknownError,
+    TransportError,
+    one_line,
+)
+from mmsclient.limiter import Limiter, TokenBucketStats
+from mmsclient.models import SentBatch, Stats
+
+T = TypeVar("T")
+
+LARGE = 64 * 1024
+"""Bytes of an answer from which on it is decoded in a thread."""
+
+log = logging.getLogger(__name__)
+
+
+@frozen
+class Success(Generic[T]):
+    """What an attempt brought, where it brought no error."""
+
+    value: T
+
+
+@define
+class Counts:
+    """What a session has done so far."""
+
+    calls: int = 0
+    attempts: int = 0
+    throttled: int = 0
+    abandoned: int = 0
+
+
+class Recall:
+    """Takes calls back that have not left; see `AsyncMMSClient.with_options`."""
+
+    def __init__(self, objection: Callable[[], str] = lambda: "") -> None:
+        """`objection`: asked right before the first byte of a call; a reason takes that call back."""
+        self.objection = objection
+        self._exchanges: WeakSet[Exchange] = WeakSet()
+        self._is_recalled = asyncio.Event()
+        self.reason: str = ""
+        """Why no call leaves any more; empty as long as they do."""
+        self.never_left: bool = True
+        """If the caller of its last call is cancelled now: the call surely never left, nor will."""
+
+    def follow(self, exchange: Exchange) -> None:
+        """`exchange` is to be taken back with the others."""
+        self._exchanges.add(exchange)
+        self.never_left = False
+
+    def all(self, reason: str) -> None:
+        """Take back what has not left, now and later: it ends with `NotSentError`."""
+        self.reason = reason
+        self._is_recalled.set()
+        for exchange in self._exchanges:
+            exchange.abandon(reason)
+
+    async def pause(self, seconds: float) -> None:
+        """Wait before another attempt; no longer than until the calls are taken back."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._is_recalled.wait()
+
+
+class Session:
+    """Runs calls for one account. Shared by a client and its `with_options` views."""
+
+    def __init__(self, transport: Transport, limiter: Limiter, *, max_in_flight: int, owns_transport: bool) -> None:
+        self._transport = transport
+        self._limiter = limiter
+        self._admission = Admission(max_in_flight)
+        self._owns_transport = owns_transport
+        self._running: dict[Exchange, asyncio.Task[Any]] = {}
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._last_alert: str | None = None
+        self._closed = False
+        self._closing: asyncio.Task[None] | None = None
+        self._counts = Counts()
+
+    @property
+    def stats(self) -> Stats:
+        """What was done so far."""
+        figures = getattr(self._limiter, "stats", None)
+        return Stats(
+            **asdict(self._counts),
+            in_flight=len(self._running),
+            waiting=self._admission.waiting,
+            limiter=figures if isinstance(figures, TokenBucketStats) else None,
+        )
+
+    @property
+    def limiter(self) -> Limiter:
+        """What grants the tokens."""
+        return self._limiter
+
+    @property
+    def is_closed(self) -> bool:
+        """No call goes out any more."""
+        return self._closed
+
+    def key_fingerprint(self, salt: bytes) -> str:
+        """As `AppKey.fingerprint`."""
+        return self._transport.key_fingerprint(salt)
+
+    async def run(self, call: Call[T], *, timeout: float, max_attempts: int, recall: Recall | None = None) -> T:
+        """Carry `call` out and read its answer, repeating it where `retry.may_repeat` allows."""
+        self._bind_loop()
+        self._counts.calls += 1
+        give_up_at = math.inf
+        attempt = 1
+        while True:
+            outcome = await self._attempt(call, timeout, recall)
+            if isinstance(outcome, Success):
+                return outcome.value
+            if isinstance(outcome, CallError):
+                outcome.attempts = attempt
+                outcome.host = self._transport.host
+            now = asyncio.get_running_loop().time()
+            give_up_at = min(give_up_at, now + retry.TOTAL)
+            attempt += 1
+            wait = retry.wait_before(attempt, outcome) if retry.may_repeat(outcome, call.repeatable) else None
+            is_over = self._closed or (recall is not None and recall.reason)
+            if wait is None or attempt > max_attempts or now + wait > give_up_at or is_over:
+                raise outcome
+            log.info("%s; attempt %d of %d follows", outcome, attempt, max_attempts)
+            del outcome  # no cycle of error, traceback and frame while this waits
+            await (asyncio.sleep(wait) if recall is None else recall.pause(wait))
+
+    def _bind_loop(self) -> None:
+        loop = asyncio.get_running_loop()
+        if self._loop is None:
+            self._loop = loop
+        elif self._loop is not loop:
+            raise ConfigurationError("a client belongs to the event loop of its first call; make one for each loop")
+
+    async def _attempt(self, call: Call[T], timeout: float, recall: Recall | None) -> Success[T] | MMSError:
+        """One attempt, in a task of the session's own: a cancelled caller leaves at once and tears nothing."""
+        place = await self._admission.enter()
+        exchange = Exchange(self._transport, self._limiter, call, timeout, place)
+        if recall is not None:
+            exchange.objection = recall.objection
+            recall.follow(exchange)
+            if recall.reason:
+                exchange.abandon(recall.reason)
+        loop = asyncio.get_running_loop()
+        ended: asyncio.Future[Success[T] | MMSError] = loop.create_future()
+        task = loop.create_task(self._carry_out(exchange, place, call, ended))
+        self._running[exchange] = task
+        task.add_done_callback(partial(self._settle, exchange, place, ended))
+        try:
+            return await ended
+        except asyncio.CancelledError:
+            exchange.abandon("its caller was cancelled")
+            if recall is not None:
+                recall.never_left = exchange.surely_not_left
+            task.add_done_callback(partial(self._account_for_abandoned, call, exchange))
+            raise
+
+    async def _carry_out(
+        self, exchange: Exchange, place: Place, call: Call[T], ended: asyncio.Future[Success[T] | MMSError]
+    ) -> Success[T] | MMSError:
+        """Its caller is told in the same turn of the loop; `asyncio.shield` takes one more, and the pool looks at idle
+        connections whenever a call is late for its own."""
+        outcome = await self._run_exchange(exchange, call)
+        self._give_back(exchange, place)
+        if not ended.done():
+            ended.set_result(outcome)
+        return outcome
+
+    async def _run_exchange(self, exchange: Exchange, call: Call[T]) -> Success[T] | MMSError:
+        if self._closed:
+            return NotSentError("the client is closed", call=call.name)
+        try:
+            result = await exchange.run()
+        except MMSError as error:  # the limiter's: nothing was sent
+            return error
+        if isinstance(result, Failure):
+            return _failed(call, result)
+        outcome = await self._decode(call, result)
+        await exchange.close(reusable=not isinstance(outcome, TransportError))
+        throttled = envelope.is_throttled(result, outcome if isinstance(outcome, MMSError) else None)
+        self._counts.throttled += throttled
+        exchange.release(throttled=throttled, retry_after=envelope.retry_after(result) if throttled else None)
+        return outcome
+
+    def _give_back(self, exchange: Exchange, place: Place) -> None:
+        """Give back what `exchange` held, once."""
+        if self._running.pop(exchange, None) is not None:
+            place.leave()
+            self._counts.attempts += exchange.may_have_left
+            exchange.release()
+
+    def _settle(self, exchange: Exchange, place: Place, ended: asyncio.Future[Any], task: asyncio.Task[Any]) -> None:
+        """The end of a task however it came: one that is cancelled early never runs at all."""
+        self._give_back(exchange, place)
+        if ended.done():
+            return
+        if task.cancelled():
+            ended.cancel()
+        elif (error := task.exception()) is not None:
+            ended.set_exception(error)
+
+    async def _decode(self, call: Call[T], answer: Answer) -> Success[T] | MMSError:
+        scrub = self._transport.scrub
+        if _is_heavy(answer):
+            try:
+                outcome, alert = await anyio.to_thread.run_sync(_read, call, answer, scrub)
+            except RuntimeError:  # no thread can be started
+                outcome, alert = _read(call, answer, scrub)
+        else:
+            outcome, alert = _read(call, answer, scrub)
+        if isinstance(outcome, Success) and alert != self._last_alert:
+            self._last_alert = alert
+            if alert:
+                log.warning("%s: the API warns: %s", call.name, one_line(alert, 200))
+        return outcome
+
+    def _account_for_abandoned(
+        self, call: Call[T], exchange: Exchange, task: asyncio.Task[Success[T] | MMSError]
+    ) -> None:
+        """Say how a call ended whose caller has left: a send may have been carried out."""
+        if not exchange.may_have_left:
+            return
+        self._counts.abandoned += 1
+        if task.cancelled():
+            ended = "the event loop was stopped before its answer came"
+        elif failure := task.exception():
+            ended = f"it failed: {failure!r}"
+        else:
+            outcome = task.result()
+            value = outcome.value if isinstance(outcome, Success) else outcome
+            ended = str(value) if isinstance(value, SentBatch | MMSError) else "it succeeded"
+        log.log(
+            logging.DEBUG if call.repeatable else logging.WARNING,
+            "%s: its caller was cancelled after it had left; %s",
+            call.name,
+            one_line(ended, 500),
+        )
+
+    async def aclose(self) -> None:
+        """Drop the calls that have not left, wait for those that have, and close the connections."""
+        self._bind_loop()
+        if self._closing is None:
+            self._closed = True
+            self._closing = asyncio.create_task(self._close())
+        await asyncio.shield(self._closing)  # who is cancelled here leaves; the rest is closed all the same
+
+    async def _close(self) -> None:
+        for exchange in self._running:
+            exchange.abandon("the client was closed")
+        while self._running:
+            await asyncio.wait(list(self._running.values()))
+        if self._owns_transport:
+            await self._transport.aclose()
+
+    def __del__(self) -> None:
+        if self._owns_transport and not self._closed:
+            problem = "an AsyncMMSClient was not closed; use `async with` or aclose()"
+            warnings.warn(problem, ResourceWarning, stacklevel=2, source=self)
+
+
+def _is_heavy(answer: Answer) -> bool:
+    """Decoding it might hold up the event loop: it is large, or compressed, and so as large as it likes."""
+    return len(answer.body) >= LARGE or answer.headers.get("content-encoding", "identity") != "identity"
+
+
+def _read(call: Call[T], answer: Answer, scrub: Callable[[bytes], bytes]) -> tuple[Success[T] | MMSError, str | None]:
+    """What `answer` brought, and the API's warning in it."""
+    body = scrub(answer.body)
+    if body != answer.body:
+        answer = evolve(answer, body=body)
+    try:
+        opened = envelope.unwrap(call, answer)
+        value = envelope.read(call, answer, opened)
+    except MMSError as error:
+        log.debug("%s: HTTP %d, %d bytes: %s", call.name, answer.status, len(answer.body), type(error).__name__)
+        return error, None
+    except Exception as error:
+        log.exception("%s: the answer could not be read", call.name)
+        return envelope.undecodable(call, answer, error), None
+    log.debug("%s: HTTP %d, %d bytes: %s", call.name, answer.status, len(answer.body), opened.code)
+    return Success(value), opened.low_sms_alert
+
+
+def _failed(call: Call[Any], failure: Failure) -> TransportError:
+    if not failure.may_have_left:
+        return NotSentError(failure.reason, call=call.name)
+    if call.repeatable:
+        return TransportError(failure.reason, call=call.name)
+    error = OutcomeUnknownError(failure.reason, call=call.name)
+    error.timed_out = failure.timed_out
+    return error

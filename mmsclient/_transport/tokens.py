@@ -1,0 +1,114 @@
+"""The token of one attempt: waited for, and reported on to the limiter."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from functools import lru_cache, partial
+
+from mmsclient.errors import ConfigurationError
+from mmsclient.limiter import Grant, Limiter
+
+log = logging.getLogger(__name__)
+
+
+class WithdrawnError(Exception):
+    """The call was given up before its token was spent. Never leaves this package."""
+
+
+class Token:
+    """Waits for the limiter's grant, as long as the call is wanted, and tells it how the call goes on."""
+
+    def __init__(self, limiter: Limiter) -> None:
+        self._limiter = limiter
+        self._grant: Grant | None = None
+        self._waiter: asyncio.Task[object] | None = None
+        self._is_withdrawn = False
+        self.waited = 0.0
+        """Seconds that it was waited for."""
+
+    @property
+    def is_taken(self) -> bool:
+        """It is there."""
+        return self._grant is not None
+
+    def withdraw(self) -> None:
+        """The call is given up: nobody waits for its token any more."""
+        self._is_withdrawn = True
+        if self._waiter is not None:
+            self._waiter.cancel()
+
+    async def take(self) -> float:
+        """Wait for it, unless it is there already.
+
+        Returns:
+            The seconds that this took.
+
+        Raises:
+            WithdrawnError: The call was given up.
+            MMSError: The limiter's.
+        """
+        if self._is_withdrawn:
+            raise WithdrawnError
+        if self._grant is not None:
+            return 0.0
+        clock = asyncio.get_running_loop().time
+        asked = clock()
+        self._waiter = asyncio.current_task()
+        try:
+            self._grant = _checked(await self._limiter.acquire())
+        except asyncio.CancelledError:
+            if not self._is_withdrawn or self._waiter is None:
+                raise
+            self._waiter.uncancel()
+            raise WithdrawnError from None
+        finally:
+            self._waiter = None
+        if self._is_withdrawn:
+            raise WithdrawnError
+        self.waited = clock() - asked
+        return self.waited
+
+    async def pay_late(self) -> None:
+        """Wait for the token of a call that may have left without one. Whatever comes of it, the call has left."""
+        try:
+            self._grant = _checked(await self._limiter.acquire())
+        except Exception as error:
+            log.warning("the token of a call that had left already could not be taken: %r", error)
+
+    def last_byte_out(self) -> None:
+        """The last byte of the call has left."""
+        if self._grant is not None:
+            _report(self._grant.sent)
+
+    def answered(self) -> None:
+        """The response's headers have come."""
+        if self._grant is not None:
+            _report(self._grant.answered)
+
+    def release(self, *, throttled: bool = False, retry_after: float | None = None) -> None:
+        """The call is over. Told once; without effect where there is no token."""
+        grant, self._grant = self._grant, None
+        if grant is not None:
+            _report(partial(grant.release, throttled=throttled, retry_after=retry_after))
+
+
+def _report(tell: Callable[[], object]) -> None:
+    """Tell the limiter; what it raises changes nothing about the call."""
+    try:
+        tell()
+    except Exception:
+        log.exception("the limiter failed as it was told how a call went on")
+
+
+def _checked(grant: Grant) -> Grant:
+    if not _is_grant(type(grant)):
+        raise ConfigurationError(f"limiter: expected `acquire` to return a Grant, got {grant!r}")
+    return grant
+
+
+@lru_cache(maxsize=32)
+def _is_grant(kind: type) -> bool:
+    """Looking for a protocol's methods takes its time."""
+    return issubclass(kind, Grant)

@@ -1,0 +1,164 @@
+"""One batch of a campaign to its end: called, recorded, tried again, cut in halves."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+from attrs import frozen
+
+from mmsclient._store.models import Claim, Message
+from mmsclient._transport import retry
+from mmsclient._words import counted
+from mmsclient.bulk.capacity import Capacity
+from mmsclient.bulk.control import Control, Stop
+from mmsclient.bulk.errors import JournalError
+from mmsclient.bulk.meter import Meter
+from mmsclient.bulk.options import STOP_AFTER, Options
+from mmsclient.bulk.outcome import Next, Outcome, outcome_of_answer, outcome_of_error
+from mmsclient.bulk.recorder import Recorder
+from mmsclient.bulk.sender import Sender
+from mmsclient.errors import LimiterUnavailableError, MMSError, NotSentError, OutcomeUnknownError, RecipientsError
+from mmsclient.models import SentBatch
+
+__all__ = ["BatchSender", "RunParts"]
+
+MOST_SPLITS = 32
+"""How often one batch is cut in halves: enough to find three wrong numbers among a thousand."""
+
+Tell = Callable[[Claim, Outcome, SentBatch | None, MMSError | None], None]
+"""Told how each call ended, but for those that are tried again."""
+
+
+@frozen
+class RunParts:
+    """What the parts of one run share."""
+
+    options: Options
+    control: Control
+    capacity: Capacity
+    meter: Meter
+    recorder: Recorder
+
+
+class BatchSender:
+    """Sends the batches of one run. What goes wrong beside a call ends the run by its `Control`."""
+
+    def __init__(self, client: Sender, message: Message, parts: RunParts, tell: Tell) -> None:
+        self._client = client
+        self._message = message
+        self._options = parts.options
+        self._control = parts.control
+        self._capacity = parts.capacity
+        self._meter = parts.meter
+        self._recorder = parts.recorder
+        self._tell = tell
+        self._failed_in_a_row = 0
+
+    async def send(self, claim: Claim) -> None:
+        """One batch to its end, however many calls that takes. Never fails."""
+        try:
+            await self._send_parts(claim)
+        except Exception as error:  # the journal's, or of `on_progress`
+            self._control.fail(error)
+        finally:
+            self._capacity.end_batch(claim.batch)
+
+    async def _send_parts(self, batch: Claim) -> None:
+        parts, splits, accepted, failure = [(batch.ids, batch.phones)], 0, 0, None
+        claim: Claim | None = batch
+        while parts and (claim is not None or not self._control.is_stopping):
+            ids, phones = parts.pop()
+            if claim is None:
+                claim = await self._claim_again(ids, phones)
+            outcome, error = await self._send_claim(batch, claim, may_split=splits < MOST_SPLITS)
+            claim = None
+            if outcome.next is Next.SPLIT:
+                splits += 1
+                middle = len(ids) // 2
+                parts += [(ids[middle:], phones[middle:]), (ids[:middle], phones[:middle])]
+            accepted += outcome.accepted
+            failure = (error or _nobody_accepted(batch)) if outcome.failed else failure
+        self._count_in_a_row(None if accepted else failure, any_accepted=accepted > 0)
+
+    def _count_in_a_row(self, failure: MMSError | None, *, any_accepted: bool) -> None:
+        if any_accepted:
+            self._failed_in_a_row = 0
+        if failure is None:
+            return
+        self._failed_in_a_row += 1
+        enough = self._options.stop_after
+        if isinstance(failure, OutcomeUnknownError) and failure.timed_out and not self._capacity.was_answered:
+            enough = 1 if enough <= STOP_AFTER else enough
+        if self._failed_in_a_row >= enough and not self._control.is_stopping:
+            several = f"{self._failed_in_a_row} batches in a row" if self._failed_in_a_row > 1 else "a batch"
+            self._control.fail(Stop(failure, f"after {several} that failed"))
+
+    async def _send_claim(self, batch: Claim, claim: Claim, *, may_split: bool) -> tuple[Outcome, MMSError | None]:
+        """One call of `batch`, tried again where it surely was not carried out. Each try is recorded as it ends."""
+        attempt = 1
+        while True:
+            sent, error = await self._call(batch, claim)
+            if self._control.is_stopping and isinstance(error, NotSentError | LimiterUnavailableError):
+                await self._recorder.release(claim)
+                return Outcome(()), None
+            if sent is not None:
+                outcome = outcome_of_answer(claim.phones, sent)
+            else:
+                assert error is not None  # noqa: S101
+                outcome = outcome_of_error(claim.phones, error, may_split=may_split)
+            try:
+                await self._recorder.record(claim, outcome, sent, error)
+            except JournalError:
+                self._tell(claim, outcome, sent, error)
+                raise
+            if outcome.next is Next.STOP and error is not None:
+                self._control.fail(Stop(error, "because every other call would fail alike"))
+            attempt += 1
+            pause = None if error is None else retry.wait_before(attempt, error)
+            again = outcome.next is Next.TRY_AGAIN and attempt <= self._options.max_attempts and pause is not None
+            if not again or not await self._control.pause(pause or 0.0):
+                self._tell(claim, outcome, sent, error)
+                return outcome, error
+            claim = await self._claim_again(claim.ids, claim.phones)
+
+    async def _claim_again(self, ids: tuple[int, ...], phones: tuple[int, ...]) -> Claim:
+        return await self._recorder.claim(lambda journal: journal.claim_again(ids, phones))
+
+    async def _call(self, batch: Claim, claim: Claim) -> tuple[SentBatch | None, MMSError | None]:
+        loop = asyncio.get_running_loop()
+        recall = self._control.recall()
+        client = self._client.with_options(max_attempts=1, recall=recall)  # repeats are recorded: made by `_send_claim`
+        message = self._message
+        failure: BaseException | None = None
+        self._capacity.begin_call(batch.batch, loop.time())
+        try:
+            sent = await client.send(
+                to=claim.numbers,
+                text=message.text,
+                image=message.image,
+                subject=message.subject or None,
+                timeout=self._options.timeout,
+            )
+            return sent, None
+        except MMSError as error:
+            failure = error
+            return None, error
+        except asyncio.CancelledError as error:  # the event loop is ending, and nobody closed the client
+            failure = error
+            if recall.never_left:
+                await self._recorder.release(claim)
+            raise
+        except BaseException as error:
+            failure = error
+            raise
+        finally:
+            self._capacity.end_call(batch.batch, loop.time(), failure)
+            self._meter.count(loop.time(), len(claim.ids))
+            self._control.changed.set()
+
+
+def _nobody_accepted(claim: Claim) -> RecipientsError:
+    return RecipientsError(
+        f"the API accepted none of {counted(len(claim.ids), 'recipient')}", call="send-mms", http_status=200
+    )

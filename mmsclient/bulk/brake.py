@@ -1,0 +1,95 @@
+"""How many batches of a campaign may be under way, judged by how their answers come. Pure: times are handed in."""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+
+WINDOW = 3
+"""Batches under way once one was answered: enough to fill the cap where an exchange takes up to 0.16 s."""
+
+MOST = 64
+"""Batches under way at the most."""
+
+WAITING = 2
+"""Calls that wait for their turn at the limiter: enough to fill the cap, and the fewer of them, the fewer recipients
+are `unknown` after a crash though nothing had left."""
+
+SPARE = 1.25
+"""How many more calls may be under way than the rate and the shortest exchange need: others take longer."""
+
+LATELY = 32
+"""Answered calls by which the usual time of a call is judged."""
+
+FAR_BEYOND = 3.0
+"""How many times the longest of these an answer may take before nothing new starts."""
+
+SHORTEST = 1.0
+"""Seconds that an answer may take in any case."""
+
+
+class Brake:
+    """Slow start, a window, and a stop while an answer is overdue.
+
+    What is under way when a server stops answering ends unknown. So one batch goes first; when it is answered, `WINDOW`
+    may be under way. Where these leave room at the limiter unused, the window grows with each answer until the rate is
+    reached, as far as the exchanges that were answered are long enough to need more. After a call whose outcome is
+    unknown it begins again.
+
+    A batch keeps its place from `start` to `end`, whatever calls it takes; it has at most one of them under way.
+    """
+
+    def __init__(self) -> None:
+        self.answered: bool = False
+        """A call was answered."""
+        self._window = 1
+        self._starved = False
+        self._places: dict[int, float | None] = {}
+        self._durations: deque[float] = deque(maxlen=LATELY)
+
+    @property
+    def under_way(self) -> int:
+        """Batches that have started and not ended."""
+        return len(self._places)
+
+    def allows(self, now: float, *, waiting: int) -> bool:
+        """Another batch may start. `waiting`: calls under way that wait for their turn at the limiter."""
+        if waiting >= WAITING:
+            self._starved = False
+            return False
+        if self.under_way >= self._window:
+            self._starved = waiting <= 0
+            return False
+        called = min((since for since in self._places.values() if since is not None), default=now)
+        return now - called <= max(SHORTEST, FAR_BEYOND * max(self._durations, default=0.0))
+
+    def start(self, batch: int) -> None:
+        """A batch starts."""
+        self._places[batch] = None
+
+    def call(self, batch: int, now: float) -> None:
+        """A call of it begins."""
+        self._places[batch] = now
+
+    def answer(self, batch: int, now: float, *, rate: float) -> None:
+        """Its call was answered, in whichever way. `rate`: calls a second that the limiter allows."""
+        since, self._places[batch] = self._places[batch], None
+        if since is not None:
+            self._durations.append(now - since)
+        self.answered = True
+        needed = math.ceil(SPARE * rate * min(list(self._durations)[-WINDOW:], default=0.0))
+        wanted = self._window + self._starved if self._window >= WINDOW else WINDOW
+        self._window = max(WINDOW, min(wanted, needed, MOST))
+
+    def lose(self, batch: int) -> None:
+        """The outcome of its call is unknown."""
+        self._places[batch] = None
+        self._window = 1
+
+    def spare(self, batch: int) -> None:
+        """Its call never left, or was throttled."""
+        self._places[batch] = None
+
+    def end(self, batch: int) -> None:
+        """The batch has ended, and it is decided whether the campaign goes on after it."""
+        self._places.pop(batch, None)

@@ -1,0 +1,84 @@
+"""Whether a run goes on, until when it is held, and what is to be looked at again."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from contextlib import suppress
+from weakref import WeakSet
+
+from attrs import frozen
+
+from mmsclient._transport.session import Recall
+from mmsclient.errors import MMSError
+
+__all__ = ["Control", "Stop"]
+
+LAPSED = "the lease on its journal had run out before it left"
+STOPPED = "the campaign was stopped before it left"
+
+
+@frozen
+class Stop(Exception):  # noqa: N818 - the runner's own, never raised to the consumer
+    """The campaign is to stop, since going on makes no sense."""
+
+    error: MMSError
+    why: str
+
+    def __str__(self) -> str:
+        return f"the campaign had stopped {self.why}: {self.error}"
+
+
+class Control:
+    """Stops once: for its consumer, or with the first error."""
+
+    def __init__(self) -> None:
+        self.changed: asyncio.Event = asyncio.Event()
+        """Something has happened that may allow a call."""
+        self.held_until: float = 0.0
+        """The event loop's time before which nothing starts."""
+        self.error: BaseException | None = None
+        """What ended the run, None for its consumer."""
+        self.is_stopping: bool = False
+        """Nothing new is to start."""
+        self.may_leave: Callable[[], bool] = lambda: True
+        """Asked right before the first byte of a call."""
+        self._stopped = asyncio.Event()
+        self._recalls: WeakSet[Recall] = WeakSet()
+
+    def recall(self) -> Recall:
+        """What takes back a call that has not left, as soon as the run is to stop."""
+        recall = Recall(lambda: "" if self.may_leave() else LAPSED)
+        if self.is_stopping:
+            recall.all(STOPPED)
+        self._recalls.add(recall)
+        return recall
+
+    def stop(self) -> None:
+        """Start nothing new, and take back what has not left."""
+        self.is_stopping = True
+        for recall in self._recalls:
+            recall.all(STOPPED)
+        self._stopped.set()
+        self.changed.set()
+
+    def fail(self, error: BaseException) -> None:
+        """Start nothing new, and end with `error` if it is the first."""
+        if self.error is None:
+            self.error = error
+        self.stop()
+
+    async def pause(self, seconds: float) -> bool:
+        """Hold the whole run for so long. False if it is stopping."""
+        self.held_until = max(self.held_until, asyncio.get_running_loop().time() + seconds)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._stopped.wait()
+        return not self.is_stopping
+
+    async def wait_for_change(self, until: float | None) -> None:
+        """Wait for the next change, or for that time of the event loop."""
+        self.changed.clear()
+        with suppress(TimeoutError):
+            async with asyncio.timeout_at(until):
+                await self.changed.wait()

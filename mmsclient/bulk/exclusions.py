@@ -1,0 +1,63 @@
+"""Who gets nothing: the numbers of `exclude=`, and those who have unsubscribed."""
+
+from __future__ import annotations
+
+import logging
+import re
+
+from mmsclient._reading.listing import Listing
+from mmsclient.bulk.errors import OptOutsIncompleteError
+from mmsclient.bulk.recipients import Recipients, Row, chunks, phone_of
+from mmsclient.errors import InvalidRequestError
+from mmsclient.models import OptOut
+
+__all__ = ["excluded_phones", "opted_out_phones"]
+
+log: logging.Logger = logging.getLogger(__name__)
+
+
+async def excluded_phones(source: Recipients) -> list[int]:
+    """The phones in `exclude=`. Raises `InvalidRequestError` for a number that cannot be read."""
+    return [_excluded(row) async for rows in chunks(source) for row in rows]
+
+
+async def opted_out_phones(listing: Listing[OptOut], *, may_be_partial: bool) -> list[int]:
+    """The phones that have unsubscribed. Raises `OptOutsIncompleteError` where some may be missing."""
+    phones, unreadable = [], []
+    async for opt_out in listing:
+        if (phone := _phone(opt_out)) is None:
+            unreadable.append(opt_out.number)
+        else:
+            phones.append(phone)
+    problems = [f"the list ended early: {listing.ended_early}"] if listing.ended_early else []
+    if unreadable:
+        shown = ", ".join(ascii(number)[:40] for number in unreadable[:3])
+        problems.append(f"{len(unreadable)} of its numbers cannot be read ({shown})")
+    if problems and not may_be_partial:
+        raise OptOutsIncompleteError(" and ".join(problems))
+    for problem in problems:
+        log.warning("opt-outs: %s; those people may get the message", problem)
+    return phones
+
+
+def _excluded(row: Row) -> int:
+    """A number to be left out. One that cannot be read might be one that must not be sent to."""
+    if row.problem is not None:
+        raise InvalidRequestError(f"exclude, line {row.line}", row.number, f"a phone number ({row.problem})")
+    return phone_of(row.number, f"exclude, line {row.line}")
+
+
+def _phone(opt_out: OptOut) -> int | None:
+    """The phone of an opt-out; None for a spelling that may stand for a recipient and cannot be compared with one.
+
+    Nine digits may be a mobile without its zero as well as a number without its plus.
+    """
+    if _NINE_DIGITS.fullmatch(str(opt_out.raw.get("number", "")).strip()):
+        return None
+    try:
+        return phone_of(opt_out.number)
+    except InvalidRequestError:
+        return None
+
+
+_NINE_DIGITS = re.compile(r"[1-9][0-9]{8}")

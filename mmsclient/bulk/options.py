@@ -1,0 +1,102 @@
+"""The options of a campaign: their names, types, defaults and limits."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any, Literal, TypedDict
+
+from attrs import Attribute, field, frozen
+
+from mmsclient._api.checks import check_whole, checked_subject, is_number
+from mmsclient._api.phone_numbers import MAX_RECIPIENTS
+from mmsclient._reading.image_file import ImageSource
+from mmsclient._store.evidence import Silent
+from mmsclient._store.stores import JournalStore, store_at
+from mmsclient.bulk.models import Progress
+from mmsclient.bulk.recipients import Recipients
+from mmsclient.errors import InvalidRequestError
+
+__all__ = ["ATTEMPTS", "STOP_AFTER", "CampaignOptions", "Options"]
+
+STOP_AFTER = 3
+"""Calls in a row that fail, or whose outcome is unknown, before a campaign stops, unless the caller says otherwise."""
+
+ATTEMPTS = 4
+"""How often a call is tried that was surely not carried out."""
+
+
+class CampaignOptions(TypedDict, total=False):
+    """The options of a campaign beside its message and its journal: see `Campaign`."""
+
+    name: str | None
+    batch_size: int
+    exclude: Recipients
+    exclude_opt_outs: bool
+    partial_opt_outs: bool
+    resend_unknown: bool | Literal["silent"]
+    silent_after: timedelta | float
+    check_balance: bool
+    new_key: bool
+    stop_after: int
+    max_attempts: int
+    timeout: float | None
+    on_progress: Callable[[Progress], object] | None
+
+
+def _whole(most: int | None = None) -> Callable[[Any, Attribute[int], int], None]:
+    """A validator: a whole number from 1, up to `most`."""
+
+    def check(_: Any, attribute: Attribute[int], value: int) -> None:
+        check_whole(attribute.name, value, 1, most, error=InvalidRequestError)
+
+    return check
+
+
+def _resend(_: Any, __: Attribute[Any], value: object) -> None:
+    if not (isinstance(value, bool) or value == "silent"):
+        raise InvalidRequestError("resend_unknown", value, 'True, False or "silent"')
+
+
+def _seconds(value: timedelta | float) -> float:
+    seconds = value.total_seconds() if isinstance(value, timedelta) else value
+    if not is_number(seconds) or seconds < 0:
+        raise InvalidRequestError("silent_after", value, "a timedelta or seconds, 0 or more")
+    return float(seconds)
+
+
+@frozen(kw_only=True)
+class Options:
+    """What a campaign was asked for. Raises `InvalidRequestError` for a wrong option."""
+
+    text: str
+    image: ImageSource
+    subject: str | None = field(default=None, converter=checked_subject)
+    journal: str | os.PathLike[str] | None = field(default=None, repr=False)
+    name: str | None = None
+    batch_size: int = field(default=MAX_RECIPIENTS, validator=_whole(MAX_RECIPIENTS))
+    exclude: Recipients = ()
+    exclude_opt_outs: bool = False
+    partial_opt_outs: bool = False
+    resend_unknown: bool | Literal["silent"] = field(default=False, validator=_resend)
+    silent_after: float = field(default=86400.0, converter=_seconds)
+    check_balance: bool = False
+    new_key: bool = False
+    stop_after: int = field(default=STOP_AFTER, validator=_whole())
+    max_attempts: int = field(default=ATTEMPTS, validator=_whole())
+    timeout: float | None = None
+    on_progress: Callable[[Progress], object] | None = None
+    store: JournalStore | None = field(init=False)
+    """Where its journal is, None for memory."""
+
+    def __attrs_post_init__(self) -> None:
+        if self.journal is None and self.name is not None:
+            raise InvalidRequestError("name", self.name, "a journal in PostgreSQL beside it")
+        store = None if self.journal is None else store_at(self.journal, self.name)
+        object.__setattr__(self, "store", store)
+
+    @property
+    def resend(self) -> bool | Silent:
+        """`resend_unknown` as the journal takes it."""
+        return Silent(self.silent_after) if self.resend_unknown == "silent" else bool(self.resend_unknown)

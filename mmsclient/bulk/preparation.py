@@ -1,0 +1,147 @@
+"""What comes before the first call of a campaign: its message, its journal, its exclusions and its list."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+
+from mmsclient._api.checks import checked_text
+from mmsclient._reading import image_file
+from mmsclient._store.models import Exclusion, Message, Owner
+from mmsclient._store.stores import FileStore, JournalStore
+from mmsclient.bulk.errors import JournalBusyError, JournalError
+from mmsclient.bulk.exclusions import excluded_phones, opted_out_phones
+from mmsclient.bulk.journal_thread import JournalThread
+from mmsclient.bulk.options import Options
+from mmsclient.bulk.recipients import Recipients, check_all, chunks
+from mmsclient.bulk.sender import Sender
+from mmsclient.errors import MMSError
+
+__all__ = ["Preparation", "read_list"]
+
+log: logging.Logger = logging.getLogger(__name__)
+
+BALANCE_TIMEOUT = 10.0
+"""Seconds that the balance may take, which is only a hint."""
+LOOK_AGAIN = 1.0
+"""Seconds between the attempts to open a journal that another sender has."""
+
+
+class Preparation:
+    """Prepares the runs of one campaign, and keeps what they share: message, exclusions, a journal in memory."""
+
+    def __init__(self, client: Sender, options: Options) -> None:
+        self.client = client
+        self.options = options
+        self.memory: JournalThread | None = None
+        """The journal of a campaign without a file, once it has begun."""
+        self._message: Message | None = None
+        self._excluded: list[int] | None = None
+
+    async def message(self) -> Message:
+        """What is sent. The image is read once."""
+        if self._message is None:
+            image = await image_file.load(self.options.image)
+            text = checked_text(self.options.text, image)
+            self._message = Message(text, self.options.subject or "", image.data)
+        return self._message
+
+    async def open_journal(self) -> JournalThread:
+        """The journal, at the beginning of a run."""
+        message, owner, resend = await self.message(), self._owner(), self.options.resend
+        if (memory := self.memory) is not None:
+            await memory.run(lambda: memory.journal.begin_run(resend_unknown=resend))
+            return memory
+        store = self._store
+        opened = await JournalThread.open(lambda: store.open(message, owner, resend_unknown=resend), store.shown)
+        if self.options.store is None:
+            self.memory = opened
+        return opened
+
+    async def open_when_free(self, pause: Callable[[float], Awaitable[bool]]) -> JournalThread | None:
+        """As `open_journal`; where another sender has the journal, and it is one to wait for, once that has ended.
+
+        None where `pause`, which waits for so many seconds, returns False: the run is to stop.
+        """
+        is_told = False
+        while True:
+            try:
+                return await self.open_journal()
+            except JournalBusyError as busy:
+                if not self._store.waits:
+                    raise
+                if not is_told:
+                    log.warning("%s; this one waits, and takes over when that one ends", busy)
+                    is_told = True
+            if not await pause(LOOK_AGAIN):
+                return None
+
+    async def open_copy(self) -> JournalThread:
+        """A copy of the journal, to be thrown away."""
+        message, owner, resend = await self.message(), self._owner(), self.options.resend
+        store = self._store
+        return await JournalThread.open(lambda: store.open_copy(message, owner, resend_unknown=resend), store.shown)
+
+    @property
+    def _store(self) -> JournalStore:
+        return self.options.store or FileStore(None)
+
+    def _owner(self) -> Owner:
+        return Owner(self.client.base_url, self.client.key_fingerprint, self.options.new_key)
+
+    async def exclude(self, thread: JournalThread) -> None:
+        """Note who gets nothing."""
+        journal = thread.journal
+        if self._excluded is None:  # kept: a generator gives its numbers once
+            self._excluded = await excluded_phones(self.options.exclude)
+        if excluded := self._excluded:
+            await thread.run(lambda: journal.exclude(excluded, Exclusion.LISTED))
+        if self.options.exclude_opt_outs:
+            listing = self.client.opt_outs()
+            phones = await opted_out_phones(listing, may_be_partial=self.options.partial_opt_outs)
+            await thread.run(lambda: journal.exclude(phones, Exclusion.OPTED_OUT))
+
+    async def note_balance(self, thread: JournalThread, *, is_after: bool) -> None:
+        """Ask for the account's balance, if that was asked for, and note it. What goes wrong is only logged."""
+        if not self.options.check_balance:
+            return
+        try:
+            async with asyncio.timeout(BALANCE_TIMEOUT):
+                balance = (await self.client.account()).mms_balance
+            if balance is not None:
+                await thread.run(lambda: thread.journal.note_balance(balance, is_after=is_after))
+        except MMSError as error:
+            log.warning("the balance was not noted: %s", error)
+        except TimeoutError:
+            log.warning("the balance was not noted: the account call took longer than %g s", BALANCE_TIMEOUT)
+
+    async def forget(self) -> None:
+        """Close a journal in memory."""
+        if self.memory is not None:
+            await self.memory.close()
+            self.memory = None
+
+
+async def read_list(thread: JournalThread, recipients: Recipients | None, on_chunk: Callable[[], object]) -> None:
+    """Take the whole list into the journal; `on_chunk` is called after each chunk.
+
+    Raises `JournalError` where there is no list, and the journal does not hold all of one.
+    """
+    journal = thread.journal
+    if recipients is None:
+        if not journal.list_read:
+            raise JournalError(
+                journal.path, "its list was not read to its end: give the list again; nobody gets it twice"
+            )
+        return
+    has_begun = False
+    async for rows in chunks(recipients):
+        if not has_begun:  # not before it could be read at all
+            await thread.run(journal.begin_list)
+            has_begun = True
+        await thread.run(lambda rows=rows: journal.add(check_all(rows)))  # type: ignore[misc]
+        on_chunk()
+    if not has_begun:
+        await thread.run(journal.begin_list)
+    await thread.run(journal.end_list)

@@ -1,0 +1,352 @@
+"""Recipients from CSV files, with the lines they stand in."""
+
+from __future__ import annotations
+
+import codecs
+import csv
+import io
+import os
+import re
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing, suppress
+from itertools import chain
+from typing import IO, Any, Final, NamedTuple
+
+from mmsclient._api.phone_numbers import normalise
+from mmsclient._extras import needed
+from mmsclient.bulk.recipients import Row
+from mmsclient.errors import SHOWN_VALUE, InvalidRequestError
+
+PIECE = 64 * 1024
+"""Bytes or characters read at a time."""
+
+LONGEST_RECORD = 100_000
+"""Characters of one record; a file with a longer one has a quote left open, or is no list."""
+
+SHOWN_COLUMNS = 20
+"""Columns that an error names."""
+
+KNOWN_COLUMNS = frozenset({"number", "phone", "mobile", "to", "recipient", "msisdn"})
+"""Where no column is named, the one that is called like this."""
+
+DELIMITERS = ",;\t|"
+
+_BOMS = {
+    codecs.BOM_UTF8: "utf-8-sig",
+    codecs.BOM_UTF32_LE: "utf-32",  # before UTF-16, whose mark it begins with
+    codecs.BOM_UTF32_BE: "utf-32",
+    codecs.BOM_UTF16_LE: "utf-16",
+    codecs.BOM_UTF16_BE: "utf-16",
+}
+
+Source = str | os.PathLike[str] | IO[str] | IO[bytes]
+Convert = Callable[[str], tuple[str, str | None]]
+"""A number as written to a number and why it is none."""
+
+
+def read_csv(
+    source: Source,
+    column: str | None = None,
+    *,
+    region: str | None = None,
+    encoding: str | None = None,
+    delimiter: str | None = None,
+) -> CSVList:
+    """The recipients in a CSV file, for `Campaign.send` or a loop of your own. Read as it is iterated, never at once.
+
+    Empty lines are skipped; a line whose quotes are wrong is set aside with a reason, like one with a wrong number.
+
+    Args:
+        source: A path, or a file open for reading text or bytes (which can be read only once).
+        column: Its header. Left out: the only column, or the one called number, phone, mobile, to, recipient or msisdn.
+            A list of numbers alone needs no header.
+        region: The country of national numbers, such as `NZ`, or `AU` where Excel has taken the first 0 away
+            (`412345678`). Landlines, free and premium numbers are then set aside. Needs `phonenumbers`. Left out: E.164
+            and Australian mobiles only.
+        encoding: Left out, UTF-8, or UTF-16 or UTF-32 with a byte order mark.
+        delimiter: Left out, the one of `,`, `;`, tab and `|` that the first line holds most of.
+
+    Raises:
+        InvalidRequestError: Here, a wrong region, encoding or delimiter. When it is read, a file that is missing or
+            holds no recipient, a wrong column, bytes of another encoding, and, with the line, a quote that is left open
+            or more than 100 000 characters in one record.
+        ConfigurationError: `phonenumbers` is not installed.
+    """
+    if encoding is not None:
+        try:
+            codecs.lookup(encoding)
+        except (LookupError, TypeError):
+            raise InvalidRequestError("encoding", encoding, "the name of an encoding, such as cp1252") from None
+    if delimiter is not None and (not isinstance(delimiter, str) or len(delimiter) != 1):
+        raise InvalidRequestError("delimiter", delimiter, "one character")
+    convert = _as_written if region is None else _national(region)
+    return CSVList(source, column, convert, encoding, delimiter)
+
+
+class CSVList:
+    """The rows of a CSV file, in order: an iterable of `Row`. One of a path can be iterated again."""
+
+    reads_files: Final = True
+
+    def __init__(
+        self, source: Source, column: str | None, convert: Convert, encoding: str | None, delimiter: str | None
+    ) -> None:
+        self._source = source
+        self._column = column
+        self._convert = convert
+        self._encoding = encoding
+        self._delimiter = delimiter
+
+    def __iter__(self) -> Iterator[Row]:
+        if not isinstance(self._source, str | os.PathLike):
+            yield from self._rows(self._source)
+            return
+        try:
+            file = open(self._source, "rb")  # noqa: SIM115 - closed below, and its opening has errors of its own
+        except (OSError, ValueError) as error:
+            raise _unreadable(self._source, error) from None
+        with closing(file):
+            try:
+                yield from self._rows(file)
+            except OSError as error:
+                raise _unreadable(self._source, error) from None
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self._source!r}>"
+
+    def _rows(self, file: IO[Any]) -> Iterator[Row]:
+        records = _records(_lines(file, self._encoding), self._delimiter)
+        first = next(records, None)
+        is_empty = True
+        for row in () if first is None else self._below(first, records):
+            is_empty = False
+            yield row
+        if is_empty:
+            found = "this file is empty" if first is None else "this one has nothing below its header"
+            raise InvalidRequestError("source", self._name(file), f"a CSV file with a recipient a line; {found}")
+
+    def _below(self, first: Record, records: Iterator[Record]) -> Iterator[Row]:
+        if isinstance(first.cells, str):
+            raise InvalidRequestError("source", first.cells, f"a CSV file; {WRONG_QUOTES} (line {first.line})")
+        place, header = _column(first.cells, self._column)
+        if not header:
+            yield self._row(first, place)
+        for record in records:
+            yield self._row(record, place)
+
+    def _name(self, file: IO[Any]) -> str:
+        path = self._source if isinstance(self._source, str | os.PathLike) else getattr(file, "name", None)
+        return _end_of(path) if isinstance(path, str | os.PathLike) else "an open file"
+
+    def _row(self, record: Record, place: int) -> Row:
+        if isinstance(record.cells, str):
+            return Row(record.cells, record.line, WRONG_QUOTES)
+        written = record.cells[place].strip() if place < len(record.cells) else ""
+        if not written:
+            return Row("", record.line, "there is no number in this line")
+        number, problem = self._convert(written)
+        return Row(number, record.line, problem)
+
+
+def _unreadable(path: str | os.PathLike[str], error: OSError | ValueError) -> InvalidRequestError:
+    reason = error.strerror if isinstance(error, OSError) else error
+    return InvalidRequestError("source", _end_of(path), f"a file that can be read ({reason})")
+
+
+def _end_of(path: str | os.PathLike[str]) -> str:
+    """As much of `path` as an error shows, with the name of the file in it."""
+    return os.fspath(path)[-SHOWN_VALUE:]
+
+
+def _column(first: Sequence[str], column: str | None) -> tuple[int, bool]:
+    """The place of the numbers in each line, and whether the first line is a header."""
+    names = [cell.strip().lower() for cell in first]
+    columns = ", ".join(map(repr, first[:SHOWN_COLUMNS])) + (", …" if len(first) > SHOWN_COLUMNS else "")
+    if column is not None:
+        if names.count(column.strip().lower()) == 1:
+            return names.index(column.strip().lower()), True
+        raise InvalidRequestError("column", column, f"one of the columns {columns}, named once")
+    if len(names) == 1:
+        return 0, not any(character.isdigit() for character in names[0])
+    known = [place for place, name in enumerate(names) if name in KNOWN_COLUMNS]
+    if len(known) != 1:
+        raise InvalidRequestError("column", "none", f"the name of one of the columns {columns}")
+    return known[0], True
+
+
+WRONG_QUOTES = 'a quote must open and close a whole cell, as in "Smith, Ann",0400000000, and be doubled inside one'
+
+
+class Record(NamedTuple):
+    """A record of a CSV file."""
+
+    line: int
+    """The line that it begins in."""
+    cells: Sequence[str] | str
+    """The text of the line, where its quotes are wrong."""
+
+
+class _Fed:
+    """The lines of a file as the parser takes them; it holds those of the record under way."""
+
+    def __init__(self, lines: Iterator[str]) -> None:
+        self._lines = lines
+        self.held: list[str] = []
+        self._size = 0
+        self.begin = 1
+
+    def __iter__(self) -> Iterator[str]:
+        for line in self._lines:
+            self.held.append(line)
+            self._size += len(line)
+            if self._size > LONGEST_RECORD:
+                expected = f"a CSV file of records up to {LONGEST_RECORD} characters; is a quote left open?"
+                raise InvalidRequestError("source", f"a longer one that begins in line {self.begin}", expected)
+            yield line
+
+    def next_record(self) -> None:
+        """What was held has been read."""
+        self.begin += len(self.held)
+        self.held.clear()
+        self._size = 0
+
+
+def _records(lines: Iterator[str], delimiter: str | None) -> Iterator[Record]:
+    """The records that are not empty."""
+    start = next(lines, None)
+    if start is None:
+        return
+    start = start.removeprefix("\ufeff")  # of a file that was opened as text
+    if delimiter is None:
+        delimiter = max(DELIMITERS, key=start.count)
+    fed = _Fed(chain([start], lines))
+    reader = csv.reader(fed, delimiter=delimiter, strict=True)
+    while True:
+        cells: Sequence[str] | str | None
+        try:
+            cells = next(reader, None)
+        except csv.Error:
+            if len(fed.held) > 1:  # which of its lines are records of their own, nobody can tell
+                last = fed.begin + len(fed.held) - 1
+                expected = f"a CSV file; a quote that opens in line {fed.begin} is not closed as it should be"
+                raise InvalidRequestError("source", f"a record of the lines {fed.begin} to {last}", expected) from None
+            cells = fed.held[0].strip()
+        if cells is None:
+            return
+        if any(cell.strip() for cell in cells):
+            yield Record(fed.begin, cells)
+        fed.next_record()
+
+
+def _lines(file: IO[Any], encoding: str | None) -> Iterator[str]:
+    """The lines of `file` with their ends, which quoted fields may hold. One that is too long comes in pieces."""
+    rest = ""
+    for piece in _texts(file, encoding):
+        *whole, rest = _split(rest + piece)
+        yield from whole
+        if len(rest) > LONGEST_RECORD:
+            yield rest
+            rest = ""
+    *whole, rest = _split(rest)
+    yield from whole
+    if rest:
+        yield rest
+
+
+def _split(text: str) -> list[str]:
+    """The lines of `text`, last what does not end: also after a CR, which an LF may follow."""
+    lines = list(io.StringIO(text, newline=""))
+    if lines and lines[-1].endswith("\n"):
+        lines.append("")
+    return lines or [""]
+
+
+def _texts(file: IO[Any], encoding: str | None) -> Iterator[str]:
+    """What `file` holds, as text. Raises `InvalidRequestError` where it is in another encoding."""
+    decoder: codecs.IncrementalDecoder | None = None
+    lines = 0
+    while True:
+        piece = file.read(PIECE)
+        if isinstance(piece, str):
+            text = piece
+        else:
+            if decoder is None:
+                encoding = encoding or _encoding(piece)
+                decoder = codecs.getincrementaldecoder(encoding)()
+            try:
+                text = decoder.decode(piece, final=not piece)
+            except UnicodeDecodeError as error:
+                line = lines + error.object[: error.start].count(b"\n") + 1
+                found = f"bytes {error.object[error.start : error.end].hex()} in about line {line}"
+                expected = f"text in {encoding}; save the file as UTF-8 or name its encoding, such as cp1252"
+                raise InvalidRequestError("encoding", found, expected) from None
+        if "\0" in text:
+            expected = "text; name the encoding, such as utf-16-le, or save the file as UTF-8"
+            raise InvalidRequestError("encoding", f"a NUL in line {lines + 1} or later", expected)
+        lines += text.count("\n")
+        if text:
+            yield text
+        if not piece:
+            return
+
+
+def _encoding(start: bytes) -> str:
+    return next((name for mark, name in _BOMS.items() if start.startswith(mark)), "utf-8")
+
+
+def _as_written(number: str) -> tuple[str, str | None]:
+    """Leaves a number as it is; only says more where it is a wrong one."""
+    if _NATIONAL.fullmatch(number):
+        try:
+            normalise(number)
+        except InvalidRequestError as error:
+            hint = 'a number as it is dialled inside a country needs region= (--region), such as region="AU"'
+            return number, f"expected {error.expected}; {hint}"
+    return number, SHORTENED if _EXPONENT.fullmatch(number) else None
+
+
+def _national(region: str) -> Convert:
+    """Reads numbers as they are dialled in `region`."""
+    with needed("cli", "region="):
+        import phonenumbers  # noqa: PLC0415 - an extra
+    country = region.upper() if isinstance(region, str) else region
+    if country not in phonenumbers.SUPPORTED_REGIONS:
+        raise InvalidRequestError("region", region, "the two letters of a country, such as AU")
+    kinds = phonenumbers.PhoneNumberType
+    no_mobile = {
+        kinds.FIXED_LINE: "a landline",
+        kinds.TOLL_FREE: "a free number",
+        kinds.PREMIUM_RATE: "a premium number",
+        kinds.SHARED_COST: "a shared cost number",
+        kinds.PAGER: "a pager",
+        kinds.UAN: "a company's number",
+        kinds.VOICEMAIL: "a voice mailbox",
+    }
+
+    def convert(number: str) -> tuple[str, str | None]:
+        if _EXPONENT.fullmatch(number):
+            return number, SHORTENED
+        if _FROM_ABROAD.match(number):  # in Australia itself 0061 is no number, and means the same
+            with suppress(InvalidRequestError):
+                return normalise(number), None
+        try:
+            parsed = phonenumbers.parse(number, country) if _DIALLED.fullmatch(number) else None
+        except phonenumbers.NumberParseException:
+            parsed = None
+        if parsed is None or parsed.extension or not phonenumbers.is_valid_number(parsed):
+            return number, f"no phone number of {country}, and none in E.164"
+        kind = no_mobile.get(phonenumbers.number_type(parsed))
+        if kind is not None:
+            return number, f"{kind}, which takes no MMS"
+        return phonenumbers.format_number(parsed, phonenumbers.PhoneNumberFormat.E164), None
+
+    return convert
+
+
+SHORTENED = "a spreadsheet has shortened this number: format its column as text, and fill it again"
+
+_NATIONAL = re.compile(r"(?!04)[0-9 ()./-]+")
+_EXPONENT = re.compile(r"[0-9][0-9.,]*[eE]\+?[0-9]+")
+_FROM_ABROAD = re.compile(r"[ (]*00")
+_DIALLED = re.compile(r"[(\[]?[+\uff0b]?[\d\s()\[\]./~\-\u2010-\u2015\u2212]+")
+"""A number and nothing else: no letters, no extension, no second number."""

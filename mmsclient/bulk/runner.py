@@ -1,0 +1,244 @@
+"""Runs a campaign once: reads the list, keeps calls in flight, and hands out their results."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections import deque
+from contextlib import suppress
+
+import anyio
+
+from mmsclient._store.models import Claim
+from mmsclient.bulk.batches import BatchSender, RunParts
+from mmsclient.bulk.capacity import Capacity
+from mmsclient.bulk.control import Control, Stop
+from mmsclient.bulk.errors import CampaignStoppedError, JournalError
+from mmsclient.bulk.journal_thread import JournalThread
+from mmsclient.bulk.meter import Meter
+from mmsclient.bulk.models import Batch
+from mmsclient.bulk.outcome import Next, Outcome
+from mmsclient.bulk.preparation import Preparation, read_list
+from mmsclient.bulk.recipients import Recipients
+from mmsclient.bulk.recorder import Recorder
+from mmsclient.bulk.report import Report, report_from
+from mmsclient.bulk.waiting import all_done, is_ending
+from mmsclient.errors import MMSError
+from mmsclient.models import SentBatch
+
+__all__ = ["Runner"]
+
+TICK = 0.01
+"""Seconds between the looks at a full limiter that does not tell when it has room."""
+BACKLOG = 8
+"""Results that wait for the consumer before no more calls start; each holds a thousand messages."""
+
+
+class Runner:
+    """One sending. Its task and those of its calls are its own: no consumer that leaves can tear them.
+
+    `campaign` is only kept: as long as it is sent, the client finds it, and waits for it when it is closed.
+    """
+
+    def __init__(self, campaign: object, preparation: Preparation, recipients: Recipients | None) -> None:
+        self._campaign = campaign
+        self._preparation = preparation
+        self._options = preparation.options
+        self._recipients = recipients
+        self._loop = asyncio.get_running_loop()
+        self._control = Control()
+        self._capacity = Capacity(preparation.client)
+        self._meter = Meter()
+        self._thread: JournalThread | None = None
+        self._calls: set[asyncio.Task[None]] = set()
+        self._unsent: dict[int, Claim] = {}  # whose tasks have not begun
+        self._is_list_read = False
+        self._results: deque[Batch] = deque()
+        self._news = asyncio.Event()
+        self._error: BaseException | None = None
+        self._main = self._loop.create_task(self._run())
+
+    # For the consumer -------------------------------------------------------------------------------------------------
+
+    @property
+    def is_over(self) -> bool:
+        """It has ended, and everything is recorded."""
+        return self._main.done()
+
+    @property
+    def is_stopping(self) -> bool:
+        """Nothing new starts."""
+        return self._control.is_stopping
+
+    async def next(self) -> Batch:
+        """The next result. Raises the error of the run, or `StopAsyncIteration`, after the last."""
+        while not self._results:
+            if self.is_over:
+                if self._error is None:
+                    await self._main  # it was torn if the event loop is being stopped
+                    raise StopAsyncIteration
+                error, self._error = self._error, None
+                raise error
+            self._news.clear()
+            await self._news.wait()
+        batch = self._results.popleft()
+        self._control.changed.set()
+        return batch
+
+    def stop(self) -> None:
+        """Start nothing new."""
+        self._control.stop()
+
+    def abandon(self) -> None:
+        """As `stop`, from wherever the garbage is collected."""
+        if not self.is_over and not self.is_stopping:
+            self._control.is_stopping = True
+            with suppress(RuntimeError):  # the loop is closed
+                self._loop.call_soon_threadsafe(self.stop)
+
+    async def ended(self) -> None:
+        """Wait for the end of the run; a cancelled wait leaves the run alone."""
+        if not self.is_over:
+            await asyncio.wait([self._main])
+
+    async def drained(self) -> None:
+        """As `ended`; a cancel scope, which cancels again and again, does not cut it short."""
+        with anyio.CancelScope(shield=True):
+            await self.ended()
+
+    async def report(self) -> Report | None:
+        """What has become of everybody so far; None before the journal is open, and when the run is over."""
+        thread = self._thread
+        if thread is None:
+            return None
+        return await thread.run(lambda: report_from(thread.journal.reader, self._options.store))
+
+    # The run ----------------------------------------------------------------------------------------------------------
+
+    async def _run(self) -> None:
+        recorder: Recorder | None = None
+        try:
+            try:
+                self._thread = thread = await self._preparation.open_when_free(self._control.pause)
+                if thread is None:  # stopped, while another sender had it
+                    return
+                self._control.may_leave = lambda: thread.journal.may_send
+                await self._preparation.exclude(thread)
+                recorder = Recorder(thread, self._control.changed)
+                await self._preparation.note_balance(thread, is_after=False)
+                await self._send_all(thread, recorder)
+                if self._meter.calls:
+                    await self._preparation.note_balance(thread, is_after=True)
+            except Exception as error:
+                self._control.fail(error)
+            if self._control.error is not None:
+                self._error = await self._in_words(self._control.error, recorder)
+        finally:
+            thread_, self._thread = self._thread, None
+            if thread_ is not None and self._options.store is not None:
+                await thread_.close()
+            self._loop.call_soon(self._news.set)  # when this task is done
+
+    async def _in_words(self, error: BaseException, recorder: Recorder | None) -> BaseException:
+        """`error`, which ended the run, as the consumer is told."""
+        if recorder is not None and recorder.unrecorded is not None:
+            return recorder.unrecorded.error(error)
+        if not isinstance(error, Stop):
+            return error
+        try:
+            report = await self.report()
+        except JournalError as problem:  # there is nothing to report from
+            return JournalError(problem.path, f"{problem.problem}; {error}")
+        assert report is not None  # noqa: S101
+        return CampaignStoppedError(error.error, report, error.why)
+
+    async def _send_all(self, thread: JournalThread, recorder: Recorder) -> None:
+        parts = RunParts(self._options, self._control, self._capacity, self._meter, recorder)
+        sender = BatchSender(self._preparation.client, await self._preparation.message(), parts, self._tell)
+        reader = self._loop.create_task(self._read_list(thread))
+        unsubscribe = self._capacity.on_change(self._control.changed.set)
+        try:
+            while not self.is_stopping:
+                if self._may_start(thread, recorder):
+                    await self._start_batch(sender, recorder)
+                elif self._is_list_read and not self._calls and not thread.journal.ready:
+                    break
+                else:
+                    await self._wait_for_change(thread)
+        finally:
+            unsubscribe()
+            reader.cancel()
+            try:
+                await all_done(reader, *self._calls)
+            finally:
+                for claim in self._unsent.values():  # the event loop is ending, and their tasks with it
+                    with suppress(JournalError):  # which is told
+                        await recorder.release(claim)
+
+    async def _read_list(self, thread: JournalThread) -> None:
+        try:
+            await read_list(thread, self._recipients, self._control.changed.set)
+            self._is_list_read = True
+            self._control.changed.set()
+        except asyncio.CancelledError as error:
+            if is_ending():
+                raise
+            self._control.fail(error)  # of something that the source awaited
+        except Exception as error:
+            self._control.fail(error)
+
+    def _may_start(self, thread: JournalThread, recorder: Recorder) -> bool:
+        now = self._loop.time()
+        ready = thread.journal.ready
+        return (
+            (ready >= self._options.batch_size or (self._is_list_read and ready > 0))
+            and len(self._results) < BACKLOG
+            and not recorder.is_behind
+            and now >= self._control.held_until
+            and self._capacity.allows_batch(now)
+        )
+
+    async def _wait_for_change(self, thread: JournalThread) -> None:
+        """Until something has happened that may allow a batch, or the time has come for one."""
+        now = self._loop.time()
+        until = self._control.held_until if self._control.held_until > now else None
+        if thread.journal.ready and not self._capacity.has_signals:
+            until = now + TICK
+        await self._control.wait_for_change(until)
+
+    async def _start_batch(self, sender: BatchSender, recorder: Recorder) -> None:
+        claim = await recorder.claim(lambda journal: journal.claim(self._options.batch_size))
+        if claim is None:
+            return
+        self._capacity.begin_batch(claim.batch)
+        self._unsent[claim.batch] = claim
+        task = self._loop.create_task(self._send(sender, claim))
+        self._calls.add(task)
+        task.add_done_callback(self._end_batch)
+
+    async def _send(self, sender: BatchSender, claim: Claim) -> None:
+        del self._unsent[claim.batch]
+        await sender.send(claim)
+
+    def _end_batch(self, task: asyncio.Task[None]) -> None:
+        self._calls.discard(task)
+        self._control.changed.set()
+
+    def _tell(self, claim: Claim, outcome: Outcome, sent: SentBatch | None, error: MMSError | None) -> None:
+        if outcome.next is Next.SPLIT or self._thread is None:  # its halves will be told of
+            return
+        rate = self._capacity.rate(math.inf)
+        progress = self._meter.progress(self._thread.journal, is_list_read=self._is_list_read, rate=rate)
+        batch = Batch(
+            number=claim.batch,
+            recipients=claim.numbers,
+            accepted=outcome.accepted,
+            refused=outcome.refused,
+            error=error,
+            sent=sent,
+            progress=progress,
+        )
+        self._results.append(batch)
+        self._news.set()
+        if self._options.on_progress is not None:
+            self._options.on_progress(progress)

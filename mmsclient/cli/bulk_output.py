@@ -1,0 +1,330 @@
+"""What `mmsclient bulk` prints: batches as they end, what would be sent, and what became of everybody."""
+
+from __future__ import annotations
+
+import csv
+import shlex
+import sys
+from datetime import datetime
+from typing import Any
+
+from attrs import asdict, frozen
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn
+from rich.progress import Progress as Bar
+
+from mmsclient import Account
+from mmsclient._words import counted
+from mmsclient.bulk import (
+    Batch,
+    Exclusion,
+    Progress,
+    Recipient,
+    RecipientState,
+    Reconciliation,
+    Report,
+    UnknownRecipients,
+)
+from mmsclient.cli.output import ZONE, Form, facts_table, printable, to_json
+
+FEW = 5
+"""Invalid lines that are shown."""
+
+
+def to_send(found: Report) -> int:
+    """Recipients that a run would send to."""
+    return found.counts[RecipientState.PENDING] + found.counts[RecipientState.FAILED]
+
+
+def calls_for(count: int, batch_size: int) -> int:
+    """The calls that so many recipients take."""
+    return -(-count // batch_size)
+
+
+@frozen
+class Commands:
+    """Commands that go on from here, as they are told."""
+
+    journal: tuple[str, ...]
+    """The arguments that lead to the journal."""
+    recipients: tuple[str, ...]
+    """Those that lead to the list."""
+
+    def resume(self, report: Report) -> str:
+        """Sends what a report leaves; it needs the list where that was not read to its end."""
+        return shlex.join(
+            ["mmsclient", "bulk", "resume", *self.journal, *(() if report.list_read else self.recipients)]
+        )
+
+    def excluded(self) -> str:
+        """Prints who was excluded."""
+        return shlex.join(["mmsclient", "bulk", "report", *self.journal, "--csv", "--state", "excluded"])
+
+
+# While it is being sent ---------------------------------------------------------------------------------------------
+
+
+class Screen:
+    """Takes the batches of a campaign as they end. Prints a line for each."""
+
+    @staticmethod
+    def of(form: Form) -> Screen:
+        """The one that fits `form`."""
+        return {Form.JSON: JSONScreen, Form.TABLE: BarScreen, Form.PLAIN: Screen}[form]()
+
+    def start(self) -> None:
+        """Before the first batch."""
+
+    def show(self, batch: Batch) -> None:
+        """A batch has ended."""
+        print(printable("; ".join([_in_words(batch), *_rate(batch.progress)])), flush=True)
+
+    def stop(self) -> None:
+        """After the last batch."""
+
+
+class JSONScreen(Screen):
+    """Prints an object for each."""
+
+    def show(self, batch: Batch) -> None:
+        print(to_json({"event": "batch", **_facts_of_batch(batch)}), flush=True)
+
+
+class BarScreen(Screen):
+    """Shows a bar, and a line for each call that went wrong."""
+
+    def __init__(self) -> None:
+        columns = BarColumn(), MofNCompleteColumn(), TextColumn("{task.description}", markup=False)
+        self._bar = Bar(*columns, redirect_stderr=sys.stderr.isatty())
+        self._task = self._bar.add_task("", total=None)
+
+    def start(self) -> None:
+        self._bar.start()
+
+    def show(self, batch: Batch) -> None:
+        progress = batch.progress
+        counts = progress.counts
+        total = sum(counts.values()) - counts[RecipientState.EXCLUDED]
+        done = total - counts[RecipientState.PENDING] - counts[RecipientState.SENDING]
+        self._bar.update(
+            self._task,
+            completed=done,
+            total=total if progress.list_read else None,
+            description=", ".join(_rate(progress)),
+        )
+        if batch.error is not None or batch.refused != ():
+            self._bar.console.print(printable(_in_words(batch)), style="yellow", markup=False, highlight=False)
+
+    def stop(self) -> None:
+        self._bar.stop()
+
+
+def _in_words(batch: Batch) -> str:
+    said = f"call {batch.number}: {batch.accepted} of {len(batch.recipients)} accepted"
+    return said if batch.error is None else f"{said}: {batch.error}"
+
+
+def _rate(progress: Progress) -> list[str]:
+    """Rate, credits and time left, each once it is known."""
+    rate = [f"{progress.calls_per_second:.1f} calls/s"] if progress.calls_per_second else []
+    left = [] if progress.seconds_left is None else [f"{progress.seconds_left:.0f} s left"]
+    return [", ".join([*rate, counted(progress.credits_used, "credit"), *left])]
+
+
+def _facts_of_batch(batch: Batch) -> dict[str, Any]:
+    progress = batch.progress
+    return {
+        "number": batch.number,
+        "recipients": len(batch.recipients),
+        "accepted": batch.accepted,
+        "refused": batch.refused,
+        "error": None if batch.error is None else str(batch.error),
+        "counts": progress.counts,
+        "calls_per_second": round(progress.calls_per_second, 3),
+        "credits_used": progress.credits_used,
+        "seconds_left": None if progress.seconds_left is None else round(progress.seconds_left, 1),
+    }
+
+
+# Who is set aside ---------------------------------------------------------------------------------------------------
+
+
+async def invalid_in(found: Report, most: int | None = FEW) -> list[Recipient]:
+    """The recipients that are no phone numbers, at most so many."""
+    most = found.exclusions[Exclusion.INVALID] if most is None else min(most, found.exclusions[Exclusion.INVALID])
+    invalid: list[Recipient] = []
+    if most:
+        async for recipient in found.recipients(RecipientState.EXCLUDED):
+            if recipient.exclusion is Exclusion.INVALID:
+                invalid.append(recipient)
+                if len(invalid) == most:
+                    break
+    return invalid
+
+
+def _exclusions(found: Report) -> dict[str, str]:
+    return {f"Excluded, {why}": str(count) for why, count in found.exclusions.items() if count}
+
+
+def _invalid_lines(found: Report, invalid: list[Recipient], all_of_them: str) -> dict[str, str]:
+    """A fact for each of the first invalid lines, and how to get all."""
+    lines = {f"Line {each.line}": f"{each.number!r}: {each.reason}" for each in invalid}
+    if found.exclusions[Exclusion.INVALID] > len(invalid):
+        lines["All invalid lines"] = all_of_them
+    return lines
+
+
+# Before it is sent --------------------------------------------------------------------------------------------------
+
+
+def plan_facts(
+    planned: Report, account: Account, host: str, batch_size: int, invalid: list[Recipient]
+) -> dict[str, str]:
+    """What would be sent. The price of a message is not documented (api-notes.md section 3): the balance is."""
+    count = to_send(planned)
+    done = planned.total - count - planned.counts[RecipientState.EXCLUDED]
+    calls = counted(calls_for(count, batch_size), "call")
+    warning = credit_warning(count, account)
+    return {
+        "To be sent": f"{counted(count, 'recipient')} in {calls}" if count else "nothing: nobody is left to send to",
+        **({"In the journal already": counted(done, "recipient")} if done else {}),
+        **_exclusions(planned),
+        "MMS balance": balance_in_words(account),
+        "Server": host,
+        "Cost": "the API documents no price; its examples show 1 credit a message",
+        **({"Warning": warning} if warning else {}),
+        **_invalid_lines(planned, invalid, "mmsclient bulk send ... --dry-run --json"),
+    }
+
+
+def plan_document(planned: Report, account: Account, host: str, batch_size: int, invalid: list[Recipient]) -> str:
+    """The same for scripts."""
+    count = to_send(planned)
+    facts = {
+        "event": "dry_run",
+        "to_send": count,
+        "calls": calls_for(count, batch_size),
+        "mms_balance": account.mms_balance,
+        "server": host,
+        "warning": credit_warning(count, account),
+        "counts": planned.counts,
+        "exclusions": planned.exclusions,
+        "invalid": [{"line": each.line, "number": each.number, "reason": each.reason} for each in invalid],
+    }
+    return to_json(facts)
+
+
+def balance_in_words(account: Account) -> str:
+    """Such as `100.00 credits`."""
+    return "unknown" if account.mms_balance is None else counted(account.mms_balance, "credit")
+
+
+def credit_warning(count: int, account: Account) -> str | None:
+    """That the balance seems to be too small, None where it does not."""
+    if account.mms_balance is None or account.mms_balance >= count:
+        return None
+    return f"{balance_in_words(account)} for {counted(count, 'recipient')}: at 1 credit each it stops before the end"
+
+
+# What became of it --------------------------------------------------------------------------------------------------
+
+
+def show_report(found: Report, form: Form, invalid: list[Recipient], commands: Commands, **more: object) -> None:
+    """A campaign in figures. `more`: further facts for scripts."""
+    if form is Form.JSON:
+        facts = {name: getattr(found, name) for name in _REPORTED}
+        times = {name: _zoned(facts[name]) for name in ("started_at", "ended_at")}
+        unknown = _document_of(found.unknown)
+        print(to_json({"event": "report", "total": found.total, **facts, **times, "unknown": unknown, **more}))
+        return
+    facts = {
+        "Recipients": f"{found.total}" if found.list_read else f"{found.total}, and the list was not read to its end",
+        **{state.capitalize(): str(count) for state, count in found.counts.items() if count},
+        **_exclusions(found),
+        "Calls": str(found.calls),
+        "Credits used": str(found.credits_used),
+    }
+    if found.deliveries:
+        facts |= {f"Reported {status}": str(count) for status, count in found.deliveries.items()}
+        facts["Reported nothing final"] = str(found.open)
+    if found.delivery_seconds is not None:
+        facts["Delivered within"] = f"{found.delivery_seconds:.1f} s (median)"
+    facts |= unknown_facts(found.unknown)
+    if found.started_at is not None and found.ended_at is not None:
+        facts["Sent"] = f"{_zoned(found.started_at)} to {_zoned(found.ended_at)}"
+    show_facts(facts | _invalid_lines(found, invalid, commands.excluded()), form)
+
+
+def unknown_facts(unknown: UnknownRecipients) -> dict[str, str]:
+    """What is known of those whose outcome no answer told; nothing where there are none."""
+    facts: dict[str, str] = {}
+    if unknown.proven:
+        facts["Accepted by evidence"] = str(unknown.proven)
+    if unknown.count:
+        if unknown.since is not None:
+            facts["Unknown since"] = str(_zoned(unknown.since))
+        facts["Unknown, heard of"] = f"{unknown.heard_of}, which proves nothing"
+        if unknown.reported_share is not None:
+            of = counted(unknown.accepted, "recipient")
+            facts["Reports of their runs"] = f"{unknown.reported_share:.1%} of {of} accepted by an answer"
+        facts["Sending to the silent"] = unknown.objection or SILENT
+    if unknown.unaccounted_credits is not None:
+        facts["Credits no answer names"] = f"{unknown.unaccounted_credits} (a hint: other sends count too)"
+    return facts
+
+
+SILENT = "mmsclient bulk resume --resend-unknown silent"
+"""What can be done about those of whom nothing was heard."""
+
+
+def show_reconciliation(done: Reconciliation, form: Form) -> None:
+    """What evidence settled, and what remains."""
+    unknown = done.report.unknown
+    if form is Form.JSON:
+        unknown_document = _document_of(unknown)
+        print(to_json({"event": "reconciliation", "settled": done.settled, "unknown": unknown_document}))
+        return
+    facts = {"Settled now": str(done.settled), "Still unknown": str(unknown.count)}
+    show_facts(facts | unknown_facts(unknown), form)
+
+
+def _document_of(unknown: UnknownRecipients) -> dict[str, Any]:
+    since = None if unknown.since is None else _zoned(unknown.since)
+    return {**asdict(unknown), "since": since, "reported_share": unknown.reported_share}
+
+
+_REPORTED = (
+    "counts",
+    "exclusions",
+    "list_read",
+    "calls",
+    "credits_used",
+    "started_at",
+    "ended_at",
+    "deliveries",
+    "open",
+    "delivery_seconds",
+    "journal",
+)
+
+
+def _zoned(time: datetime | None) -> datetime | None:
+    """`time` as it is printed: to the second, in the zone in which replies are."""
+    return None if time is None else time.astimezone(ZONE).replace(microsecond=0)
+
+
+def show_facts(facts: dict[str, str], form: Form) -> None:
+    """A line for each."""
+    if form is Form.TABLE:
+        Console().print(facts_table(facts))
+    else:
+        print("\n".join(f"{name}: {printable(value)}" for name, value in facts.items()))
+
+
+async def print_csv(found: Report, state: RecipientState | None) -> None:
+    """A line for each recipient, or for each in `state`."""
+    columns = ("number", "state", "line", "message_id", "exclusion", "reason", "batch", "delivery")
+    writer = csv.writer(sys.stdout, lineterminator="\n")
+    writer.writerow((*columns, "reported_at"))
+    async for recipient in found.recipients(state):
+        writer.writerow((*(getattr(recipient, column) for column in columns), _zoned(recipient.reported_at)))

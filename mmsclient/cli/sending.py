@@ -1,0 +1,193 @@
+"""A campaign in a terminal, in a pipe and in a script: prints as its calls end, and drains on every way out."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import aclosing, contextmanager, suppress
+from functools import partial
+
+from attrs import define
+
+from mmsclient import MMSError
+from mmsclient.bulk import (
+    Campaign,
+    JournalBusyError,
+    JournalError,
+    JournalMismatchError,
+    Recipients,
+    RecipientState,
+    Report,
+    Sending,
+)
+from mmsclient.cli import stdio
+from mmsclient.cli.bulk_output import Commands, Screen, invalid_in, show_report, to_send
+from mmsclient.cli.output import Form
+from mmsclient.cli.status import Status, complain, output_lost
+
+SIGNALS = [signal.SIGINT, signal.SIGTERM, *([signal.SIGHUP] if hasattr(signal, "SIGHUP") else [])]
+
+ONE_SIGNAL = 1.0
+"""Seconds in which several signals are one: `timeout` and shells send theirs to the process and to its group."""
+
+
+class Printing:
+    """Runs what prints, and lets the event loop go on. Over with the first error, or once nobody reads any more."""
+
+    def __init__(self) -> None:
+        self.error: Exception | None = None
+        self._is_over = False
+        self._is_hurried = False
+        self._limit: asyncio.Timeout | None = None
+
+    async def do(self, job: Callable[..., object], *arguments: object) -> bool:
+        """Whether `job` has run."""
+        if self._is_over:
+            return False
+        try:
+            async with asyncio.timeout(stdio.GRACE if self._is_hurried else None) as self._limit:
+                await asyncio.wrap_future(stdio.STDOUT.submit(partial(job, *arguments)))
+        except TimeoutError:
+            self._is_over = True
+        except Exception as error:
+            self.error, self._is_over = error, True
+        finally:
+            self._limit = None
+        return not self._is_over
+
+    def hurry(self) -> None:
+        """From now on the reader has `GRACE` seconds to take what is printed."""
+        self._is_hurried = True
+        if self._limit is not None and not self._limit.expired():
+            self._limit.reschedule(asyncio.get_running_loop().time() + stdio.GRACE)
+
+
+@define
+class Run:
+    """What came of a sending."""
+
+    calls: int = 0
+    failure: MMSError | None = None
+    signal: int | None = None
+
+
+async def send(campaign: Campaign, recipients: Recipients | None, form: Form, commands: Commands) -> Status:
+    """Send and print; the exit status. `commands`: what is told of how to go on."""
+    sending = campaign.send(recipients)
+    printing = Printing()
+    run = Run()
+
+    def stop(number: int) -> None:
+        sending.stop()
+        printing.hurry()
+        run.signal = number
+        complain("stopping: waiting for the calls under way; once more ends it at once")
+
+    with _told_of_signals(stop):
+        await _print_batches(sending, printing, Screen.of(form), run)
+        status = await _sum_up(campaign, printing, run, form, commands)
+    if printing.error is None:
+        return status
+    if not isinstance(printing.error, OSError):
+        raise printing.error
+    lost = output_lost(printing.error)
+    return status or lost
+
+
+async def _print_batches(sending: Sending, printing: Printing, screen: Screen, run: Run) -> None:
+    await printing.do(screen.start)
+    try:
+        async with aclosing(sending):
+            async for batch in sending:
+                run.calls += 1
+                if not await printing.do(screen.show, batch):
+                    sending.stop()
+    except MMSError as error:
+        run.failure = error
+    finally:
+        await printing.do(screen.stop)
+
+
+async def _sum_up(campaign: Campaign, printing: Printing, run: Run, form: Form, commands: Commands) -> Status:
+    """Say how it ended; the exit status. Raises the error of a run that made no call."""
+    if isinstance(run.failure, JournalBusyError | JournalMismatchError) and not run.calls:
+        raise run.failure
+    try:
+        ended = await campaign.report()
+    except JournalError as error:
+        return _without_a_report(run, error)
+    if run.failure is not None and not run.calls and not ended.counts[RecipientState.SENDING]:
+        raise run.failure
+    if run.failure is not None:
+        complain(str(run.failure))
+    is_complete = not to_send(ended) and ended.list_read
+    if not is_complete:
+        complain(f"to go on: {commands.resume(ended)}")
+    if is_complete and not run.calls and form is not Form.JSON:
+        await printing.do(print, "Nothing is left to send.")
+    invalid = await invalid_in(ended)
+    await printing.do(partial(show_report, ended, form, invalid, commands, calls_of_this_run=run.calls))
+    if run.signal is not None and not is_complete:
+        return Status.of_signal(run.signal)
+    return of_campaign(ended)
+
+
+def _without_a_report(run: Run, error: JournalError) -> Status:
+    if not run.calls and run.failure is None and run.signal is not None:
+        complain("nothing was sent")
+        return Status.of_signal(run.signal)
+    failure = run.failure or error
+    if not run.calls:
+        raise failure
+    complain(str(failure))
+    return Status.OUTCOME_UNKNOWN
+
+
+def of_campaign(report: Report) -> Status:
+    """The exit status that tells a script how a campaign stands. What was excluded, was so on purpose."""
+    counts = report.counts
+    any_accepted = counts[RecipientState.ACCEPTED] > 0
+    if counts[RecipientState.UNKNOWN] or counts[RecipientState.SENDING]:  # what could not be recorded is `sending`
+        return Status.OUTCOME_UNKNOWN
+    if to_send(report) or not report.list_read:
+        return Status.STOPPED if any_accepted else Status.FAILED
+    if counts[RecipientState.REFUSED]:
+        return Status.PARTLY_ACCEPTED if any_accepted else Status.FAILED
+    return Status.DONE
+
+
+@contextmanager
+def _told_of_signals(stop: Callable[[int], None]) -> Iterator[None]:
+    """The first signal is for `stop`; a later one ends the process. One that is ignored (`nohup`) stays so."""
+    loop = asyncio.get_running_loop()
+    before = {number: signal.getsignal(number) for number in SIGNALS}
+    heeded = [number for number, handler in before.items() if handler not in (signal.SIG_IGN, None)]
+    came: list[asyncio.TimerHandle] = []
+
+    def note(number: int) -> None:
+        if not came:
+            stop(number)
+            came.append(loop.call_later(ONE_SIGNAL, _end_at_once_at, heeded))
+
+    for number in heeded:
+        with suppress(NotImplementedError, RuntimeError, ValueError):  # Windows, or not the main thread
+            loop.add_signal_handler(number, note, number)
+    try:
+        yield
+    finally:
+        for timer in came:
+            timer.cancel()
+        for number in heeded:
+            with suppress(NotImplementedError, RuntimeError, ValueError):
+                loop.remove_signal_handler(number)
+                signal.signal(number, before[number])
+
+
+def _end_at_once_at(numbers: list[signal.Signals]) -> None:
+    """Leave the signals to the system; a terminal that is gone says so more than once."""
+    loop = asyncio.get_running_loop()
+    for number in numbers:
+        with suppress(NotImplementedError, RuntimeError, ValueError):
+            loop.remove_signal_handler(number)
+            signal.signal(number, signal.SIG_IGN if number.name == "SIGHUP" else signal.SIG_DFL)

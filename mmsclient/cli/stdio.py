@@ -1,0 +1,115 @@
+"""Stdout and stderr of the command: whose errors are told from others, and whose readers hold nothing up."""
+
+from __future__ import annotations
+
+import io
+import os
+import queue
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
+from contextlib import contextmanager, suppress
+from typing import Any
+
+GRACE = 2.0
+"""Seconds that a reader has after a signal to take what is still to be printed."""
+
+MOST_WAITING = 10_000
+"""Lines that wait for the reader of stderr; further ones are dropped."""
+
+
+class OutputLostError(OSError):
+    """Stdout cannot be written. Not raised for any other file."""
+
+
+class Outlet:
+    """Prints in a thread of its own: a pipe that nobody reads holds up that thread and nothing else."""
+
+    def __init__(self) -> None:
+        self._jobs: queue.SimpleQueue[tuple[Callable[[], object], Future[None]]] = queue.SimpleQueue()
+        self._thread: threading.Thread | None = None
+
+    @property
+    def waiting(self) -> int:
+        """Jobs that have not begun."""
+        return self._jobs.qsize()
+
+    def submit(self, job: Callable[[], object]) -> Future[None]:
+        """Run `job` after those that were submitted before; the future raises what it raises."""
+        done: Future[None] = Future()
+        self._jobs.put((job, done))
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._work, name="mmsclient-output", daemon=True)
+            self._thread.start()
+        return done
+
+    def _work(self) -> None:
+        while True:
+            job, done = self._jobs.get()
+            if not done.set_running_or_notify_cancel():
+                continue
+            try:
+                job()
+            except BaseException as error:
+                done.set_exception(error)
+            else:
+                done.set_result(None)
+
+
+STDOUT, STDERR = Outlet(), Outlet()
+
+
+def say(line: str) -> None:
+    """Print `line` on stderr, without waiting for a reader, and whether or not there is one."""
+    if STDERR.waiting < MOST_WAITING:
+        STDERR.submit(lambda: _print_on_stderr(line))
+
+
+def _print_on_stderr(line: str) -> None:
+    with suppress(OSError, ValueError):  # it is full, gone or closed: there is nowhere to say so
+        print(line, file=sys.stderr, flush=True)
+
+
+def discard() -> None:
+    """Let what is printed from now on vanish: the interpreter would fail on it at its end."""
+    with suppress(OSError, ValueError):
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, sys.stdout.fileno())
+        os.close(nowhere)
+
+
+@contextmanager
+def owned() -> Iterator[None]:
+    """Within, stdout raises `OutputLostError` and prints any character; streams that are closed take everything."""
+    before = sys.stdout, sys.stderr
+    with open(os.devnull, "w", encoding="utf-8") as nowhere:
+        sys.stdout, sys.stderr = _told_apart(sys.stdout or nowhere), sys.stderr or nowhere
+        try:
+            yield
+        finally:
+            sys.stdout, sys.stderr = before
+
+
+class _Stdout(io.FileIO):
+    def write(self, data: Any) -> int:
+        try:
+            return super().write(data)
+        except OSError as error:
+            raise OutputLostError(error.errno, error.strerror) from None
+
+
+def _told_apart(stream: Any) -> Any:
+    buffer = getattr(stream, "buffer", None)
+    raw = getattr(buffer, "raw", buffer)
+    if not isinstance(stream, io.TextIOWrapper) or not isinstance(raw, io.FileIO):
+        return stream  # a console of Windows, or a test's
+    stream.flush()
+    mine = _Stdout(raw.fileno(), "w", closefd=False)
+    return io.TextIOWrapper(
+        mine if buffer is raw else io.BufferedWriter(mine),
+        stream.encoding,
+        errors="backslashreplace",
+        line_buffering=stream.line_buffering,
+        write_through=stream.write_through,
+    )

@@ -1,0 +1,194 @@
+"""The limiter of one process: slots taken and freed as the server counts, and a token bucket for smoothness."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+from mmsclient._capacity import CapacityLimiter
+from mmsclient.errors import ConfigurationError
+from mmsclient.limiter.changes import Changes
+from mmsclient.limiter.grant import SlotGrant
+from mmsclient.limiter.pacing import Pacer
+from mmsclient.limiter.protocol import Grant, TokenBucketStats
+from mmsclient.limiter.slots import SlotRule, check_rule
+from mmsclient.limiter.usage import Usage
+
+__all__ = ["TokenBucket"]
+
+
+class TokenBucket:
+    """Keeps the server's cap, `rate` calls in any second, as the server counts it; smooth, first come, first served.
+
+    There are `rate` slots. A call takes one when it is granted, and frees it a second (and 6 ms) after the latest
+    moment at which the server can have counted it. So no second holds more than `rate` calls at the server, provided
+    that the server counts a call between its first byte's arrival and its response, and at most `jitter` later than
+    the shortest way after its last byte was sent. docs/limiter.md has the whole rule.
+
+    `burst` calls go at once from idle; while anyone queues, calls are `1.02 / rate` apart. `burst=1` is strictly even,
+    for servers that allow no burst at all, and uses about 3 % less of the cap.
+
+    A throttled call holds every caller for `retry_after` seconds (1 if not given, 60 at most). Then calls go one by
+    one at 0.8 of the rate, which regains a 150th of the full rate each second and never falls below a tenth.
+
+    Args:
+        rate: Calls that the server allows in any second, rounded down; below 1, one call in any `1 / rate` seconds.
+        burst: Calls that go at once after a rest.
+        jitter: Seconds by which the way to the server may vary.
+
+    Raises:
+        ConfigurationError: An argument is wrong.
+    """
+
+    def __init__(self, rate: float = 15, burst: int = 5, *, jitter: float = 0.25) -> None:
+        check_rule(rate, burst, jitter)
+        self._rule = SlotRule(rate, jitter)
+        self._changes = Changes()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        # A newcomer overtakes the waiters of an `AsyncLimiter`, and a `Semaphore` searches its own when one is
+        # cancelled; so the queue stands before them, and only its head asks them.
+        self._turn = CapacityLimiter(1)
+        self._pacer = Pacer(self._rule.rate, burst)
+        self._slots = _Slots(self._rule, self._pacer, self._changes)
+        self._usage = Usage(self._rule.rate)
+        self._waiting = 0
+
+    @property
+    def rule(self) -> SlotRule:
+        """The rule by which slots are freed, with the min RTT learned so far."""
+        return self._rule
+
+    @property
+    def in_flight(self) -> int:
+        """Calls granted and not yet over."""
+        return self._slots.in_flight
+
+    @property
+    def waiting(self) -> int:
+        """Callers in the queue."""
+        return self._waiting
+
+    @property
+    def stats(self) -> TokenBucketStats:
+        """A snapshot; cheap."""
+        now = self._loop.time() if self._loop else 0.0
+        return TokenBucketStats(
+            calls=self._usage.calls,
+            waits=self._usage.waits,
+            seconds_waited=self._usage.seconds_waited,
+            throttled=self._slots.refusals,
+            throttlings=self._pacer.episodes,
+            rate=self._pacer.rate(now),
+            in_flight=self.in_flight,
+            waiting=self._waiting,
+            share=self._usage.share(now),
+        )
+
+    def on_change(self, callback: Callable[[], object]) -> Callable[[], None]:
+        """Calls back whenever `in_flight` or `waiting` may have changed: see `SignalsCapacity.on_change`.
+
+        Args:
+            callback: Called in the bucket's event loop, soon after the change and once for several changes.
+
+        Returns:
+            A function that ends the subscription.
+        """
+        return self._changes.subscribe(callback)
+
+    async def acquire(self) -> Grant:
+        """Waits for a slot and a token. A cancelled wait gives back what it held.
+
+        Returns:
+            A grant, which must be released in any case.
+
+        Raises:
+            ConfigurationError: The bucket belongs to another event loop.
+        """
+        loop = self._bind_loop()
+        asked = loop.time()
+        waits = self._waiting > 0 or self._slots.are_taken or not self._pacer.is_free(asked)
+        self._waiting += 1
+        self._changes.happened()
+        try:
+            await self._turn.acquire()
+            try:
+                await self._take_slot(queued=waits)
+            finally:
+                self._turn.release()
+        finally:
+            self._waiting -= 1
+            self._changes.happened()
+        self._usage.count(asked, loop.time(), waited=waits)
+        return self._slots.grant(loop, self._pacer.episodes)
+
+    def _bind_loop(self) -> asyncio.AbstractEventLoop:
+        loop = asyncio.get_running_loop()
+        if self._loop is not loop:
+            if self._loop is not None:
+                raise ConfigurationError("this TokenBucket belongs to another event loop: make one for each loop")
+            self._loop = loop
+        return loop
+
+    async def _take_slot(self, *, queued: bool) -> None:
+        """Paced with the slot in hand, so that the last wait is what spaces calls."""
+        await self._slots.take()
+        try:
+            await self._pacer.wait(queued=queued)
+        except BaseException:
+            self._slots.give_back()
+            raise
+
+
+class _Slots:
+    """The slots of a bucket, and the calls that hold them: the owner of its grants."""
+
+    def __init__(self, rule: SlotRule, pacer: Pacer, changes: Changes) -> None:
+        self._rule = rule
+        self._pacer = pacer
+        self._changes = changes
+        self._free = asyncio.Semaphore(rule.slots)
+        self._held: dict[SlotGrant, asyncio.TimerHandle | None] = {}
+        self.in_flight = 0
+        self.refusals = 0
+
+    @property
+    def are_taken(self) -> bool:
+        return self._free.locked()
+
+    async def take(self) -> None:
+        await self._free.acquire()
+
+    def give_back(self) -> None:
+        self._free.release()
+
+    def grant(self, loop: asyncio.AbstractEventLoop, episode: int) -> SlotGrant:
+        """The grant for a slot that was taken."""
+        grant = SlotGrant(self, self._rule, loop, episode)
+        self._held[grant] = None
+        self.in_flight += 1
+        return grant
+
+    def sent(self, grant: SlotGrant, counted_by: float) -> None:
+        self._free_after(grant, counted_by)
+
+    def ended(self, grant: SlotGrant, counted_by: float) -> None:
+        self.in_flight -= 1
+        self._changes.happened()
+        self._free_after(grant, counted_by)
+
+    def throttled(self, grant: SlotGrant, retry_after: float | None) -> None:
+        self.refusals += 1
+        self._pacer.throttle(asyncio.get_running_loop().time(), grant.episode, retry_after)
+
+    def _free_after(self, grant: SlotGrant, counted_by: float) -> None:
+        """Frees its slot a window after that, unless it is free already."""
+        if grant not in self._held:
+            return
+        if (timer := self._held[grant]) is not None:
+            timer.cancel()
+        loop = asyncio.get_running_loop()
+        self._held[grant] = loop.call_at(counted_by + self._rule.hold, self._free_now, grant)
+
+    def _free_now(self, grant: SlotGrant) -> None:
+        del self._held[grant]
+        self._free.release()

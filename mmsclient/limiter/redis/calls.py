@@ -1,0 +1,126 @@
+"""The commands that the limiter sends to Redis, each within a timeout."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+from collections.abc import Awaitable, Mapping, Sequence
+from functools import cache
+from importlib import resources
+from typing import TYPE_CHECKING, Protocol, TypeVar
+
+import attrs
+
+from mmsclient._extras import needed
+from mmsclient.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from redis.asyncio import Redis, RedisCluster
+
+T = TypeVar("T")
+
+
+class Client(Protocol):
+    """What is needed of a client of Redis."""
+
+    def evalsha(self, sha: str, numkeys: int, /, *keys_and_args: str) -> Awaitable[list[int]]: ...
+
+    def eval(self, script: str, numkeys: int, /, *keys_and_args: str) -> Awaitable[list[int]]: ...
+
+    def exists(self, /, *names: str) -> Awaitable[int]: ...
+
+    async def aclose(self) -> None: ...
+
+
+@attrs.frozen
+class SyncResult:
+    """What the script returns."""
+
+    granted: bool
+    wait: float
+    """Seconds after which to ask again."""
+    episode: int
+    """Of throttling, that a call granted now belongs to."""
+    speed: float
+    """The present rate, as a share of the full one."""
+    slowed: int
+    """Episodes that the reports of this sync have begun."""
+
+
+class RedisCalls:
+    """Runs the script and probes the server, one command at a time.
+
+    Args:
+        redis: A URL, or a client of redis-py.
+        keys: The account's keys.
+        timeout: Seconds that a command may take.
+
+    Raises:
+        ConfigurationError: `redis` is neither, or the redis package is missing.
+    """
+
+    def __init__(self, redis: str | Redis | RedisCluster, keys: Sequence[str], timeout: float) -> None:
+        self._client, self._owns_client = _connect(redis, timeout)
+        self._keys = keys
+        self._timeout = timeout
+        self.round_trips: int = 0
+        """Commands sent, those that failed included."""
+
+    async def sync(self, request: Mapping[str, object]) -> SyncResult:
+        """Runs the script. Raises whatever the client raises, and `TimeoutError`."""
+        from redis.exceptions import NoScriptError  # noqa: PLC0415 - an extra
+
+        source, sha = script()
+        argument = json.dumps(request)
+        try:
+            result = await self._send(self._client.evalsha(sha, len(self._keys), *self._keys, argument))
+        except NoScriptError:
+            result = await self._send(self._client.eval(source, len(self._keys), *self._keys, argument))
+        granted, wait, episode, rate, slowed = result
+        return SyncResult(bool(granted), wait / 1_000_000, episode, rate / 1_000_000, slowed)
+
+    async def probe(self) -> None:
+        """Returns if Redis answers; raises as `sync` does."""
+        await self._send(self._client.exists(self._keys[0]))
+
+    async def aclose(self) -> None:
+        """Closes the client if it is the limiter's own."""
+        if self._owns_client:
+            await self._client.aclose()
+
+    async def _send(self, command: Awaitable[T]) -> T:
+        self.round_trips += 1
+        async with asyncio.timeout(self._timeout):
+            return await command
+
+
+@cache
+def script() -> tuple[str, str]:
+    """The script, and the name by which Redis knows it."""
+    source = resources.files("mmsclient.limiter.redis").joinpath("script.lua").read_text("utf-8")
+    return source, hashlib.sha1(source.encode(), usedforsecurity=False).hexdigest()
+
+
+def _connect(redis: str | Redis | RedisCluster, timeout: float) -> tuple[Client, bool]:
+    """A client, and whether it is ours."""
+    with needed("redis", "a shared cap"):
+        from redis.asyncio import Redis, RedisCluster  # noqa: PLC0415 - an extra
+        from redis.asyncio.retry import Retry  # noqa: PLC0415
+        from redis.backoff import ExponentialBackoff  # noqa: PLC0415
+        from redis.exceptions import ReadOnlyError  # noqa: PLC0415
+    if isinstance(redis, Redis | RedisCluster):
+        return redis, False
+    if not isinstance(redis, str):
+        raise ConfigurationError("redis: expected a URL, or a Redis or RedisCluster of redis.asyncio")
+    try:
+        client = Redis.from_url(
+            redis,
+            socket_timeout=timeout,
+            socket_connect_timeout=timeout,
+            retry=Retry(ExponentialBackoff(cap=0.1, base=0.01), 3),
+            retry_on_error=[ReadOnlyError],  # a master that became a replica: connect anew
+        )
+    except ValueError:  # its text may hold a part of the password
+        raise ConfigurationError("redis: expected a redis://, rediss:// or unix:// URL") from None
+    return client, True

@@ -1,0 +1,156 @@
+"""The slots that this process holds in Redis, and what it has still to report of them."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections.abc import Callable
+
+import attrs
+
+from mmsclient.limiter.changes import Changes
+from mmsclient.limiter.feedback import pause_after
+from mmsclient.limiter.grant import SlotGrant
+from mmsclient.limiter.redis.settings import LINGER, RENEW, SOON, microseconds
+from mmsclient.limiter.slots import SlotRule
+
+
+@attrs.frozen
+class Reports:
+    """What Redis has not been told yet. Times are the loop's."""
+
+    free: dict[str, float] = attrs.field(factory=dict)
+    """Slots that are no longer needed, with the latest moment at which their call was counted."""
+    unused: dict[str, float] = attrs.field(factory=dict)
+    """Grants that nobody used, with the time."""
+    throttled: list[tuple[int, float]] = attrs.field(factory=list)
+    """Refusals, as their episode and the end of the pause."""
+
+    def __bool__(self) -> bool:
+        return bool(self.free or self.unused or self.throttled)
+
+    def for_script(self, now: float) -> dict[str, object]:
+        """As durations, since the clock of Redis is another one."""
+        return {
+            "free": [(grant, microseconds(now - counted_by)) for grant, counted_by in self.free.items()],
+            "unused": list(self.unused),
+            "over": [(episode, microseconds(until - now)) for episode, until in self.throttled],
+        }
+
+
+class Leases:
+    """The owner of the grants from Redis. A slot is held until Redis is told since when it is free.
+
+    A call that is still sending is reported twice a second, which renews its lease.
+
+    Args:
+        rule: Says when a call was counted.
+        lasts: Seconds that Redis keeps a slot for which nothing is reported.
+        changes: Told when `in_flight` changes.
+        plan: Called when `due` becomes earlier.
+    """
+
+    def __init__(self, rule: SlotRule, lasts: float, changes: Changes, plan: Callable[[], None]) -> None:
+        self._rule = rule
+        self._lasts = lasts
+        self._changes = changes
+        self._plan = plan
+        self._timers: dict[SlotGrant, asyncio.TimerHandle] = {}
+        self._counted_by: dict[SlotGrant, float] = {}
+        self._sending: dict[str, None] = {}
+        self._reports = Reports()
+        self.due: float = math.inf
+        """The latest moment at which Redis should hear of it."""
+        self.refusals: int = 0
+
+    @property
+    def in_flight(self) -> int:
+        """Calls granted and not yet over."""
+        return len(self._timers)
+
+    @property
+    def sending(self) -> list[str]:
+        """Grants whose call may still be sending."""
+        return list(self._sending)
+
+    @property
+    def has_reports(self) -> bool:
+        """There is something that Redis has not been told."""
+        return bool(self._reports)
+
+    def grant(self, key: str, episode: int) -> SlotGrant:
+        """The grant for a slot that Redis gave."""
+        loop = asyncio.get_running_loop()
+        grant = SlotGrant(self, self._rule, loop, episode, key)
+        self._sending[key] = None
+        self._timers[grant] = loop.call_later(RENEW, self._renew, grant)
+        self._changes.happened()
+        return grant
+
+    def give_back(self, grant: SlotGrant) -> None:
+        """Nobody took it."""
+        self._end(grant)
+        self._sending.pop(grant.key, None)
+        self._reports.unused[grant.key] = asyncio.get_running_loop().time()
+        self._report_within(SOON)
+
+    # --- what a grant tells its owner ----------------------------------------------------------------------------
+
+    def sent(self, grant: SlotGrant, counted_by: float) -> None:
+        self._timers[grant].cancel()
+        loop = asyncio.get_running_loop()
+        self._timers[grant] = loop.call_at(counted_by, self._free, grant, counted_by)
+
+    def ended(self, grant: SlotGrant, counted_by: float) -> None:
+        self._end(grant)
+        self._free(grant, counted_by)
+        del self._counted_by[grant]
+
+    def throttled(self, grant: SlotGrant, retry_after: float | None) -> None:
+        self.refusals += 1
+        now = asyncio.get_running_loop().time()
+        self._reports.throttled.append((grant.episode, now + pause_after(retry_after)))
+        self._report_within(0.0)
+
+    # --- what Redis is told --------------------------------------------------------------------------------------
+
+    def take_reports(self) -> Reports:
+        """What there is to report. It counts as reported from now on."""
+        reports, self._reports, self.due = self._reports, Reports(), math.inf
+        return reports
+
+    def put_back(self, reports: Reports, now: float) -> None:
+        """They may not have arrived. To report twice does no harm."""
+        late = self._reports
+        self._reports = Reports(
+            {grant: at for grant, at in reports.free.items() if now < at + self._lasts} | late.free,
+            {grant: at for grant, at in reports.unused.items() if now < at + self._lasts} | late.unused,
+            [report for report in reports.throttled if now < report[1]] + late.throttled,
+        )
+
+    def lose(self, key: str, now: float) -> None:
+        """Redis may have granted it, and the answer was lost; it is not used."""
+        self._reports.unused[key] = now
+
+    def report_at(self, at: float) -> None:
+        """Redis cannot be reached before."""
+        self.due = at
+
+    def _report_within(self, seconds: float) -> None:
+        self.due = min(self.due, asyncio.get_running_loop().time() + seconds)
+        self._plan()
+
+    def _renew(self, grant: SlotGrant) -> None:
+        self._timers[grant] = asyncio.get_running_loop().call_later(RENEW, self._renew, grant)
+        self._report_within(SOON)
+
+    def _end(self, grant: SlotGrant) -> None:
+        self._timers.pop(grant).cancel()
+        self._changes.happened()
+
+    def _free(self, grant: SlotGrant, counted_by: float) -> None:
+        """Reports the slot as free; again if it turns out that it was free earlier."""
+        self._sending.pop(grant.key, None)
+        if counted_by < self._counted_by.get(grant, math.inf):
+            self._counted_by[grant] = self._reports.free[grant.key] = counted_by
+            self._report_within(LINGER)

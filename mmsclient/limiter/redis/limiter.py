@@ -1,0 +1,180 @@
+"""The limiter of many processes: the front of its parts."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from types import TracebackType
+from typing import TYPE_CHECKING, Self
+
+from mmsclient._api.checks import keeps_arguments_secret
+from mmsclient.errors import ConfigurationError
+from mmsclient.limiter.changes import Changes
+from mmsclient.limiter.local import TokenBucket
+from mmsclient.limiter.protocol import Grant, SharedTokenBucketStats
+from mmsclient.limiter.redis.callers import Callers
+from mmsclient.limiter.redis.calls import RedisCalls
+from mmsclient.limiter.redis.fallback import Fallback
+from mmsclient.limiter.redis.leases import Leases
+from mmsclient.limiter.redis.settings import OnUnavailable, checked, keys_of
+from mmsclient.limiter.redis.sync import Sync
+from mmsclient.limiter.usage import Usage
+
+if TYPE_CHECKING:
+    from redis.asyncio import Redis, RedisCluster
+
+__all__ = ["SharedTokenBucket"]
+
+
+class SharedTokenBucket:
+    """Keeps an account's cap for all its processes and machines, as `TokenBucket` does in one, through Redis.
+
+    Every process of an account must be given the same values. Close it with `aclose()`, or use it in `async with`.
+    Redis 5 or newer; one round trip a call while calls queue, else two. docs/limiter.md has the rule, what happens when
+    a process or Redis dies, and when the cap is not kept.
+
+    **Redis away**, which is: no answer within `timeout`, or an error. With `on_unavailable="raise"` every caller in the
+    queue gets `LimiterUnavailableError`, and nothing was sent; the next caller asks anew. With `"share"` the process
+    waits a second and `jitter`, and then goes by a `TokenBucket` of `rate / processes` until Redis is back.
+
+    Args:
+        redis: A `redis://`, `rediss://` (TLS) or `unix://` URL, or a `redis.asyncio` `Redis` or `RedisCluster`, which
+            stays yours to close.
+        account: Any name; processes with the same one share a cap. Redis sees only a keyed hash.
+        rate: Calls that the server allows in any second, of all processes, as for `TokenBucket`.
+        burst: Calls that go at once after a rest.
+        jitter: Seconds by which the way to the server may vary.
+        on_unavailable: What happens while Redis is away.
+        processes: With `on_unavailable="share"`: how many processes share the cap.
+        timeout: Seconds that Redis may take, 5 at most.
+
+    Raises:
+        ConfigurationError: An argument is wrong, or the `redis` package is missing.
+    """
+
+    @keeps_arguments_secret
+    def __init__(
+        self,
+        redis: str | Redis | RedisCluster,
+        *,
+        account: str,
+        rate: float = 15,
+        burst: int = 5,
+        jitter: float = 0.25,
+        on_unavailable: OnUnavailable = "raise",
+        processes: int | None = None,
+        timeout: float = 1.0,
+    ) -> None:
+        settings = checked(
+            account=account,
+            rate=rate,
+            burst=burst,
+            jitter=jitter,
+            on_unavailable=on_unavailable,
+            processes=processes,
+            timeout=timeout,
+        )
+        self._calls = RedisCalls(redis, keys_of(account), timeout)
+        self._own = TokenBucket(settings.own_rate, settings.own_burst, jitter=jitter)
+        self._rule = settings.rule(self._own.rule.min_rtt)
+        self._changes = Changes()
+        self._own.on_change(self._changes.happened)
+        self._callers = Callers(self._changes, self._plan)
+        self._leases = Leases(self._rule, settings.lease(self._rule), self._changes, self._plan)
+        self._fallback = Fallback(self._own, self._callers, self._rule.settling)
+        self._sync = Sync(
+            settings,
+            self._rule,
+            calls=self._calls,
+            callers=self._callers,
+            leases=self._leases,
+            fallback=self._fallback,
+        )
+        self._usage = Usage(self._rule.rate)
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._is_closed = False
+
+    @property
+    def in_flight(self) -> int:
+        """Calls of this process granted and not yet over."""
+        return self._leases.in_flight + self._own.in_flight
+
+    @property
+    def waiting(self) -> int:
+        """Callers in the queue of this process."""
+        return self._callers.waiting
+
+    @property
+    def stats(self) -> SharedTokenBucketStats:
+        """A snapshot; cheap. `rate` is as of the last sync with Redis."""
+        now, own = self._loop.time() if self._loop else 0.0, self._own.stats
+        return SharedTokenBucketStats(
+            calls=self._usage.calls,
+            waits=self._usage.waits,
+            seconds_waited=self._usage.seconds_waited,
+            throttled=self._leases.refusals + own.throttled,
+            throttlings=self._sync.throttlings + own.throttlings,
+            rate=own.rate if self._fallback.is_on else self._sync.speed * self._rule.rate,
+            in_flight=self.in_flight,
+            waiting=self.waiting,
+            share=self._usage.share(now),
+            round_trips=self._calls.round_trips,
+            alone=self._fallback.is_on,
+        )
+
+    def on_change(self, callback: Callable[[], object]) -> Callable[[], None]:
+        """Calls back whenever `in_flight` or `waiting` may have changed: see `SignalsCapacity.on_change`.
+
+        Args:
+            callback: Called in the limiter's event loop, soon after the change and once for several changes.
+
+        Returns:
+            A function that ends the subscription.
+        """
+        return self._changes.subscribe(callback)
+
+    async def acquire(self) -> Grant:
+        """Waits for a slot and a token. A cancelled wait gives back what it held.
+
+        Returns:
+            A grant, which must be released in any case.
+
+        Raises:
+            LimiterUnavailableError: Redis cannot be reached, or the limiter is closed. Nothing was sent.
+            ConfigurationError: The limiter belongs to another event loop.
+        """
+        loop = self._bind_loop()
+        asked, delays, queued = loop.time(), self._callers.delays, self._callers.waiting > 0
+        grant = await self._callers.wait(asked)
+        self._usage.count(asked, loop.time(), waited=queued or self._callers.delays > delays)
+        return grant
+
+    async def aclose(self) -> None:
+        """Reports what is left to report, and closes the connection if it is the limiter's own."""
+        if self._is_closed:
+            return
+        self._is_closed = True
+        self._bind_loop()
+        self._callers.close()
+        await self._sync.stop()
+        await self._calls.aclose()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+    def _bind_loop(self) -> asyncio.AbstractEventLoop:
+        loop = asyncio.get_running_loop()
+        if self._loop is None:
+            self._loop = loop
+            self._sync.start(loop)
+        elif self._loop is not loop:
+            raise ConfigurationError("a limiter belongs to the event loop of its first call; make one for each loop")
+        return loop
+
+    def _plan(self) -> None:
+        self._sync.plan()

@@ -1,0 +1,151 @@
+-- One sync of one process with the state of one account: it reports on its calls, and may ask for the next.
+-- docs/limiter.md has the rule. All times are microseconds, `now` is this server's clock.
+
+local STATE, BUSY, COOLING, LINE, PLACES = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
+local sync = cjson.decode(ARGV[1])
+local me, slots = sync.process, sync.slots
+local time = redis.call('TIME')
+local now = time[1] * 1000000 + time[2]
+local settled = now + sync.jitter + sync.window -- when a call that leaves at this moment surely counts no longer
+
+local known = redis.call('HMGET', STATE, 'last', 'entries', 'episode', 'held', 'slow', 'bucket', 'pace', 'queueing')
+local last, entries = tonumber(known[1]), tonumber(known[2])
+local episode = tonumber(known[3]) or now -- from `now`, so that a grant of a forgotten episode matches none to come
+local held = math.min(tonumber(known[4]) or 0, now + sync.longest_pause)
+local slow = tonumber(known[5]) or 1
+local bucket, pace = tonumber(known[6]) or 0, tonumber(known[7]) or 0
+local queueing = known[8] == '1' -- somebody had to wait since the line was last empty
+
+-- The slots: a call in flight is in BUSY with the time it was last heard of, one given back is in COOLING with the
+-- time its slot is free.
+
+local lost = not last or now < last or entries ~= redis.call('ZCARD', BUSY) + redis.call('ZCARD', COOLING)
+if lost or (sync.away and last < now - sync.away) then
+  redis.call('DEL', BUSY, COOLING, LINE, PLACES)
+  bucket, pace = 0, 0
+  local others = (sync.processes - 1) * sync.share
+  for i = 1, others do
+    redis.call('ZADD', COOLING, settled + sync.rejoin, 'other:' .. i)
+  end
+  for i = 1, slots - others do
+    redis.call('ZADD', COOLING, settled, 'own:' .. me .. ':' .. i)
+  end
+elseif sync.away then
+  local other = 0
+  for i = 1, sync.share do
+    if redis.call('ZADD', COOLING, settled, 'own:' .. me .. ':' .. i) == 1 then -- 0: told twice
+      repeat -- its part need not be kept for it any longer
+        other = other + 1
+      until redis.call('ZREM', COOLING, 'other:' .. other) == 1 or other >= (sync.processes - 1) * sync.share
+    end
+  end
+end
+
+for _, report in ipairs(sync.free) do
+  local id, free = report[1], now - report[2] + sync.window
+  redis.call('ZREM', BUSY, id)
+  redis.call('ZADD', COOLING, free, id)
+end
+for _, id in ipairs(sync.busy) do
+  redis.call('ZADD', BUSY, now, id)
+end
+for _, id in ipairs(sync.unused) do
+  if redis.call('ZREM', BUSY, id) == 1 then
+    bucket, pace = bucket - sync.gap, pace - sync.gap
+  end
+end
+redis.call('ZREMRANGEBYSCORE', COOLING, '-inf', now)
+redis.call('ZREMRANGEBYSCORE', BUSY, '-inf', now - sync.lease)
+
+-- Feedback.
+
+local function present_rate()
+  return math.min(1, slow + math.max(0, now - held) * sync.recovery)
+end
+
+local slowed = 0
+for _, report in ipairs(sync.over) do
+  if report[1] == episode then
+    slow = math.max(sync.slower * present_rate(), sync.slowest)
+    episode, bucket, slowed = episode + 1, now, slowed + 1
+  end
+  held = math.max(held, now + report[2])
+end
+
+-- The line: processes in the order of asking. A place is lost when its process is overdue.
+
+for _, process in ipairs(redis.call('ZRANGEBYSCORE', PLACES, '-inf', now)) do
+  redis.call('ZREM', LINE, process)
+  redis.call('ZREM', PLACES, process)
+end
+queueing = queueing and redis.call('EXISTS', LINE) == 1
+
+-- When there is room for a call and for one of each of the processes before it, or the earliest it can be.
+local function ready(before)
+  local gap, burst = sync.gap / present_rate(), slow < 1 and 1 or sync.burst
+  local start = math.max(now, held)
+  local at = math.max(start, math.max(bucket, start) + (before + 1 - burst) * gap)
+  if queueing and slow == 1 then
+    at = math.max(at, math.max(pace, start) + (before + 1 - sync.earned) * gap)
+  end
+  -- A slot serves those before one after the other, each for a window at least.
+  local rounds = math.floor(before / slots)
+  local cooling, busy = redis.call('ZCARD', COOLING), redis.call('ZCARD', BUSY)
+  local must_end = cooling + busy - slots + 1 + before % slots
+  local free = now
+  if must_end > cooling then
+    local nth = must_end - cooling - 1
+    local heard = tonumber(redis.call('ZRANGE', BUSY, nth, nth, 'WITHSCORES')[2])
+    free = heard + sync.window
+    if free <= now then -- silent for long: dead, it seems
+      free = math.min(heard + sync.lease, now + sync.renew)
+    end
+  elseif must_end > 0 then
+    free = tonumber(redis.call('ZRANGE', COOLING, must_end - 1, must_end - 1, 'WITHSCORES')[2])
+  end
+  at = math.max(at, free + rounds * sync.window)
+  return at
+end
+
+local granted = 0
+if sync.want then
+  local before = redis.call('ZRANK', LINE, me) or redis.call('ZCARD', LINE)
+  if redis.call('ZSCORE', BUSY, sync.want) then -- asked again because the answer was lost
+    granted = 1
+  elseif ready(before) <= now then
+    granted = 1
+    redis.call('ZADD', BUSY, now, sync.want)
+    local rate = present_rate()
+    if slow == 1 then
+      bucket = math.max(bucket, now) + sync.gap
+      if queueing then
+        pace = math.max(pace, now) + sync.gap
+      end
+    elseif rate < 1 then
+      bucket = now + sync.gap / rate
+    else -- recovered, and nothing saved up yet
+      slow, bucket, pace = 1, now + sync.burst * sync.gap, now + sync.earned * sync.gap
+    end
+    redis.call('ZREM', LINE, me)
+  end
+end
+
+local wait = 0
+if sync.more or (sync.want and granted == 0) then
+  redis.call('ZADD', LINE, 'NX', now, me)
+  local at = ready(redis.call('ZRANK', LINE, me))
+  queueing = queueing or at > now
+  redis.call('ZADD', PLACES, at + sync.grace, me)
+  wait = math.ceil(at - now)
+else
+  redis.call('ZREM', LINE, me)
+  redis.call('ZREM', PLACES, me)
+end
+
+entries = redis.call('ZCARD', BUSY) + redis.call('ZCARD', COOLING)
+redis.call('HSET', STATE, 'last', now, 'entries', entries, 'episode', episode, 'held', held)
+redis.call('HSET', STATE, 'slow', slow, 'bucket', bucket, 'pace', pace, 'queueing', queueing and 1 or 0)
+for _, key in ipairs(KEYS) do
+  redis.call('PEXPIRE', key, sync.kept)
+end
+return { granted, wait, episode, math.floor(present_rate() * 1000000), slowed }

@@ -1,0 +1,132 @@
+"""The options of a `SharedTokenBucket`, checked, and what follows from them."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Literal
+
+import attrs
+
+from mmsclient._api.checks import check_seconds, check_whole, require
+from mmsclient.errors import ConfigurationError
+from mmsclient.limiter.feedback import LONGEST_RETRY_AFTER, RECOVERY, SLOWER, SLOWEST
+from mmsclient.limiter.pacing import EARNED, GAP
+from mmsclient.limiter.slots import MinRTT, SlotRule, check_rule
+
+LINGER = 0.4
+"""Seconds that a report may wait for company: mostly the process asks for its next call before, in the same trip."""
+
+SOON = 0.02
+"""Seconds that a report waits that should not: a cancelled caller is seldom the only one."""
+
+RENEW = 0.5
+"""Seconds between two reports that a call is still sending. Less than `jitter + window` by more than a trip takes."""
+
+GRACE = 1.0
+"""Seconds that a process may be overdue before it loses its place in the line."""
+
+PROBE = 0.5
+"""Seconds between two probes whether Redis is back."""
+
+KEPT = 86_400
+"""Seconds without a sync after which Redis forgets an account."""
+
+LONGEST_TIMEOUT = 5.0
+"""Seconds: the most that `timeout` may be."""
+
+OnUnavailable = Literal["raise", "share"]
+
+
+@attrs.frozen(kw_only=True)
+class Settings:
+    """The options of one limiter: see `checked`. The account is not kept, as its name may be a key."""
+
+    rate: float
+    burst: int
+    jitter: float
+    processes: int | None
+    """How many share the cap while Redis is away; None: then nobody sends."""
+    timeout: float
+
+    @property
+    def shares(self) -> bool:
+        """The process goes by its own part of the cap while Redis is away."""
+        return self.processes is not None
+
+    @property
+    def own_rate(self) -> float:
+        """The part of the cap that this process has while Redis is away."""
+        return self.rate / (self.processes or 1)
+
+    @property
+    def own_burst(self) -> int:
+        """The part of the burst that it has then."""
+        return max(1, self.burst // (self.processes or 1))
+
+    def rule(self, min_rtt: MinRTT) -> SlotRule:
+        """The rule of the slots in Redis."""
+        return SlotRule(self.rate, self.jitter, min_rtt)
+
+    def lease(self, rule: SlotRule) -> float:
+        """Seconds after which a call that is no longer reported as sending loses its slot."""
+        return 2 * (self.timeout + RENEW) + RENEW + rule.settling
+
+    def for_script(self, rule: SlotRule) -> dict[str, object]:
+        """What the script has to know of the rule. Seconds are whole microseconds there."""
+        return {
+            "slots": rule.slots,
+            "window": microseconds(rule.hold),
+            "jitter": microseconds(self.jitter),
+            "gap": microseconds(GAP / rule.rate),
+            "burst": self.burst,
+            "earned": min(self.burst, 1 + EARNED),
+            "lease": microseconds(self.lease(rule)),
+            "renew": microseconds(RENEW),
+            "grace": microseconds(GRACE),
+            "kept": KEPT * 1000,
+            "longest_pause": microseconds(LONGEST_RETRY_AFTER),
+            "slower": SLOWER,
+            "slowest": SLOWEST,
+            "recovery": RECOVERY / 1_000_000,
+            "processes": self.processes or 1,
+            "share": max(1, int(self.own_rate)),
+            "rejoin": microseconds(2 * self.timeout + PROBE) if self.shares else 0,
+        }
+
+
+def checked(
+    *,
+    account: str,
+    rate: float,
+    burst: int,
+    jitter: float,
+    on_unavailable: OnUnavailable,
+    processes: int | None,
+    timeout: float,
+) -> Settings:
+    """The options of a `SharedTokenBucket`.
+
+    Raises:
+        ConfigurationError: One of them is wrong.
+    """
+    check_rule(rate, burst, jitter)
+    slots = max(1, int(rate))
+    if not isinstance(account, str) or not account:
+        raise ConfigurationError("account: expected a name that is not empty")  # it may be a key: not shown
+    require("on_unavailable", on_unavailable, on_unavailable in ("raise", "share"), "'raise' or 'share'")
+    goes_with = (processes is None) == (on_unavailable == "raise")
+    require("processes", processes, goes_with, "a number with on_unavailable='share', and only then")
+    if processes is not None:
+        check_whole("processes", processes, 1, slots)
+    check_seconds("timeout", timeout, most=LONGEST_TIMEOUT)
+    return Settings(rate=rate, burst=burst, jitter=jitter, processes=processes, timeout=timeout)
+
+
+def keys_of(account: str) -> list[str]:
+    """The keys of an account in Redis, all in one slot of a cluster. They tell nothing of its name."""
+    tag = hashlib.blake2b(account.encode(errors="surrogatepass"), key=b"mmsclient.limiter", digest_size=16).hexdigest()
+    return [f"mmsclient:{{{tag}}}:{part}" for part in ("state", "busy", "cooling", "line", "places")]
+
+
+def microseconds(seconds: float) -> int:
+    return round(seconds * 1_000_000)

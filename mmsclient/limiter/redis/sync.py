@@ -1,0 +1,198 @@
+"""When the process talks to Redis, and what comes of it."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import math
+import secrets
+from functools import partial
+
+from mmsclient.errors import one_line
+from mmsclient.limiter.redis.callers import Callers, Offer
+from mmsclient.limiter.redis.calls import RedisCalls, SyncResult
+from mmsclient.limiter.redis.fallback import Fallback
+from mmsclient.limiter.redis.leases import Leases, Reports
+from mmsclient.limiter.redis.settings import PROBE, SOON, Settings, microseconds
+from mmsclient.limiter.slots import SlotRule
+
+log: logging.Logger = logging.getLogger(__name__)
+
+
+class Sync:
+    """Reports on the process's calls and asks for the first caller's grant, in one command, one at a time.
+
+    Args:
+        settings: The limiter's options.
+        rule: The rule of the slots in Redis.
+        calls: Reaches Redis.
+        callers: Who is asked for.
+        leases: What is reported.
+        fallback: Serves the callers while Redis is away, if the settings say so.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        rule: SlotRule,
+        *,
+        calls: RedisCalls,
+        callers: Callers,
+        leases: Leases,
+        fallback: Fallback,
+    ) -> None:
+        self._for_script = settings.for_script(rule)
+        self._shares = settings.shares
+        self._timeout = settings.timeout
+        self._calls = calls
+        self._callers = callers
+        self._leases = leases
+        self._fallback = fallback
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._process = ""
+        self._asked = 0
+        self._ask_at = -math.inf
+        self._is_in_line = False
+        self._timer: asyncio.TimerHandle | None = None
+        self._task: asyncio.Task[None] | None = None
+        self._is_stopped = False
+        self.speed: float = 1.0
+        """The rate as of the last sync, as a share of the full one."""
+        self.throttlings: int = 0
+        """Episodes of throttling that this process has reported first."""
+
+    def start(self, loop: asyncio.AbstractEventLoop) -> None:
+        """The process makes its first call in this loop."""
+        self._loop = loop
+        self._process = secrets.token_hex(6)  # not before: a process may fork after making its limiter
+
+    def plan(self) -> None:
+        """Sets the timer for the next sync; called at every change. A sync under way plans again at its end."""
+        if self._loop is None or self._is_stopped:
+            return
+        self._fallback.plan()
+        if self._task is not None:
+            return
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        now = self._loop.time()
+        if (at := self._next_at(now)) < math.inf:
+            self._timer = self._loop.call_at(max(at, now), self._begin, self._loop)
+
+    async def stop(self) -> None:
+        """Reports what is left to report, and plans no more."""
+        self._is_stopped = True
+        if self._timer is not None:
+            self._timer.cancel()
+        await self._fallback.stop()
+        if self._task is not None:
+            await asyncio.wait([self._task])
+        if not self._fallback.is_on and (self._leases.has_reports or self._is_in_line):
+            self._task = asyncio.get_running_loop().create_task(self._sync(asyncio.get_running_loop()))
+            await asyncio.wait([self._task])
+
+    def _next_at(self, now: float) -> float:
+        if self._fallback.is_on:
+            return self._ask_at
+        if self._callers.is_asking:
+            return min(self._leases.due, self._ask_at)
+        if self._is_in_line and not self._callers.waiting:
+            return now + SOON  # leave the line, so that nobody makes room for us
+        return self._leases.due
+
+    def _begin(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._timer = None
+        self._task = loop.create_task(self._probe(loop) if self._fallback.is_on else self._sync(loop))
+
+    # --- a sync --------------------------------------------------------------------------------------------------
+
+    async def _sync(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Reports, asks if somebody waits, and hands on what was granted."""
+        self._asked += 1
+        wanted = f"{self._process}:{self._asked}" if self._callers.is_asking else None
+        more = self._callers.waiting > (wanted is not None)
+        reports = self._leases.take_reports()
+        try:
+            result = await self._calls.sync(self._request(loop.time(), wanted, more, reports))
+        except Exception as error:
+            # Redis may have done it all the same. To report twice does no harm, and an unknown grant is not used.
+            now = loop.time()
+            self._leases.put_back(reports, now)
+            if wanted is not None:
+                self._leases.lose(wanted, now)
+            self._fail(now, error)
+        else:
+            self._take(loop.time(), wanted, more, result)
+        finally:
+            self._task = None
+        self.plan()
+
+    def _request(self, now: float, wanted: str | None, more: bool, reports: Reports) -> dict[str, object]:
+        request = {
+            **self._for_script,
+            **reports.for_script(now),
+            "process": self._process,
+            "more": more,
+            "busy": self._leases.sending,
+        }
+        if wanted is not None:
+            request["want"] = wanted
+        if self._fallback.since is not None:
+            request["away"] = microseconds(now - self._fallback.since)
+        return request
+
+    def _take(self, now: float, wanted: str | None, more: bool, result: SyncResult) -> None:
+        """Redis has answered."""
+        if self._fallback.is_on:
+            log.info("the limiter is back at Redis")
+            self._fallback.end()
+        refused = wanted is not None and not result.granted
+        self._ask_at = now + result.wait
+        self._is_in_line = more or refused
+        if refused:
+            self._callers.delay()
+        self.speed = result.speed
+        self.throttlings += result.slowed
+        if wanted is not None and result.granted:
+            grant = self._leases.grant(wanted, result.episode)
+            self._callers.offer(Offer(grant, partial(self._leases.give_back, grant)))
+
+    # --- Redis away ----------------------------------------------------------------------------------------------
+
+    def _fail(self, now: float, error: Exception) -> None:
+        """Redis has not answered: the whole queue is told so, or this process goes by its own part of the cap."""
+        self._callers.delay()
+        self._is_in_line = False
+        if self._shares:
+            self._ask_at = now + PROBE
+            if not self._fallback.is_on:
+                reason = self._reason(error)
+                log.warning("the limiter cannot reach Redis (%s) and goes by its part of the cap", reason)
+                self._fallback.begin(now)
+        else:
+            self._ask_at = -math.inf
+            if self._leases.has_reports:
+                self._leases.report_at(now + PROBE)
+            self._callers.fail(now, self._reason(error))
+
+    def _reason(self, error: Exception) -> str:
+        if isinstance(error, TimeoutError) and not str(error):
+            return f"no answer within {self._timeout:g} s"
+        return one_line(f"{type(error).__name__}: {error}", 200)
+
+    async def _probe(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Is Redis back? Then the fallback grants no more, and a sync tells Redis what it did."""
+        try:
+            await self._calls.probe()
+        except Exception:
+            self._ask_at = loop.time() + PROBE
+            self._task = None
+            self.plan()
+            return
+        try:
+            await self._fallback.pause()
+            await self._sync(loop)
+        finally:
+            self._fallback.resume()
+            self.plan()

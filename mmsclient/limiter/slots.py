@@ -1,0 +1,104 @@
+"""The rule of the slots: until when the server can have counted a call, and so when its slot is free. No I/O.
+
+docs/limiter.md explains it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+
+from mmsclient._api.checks import check_seconds, check_whole, is_number, require
+
+MARGIN = 0.006
+"""Seconds added to the window: what the clock, the timers and the min RTT are wrong by."""
+
+MEMORY, ENOUGH = 512, 15
+"""Responses that the min RTT is taken from, and how many there must be before it is used."""
+
+ALLOWANCE = 2.5
+"""For how far the true minimum may lie below theirs: so many mean excesses, over the root of their number."""
+
+
+class MinRTT:
+    """The shortest exchange there can be, from the last byte sent to the response, learned from the last 512.
+
+    It is their minimum, less an allowance for how far the true minimum may lie below it: 2.5 times their mean excess
+    over it, divided by the square root of their number.
+    """
+
+    def __init__(self) -> None:
+        self._exchanges: deque[float] = deque(maxlen=MEMORY)
+
+    def estimate(self) -> float:
+        """Seconds; 0 until 15 exchanges are known."""
+        known = len(self._exchanges)
+        if known < ENOUGH:
+            return 0.0
+        least = min(self._exchanges)
+        return max(0.0, least - ALLOWANCE * (sum(self._exchanges) / known - least) / math.sqrt(known))
+
+    def learn(self, exchange: float) -> float:
+        """Takes one more exchange into account.
+
+        Args:
+            exchange: Its seconds.
+
+        Returns:
+            What may be taken off it by those before it: the min RTT, or 0 if it was shorter.
+        """
+        estimate = self.estimate()
+        self._exchanges.append(exchange)
+        return estimate if estimate <= exchange else 0.0
+
+
+class SlotRule:
+    """How many slots there are, and how long a call holds one.
+
+    Args:
+        rate: Calls a second that the server allows.
+        jitter: Seconds by which the way to the server may vary.
+        min_rtt: What is known of the exchanges; by default nothing yet.
+    """
+
+    def __init__(self, rate: float, jitter: float, min_rtt: MinRTT | None = None) -> None:
+        self.slots: int = max(1, int(rate))
+        self.window: float = max(1.0, 1 / rate)
+        """Seconds in which the server allows that many calls."""
+        self.rate: float = self.slots / self.window
+        self.jitter = jitter
+        self.min_rtt: MinRTT = MinRTT() if min_rtt is None else min_rtt
+
+    @property
+    def hold(self) -> float:
+        """Seconds that a slot stays taken after the server has counted its call."""
+        return self.window + MARGIN
+
+    @property
+    def settling(self) -> float:
+        """Seconds after which a call that leaves now surely counts no longer."""
+        return self.jitter + self.hold
+
+    def counted_by(self, sent: float, answered: float | None, *, unusual: bool = False) -> float:
+        """The latest moment at which the server can have counted a call, less the way to the server.
+
+        Args:
+            sent: When the last byte had left.
+            answered: When the response came, if it has.
+            unusual: The response, a refusal say, may have come a shorter way: nothing is taken off, nor learned.
+        """
+        if answered is None:
+            return sent + self.jitter
+        way_back = 0.0 if unusual else self.min_rtt.learn(answered - sent)
+        return min(answered - way_back, sent + self.jitter)
+
+
+def check_rule(rate: float, burst: int, jitter: float) -> None:
+    """Checks the options that all limiters have.
+
+    Raises:
+        ConfigurationError: One of them is wrong.
+    """
+    require("rate", rate, is_number(rate) and rate > 0, "calls a second, more than 0")
+    check_whole("burst", burst, 1)
+    check_seconds("jitter", jitter, zero=True)

@@ -1,0 +1,320 @@
+"""Dispatches events to those who handle them, each once. Nothing of HTTP.
+
+An event goes to the handler of its kind; without one, to whoever iterates over `events`; without either, a report goes
+to a `wait_for` of its message.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import logging
+from collections import Counter, defaultdict
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from typing import Any, TypeAlias
+
+import anyio
+import anyio.to_thread
+from attrs import define, evolve, field
+
+from mmsclient._bounded_cache import BoundedCache
+from mmsclient._capacity import CapacityLimiter
+from mmsclient._store.handled_events import Reservation
+from mmsclient.errors import ConfigurationError, one_line
+from mmsclient.models import DeliveryReport, InboundMessage
+from mmsclient.webhooks.dedup import DedupStore, key_of
+from mmsclient.webhooks.parse import Event, UnreadableCallback
+from mmsclient.webhooks.pending import NotHandledError, PendingEvents
+from mmsclient.webhooks.throttled_log import ThrottledLog
+from mmsclient.webhooks.waiters import AwaitedReport, ReportWaiters
+
+log: logging.Logger = logging.getLogger(__name__)
+
+Handler: TypeAlias = Callable[[Any], Awaitable[object] | object]
+
+ASK_AGAIN = 0.25
+"""Seconds between two looks at an event that another process handles."""
+
+MOST_THREADS = 256
+"""Threads that a plain function may be at work in at a time. One call that hangs keeps its thread."""
+
+MOST_WAITING = 10_000
+"""Events of a kind that may wait beyond those that are being handled; further ones are refused at once."""
+
+MOST_UNNOTED = 10_000
+"""Handled events that are remembered because they could not be noted."""
+
+REPEAT = "its sender is asked to repeat it"
+
+NOUNS: dict[type[Any], str] = {
+    DeliveryReport: "a delivery report",
+    InboundMessage: "an inbound message",
+    UnreadableCallback: "an unreadable callback",
+}
+
+
+@define
+class ReceiverStats:
+    """What a receiver has done so far."""
+
+    handled: int = 0
+    """Events that were handled."""
+    repeated: int = 0
+    """Events that came again after they were handled."""
+    failed: int = 0
+    """Events whose handler raised. They were answered 503, as those below, so that their sender posts them again."""
+    unclaimed: int = 0
+    """Events that nobody took in time."""
+    refused: int = 0
+    """Events whose turn did not come in time, or that came when too many waited."""
+
+
+@define(eq=False)
+class Handling:
+    """An event that is being handled, and the callbacks that wait for its end: copies of one event share one."""
+
+    event: Event | UnreadableCallback
+    key: object
+    """`bytes` where copies of the event can be known."""
+    place: CapacityLimiter | None
+    """Where it holds a place, until it is over or waits for somebody to take it."""
+    task: asyncio.Task[None] | None = None
+    is_handled: bool | None = None
+    """None while it is under way."""
+    callbacks: set[asyncio.Future[bool]] = field(factory=set)
+
+    def give_place_back(self) -> None:
+        """Lets another event of its kind be handled."""
+        if self.place is not None:
+            self.place.release()
+            self.place = None
+
+    def end(self, is_handled: bool) -> None:
+        """Tells the callbacks."""
+        self.is_handled = is_handled
+        for callback in self.callbacks:
+            if not callback.done():
+                callback.set_result(is_handled)
+
+
+class Dispatcher:
+    """Handles at most `limit` events of a kind at a time, and remembers in `dedup` which were handled."""
+
+    def __init__(self, dedup: DedupStore, *, limit: int, timeout: float) -> None:
+        self._dedup = dedup
+        self._limit = limit
+        self._timeout = timeout
+        self._handlers: dict[type[Any], Callable[[Any], Awaitable[object]]] = {}
+        self._recorders: defaultdict[type[Any], list[Callable[[Any], Awaitable[object]]]] = defaultdict(list)
+        self._under_way: dict[object, Handling] = {}
+        self._unnoted: BoundedCache[bytes, None] = BoundedCache(MOST_UNNOTED)
+        self._places: defaultdict[type[Any], CapacityLimiter] = defaultdict(lambda: CapacityLimiter(limit))
+        self._waiting: Counter[type[Any]] = Counter()
+        self._pending = PendingEvents(limit=limit, timeout=timeout)
+        self._waiters = ReportWaiters()
+        self._started = False
+        self._closed = False
+        self._stats = ReceiverStats()
+        self._log = ThrottledLog(log)
+
+    @property
+    def stats(self) -> ReceiverStats:
+        """A copy of the counts."""
+        return evolve(self._stats)
+
+    def set_handler(self, kind: type[Any], handler: Handler) -> None:
+        """Lets `handler` take all of `kind`. Raises `ConfigurationError` if there is one: it would miss some."""
+        if kind in self._handlers:
+            raise ConfigurationError(f"a handler of {kind.__name__} is set already; each event is handled once")
+        self._handlers[kind] = _awaitable(handler)
+
+    def add_recorder(self, kind: type[Any], recorder: Handler) -> None:
+        """Shows `recorder` every event of `kind` before it is handled, and again after a failed handling."""
+        self._recorders[kind].append(_awaitable(recorder))
+
+    def start(self) -> None:
+        """Logs, once, which kinds of events have no handler."""
+        if self._started:
+            return
+        self._started = True
+        for kind in (DeliveryReport, InboundMessage):
+            is_recorded = kind is DeliveryReport and self._recorders[kind]
+            if kind not in self._handlers and not is_recorded and not self._pending.has_consumers:
+                text = "callbacks: %s has no handler: unless events() or wait_for() takes it, 503 is sent"
+                log.info(text, NOUNS[kind])
+
+    def events(self) -> AsyncGenerator[Event, None]:
+        """The events that have no handler. One counts as handled when its consumer comes back for the next."""
+        return self._pending.consume()
+
+    async def wait_for(self, message_id: str, recipient: str | None, timeout: float) -> DeliveryReport:
+        """The report of a message's final status. Raises `TimeoutError`."""
+        awaited = AwaitedReport.of(message_id, recipient)
+        if known := self._waiters.known(awaited):
+            return known
+        with self._waiters.waiting(awaited) as report:
+            self._pending.take(lambda event: isinstance(event, DeliveryReport) and awaited.matches(event))
+            async with asyncio.timeout(timeout):
+                return await report
+
+    async def dispatch(self, event: Event | UnreadableCallback) -> bool:
+        """Has `event` handled, once however often it comes. False: not now, so let it come again.
+
+        Waits for its turn first where many of its kind are being handled. A caller that is cancelled does not stop the
+        handling, and may ask again how it went.
+        """
+        kind = type(event)
+        if kind is UnreadableCallback and kind not in self._handlers:
+            return True
+        if self._waiting[kind] >= self._limit + MOST_WAITING:
+            self._stats.refused += 1
+            text = f"callbacks: {NOUNS[kind]} was refused, since %d are being handled or wait; {REPEAT}"
+            self._log.warning(text, self._waiting[kind])
+            return False
+        self._waiting[kind] += 1
+        try:
+            key: object = key_of(event) or object()
+            handling = self._under_way.get(key) or await self._begin(event, key)
+            return handling is not None and await self._end(handling)
+        finally:
+            self._waiting[kind] -= 1
+
+    async def _begin(self, event: Event | UnreadableCallback, key: object) -> Handling | None:
+        """Waits for a place, and starts to handle `event`. None where the receiver is closed."""
+        place = self._places[type(event)]
+        try:
+            await place.acquire()
+        except asyncio.CancelledError:  # its callback was answered
+            self._stats.refused += 1
+            raise
+        handling = self._under_way.get(key)  # a copy may have come meanwhile
+        if handling is not None or self._closed:
+            place.release()
+            return handling
+        handling = self._under_way[key] = Handling(event, key, place)
+        handling.task = asyncio.get_running_loop().create_task(self._run(handling))
+        await asyncio.sleep(0)  # most are handled by now
+        return handling
+
+    async def _end(self, handling: Handling) -> bool:
+        """Waits until it is over. Whether the event is handled now."""
+        if handling.is_handled is not None:
+            return handling.is_handled
+        callback: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+        handling.callbacks.add(callback)
+        try:
+            return await callback
+        finally:
+            handling.callbacks.discard(callback)
+
+    async def _run(self, handling: Handling) -> None:
+        """Handles an event, and tells its callbacks whether it is handled now."""
+        event, key, is_handled = handling.event, handling.key, False
+        try:
+            reservation = Reservation.OURS
+            if isinstance(key, bytes) and key in self._unnoted:
+                await self._note(key, NOUNS[type(event)])
+                reservation = Reservation.HANDLED
+            elif isinstance(key, bytes):
+                reservation = await self._reserve(key)
+            if reservation is Reservation.OURS:
+                await self._handle(handling)
+            is_handled = reservation is not Reservation.ELSEWHERE
+            self._stats.handled += reservation is Reservation.OURS
+            self._stats.repeated += reservation is Reservation.HANDLED
+        except NotHandledError as error:
+            self._stats.unclaimed += 1
+            self._log.warning(f"callbacks: {NOUNS[type(event)]} was not handled: {error}; {REPEAT}")
+        except Exception as error:
+            self._stats.failed += 1
+            text = f"callbacks: {NOUNS[type(event)]} could not be handled (%s); {REPEAT}"
+            self._log.exception(text, one_line(str(error) or type(error).__name__, 200))
+        finally:
+            del self._under_way[key]
+            handling.give_place_back()
+            handling.end(is_handled)
+        if is_handled and isinstance(event, DeliveryReport):
+            self._waiters.note(event)
+
+    async def _reserve(self, key: bytes) -> Reservation:
+        """Reserves an event; one that another process handles is waited for."""
+        reservation = await self._dedup.reserve(key)
+        if reservation is Reservation.ELSEWHERE:
+            loop = asyncio.get_running_loop()
+            end = loop.time() + self._timeout
+            while reservation is Reservation.ELSEWHERE and loop.time() < end:
+                await asyncio.sleep(ASK_AGAIN)
+                reservation = await self._dedup.reserve(key)
+        return reservation
+
+    async def _handle(self, handling: Handling) -> None:
+        key = handling.key
+        try:
+            await self._give(handling)
+        except BaseException:
+            if isinstance(key, bytes):
+                await self._dedup.release(key)
+            raise
+        if isinstance(key, bytes):
+            await self._note(key, NOUNS[type(handling.event)])
+
+    async def _note(self, key: bytes, noun: str) -> None:
+        """Notes that an event was handled. Where that fails this process knows it: to repeat it would not help."""
+        try:
+            await self._dedup.confirm(key)
+        except Exception:
+            self._unnoted[key] = None
+            self._log.exception(f"callbacks: {noun} was handled but not noted; another process would handle a copy")
+
+    async def _give(self, handling: Handling) -> None:
+        """Gives an event to whoever takes it. Returns when it is handled; raises if it could not be."""
+        event = handling.event
+        for recorder in self._recorders[type(event)]:
+            await recorder(event)
+        handler = self._handlers.get(type(event))
+        if handler is not None:
+            await handler(event)
+        elif not isinstance(event, UnreadableCallback) and not self._needs_nobody(event):
+            if not self._pending.has_consumers:
+                handling.give_place_back()
+            await self._pending.offer(event)
+
+    def _needs_nobody(self, event: Event) -> bool:
+        """Whether nobody needs to take a report beyond those who record it or wait for it."""
+        if self._pending.has_consumers or not isinstance(event, DeliveryReport):
+            return False
+        return bool(self._recorders[DeliveryReport]) or self._waiters.is_awaited(event)
+
+    async def aclose(self) -> None:
+        """Takes nothing more, ends `events`, lets the handlers at work come to their end, and closes the store."""
+        if self._closed:
+            return
+        self._closed = True
+        self._pending.close()
+        tasks = [handling.task for handling in self._under_way.values() if handling.task]
+        try:
+            if tasks:
+                _, late = await asyncio.wait(tasks, timeout=self._timeout)
+                for task in late:
+                    task.cancel()
+                if late:
+                    await asyncio.wait(late, timeout=self._timeout)
+        finally:
+            await self._dedup.aclose()
+            self._log.flush()
+
+
+def _awaitable(handler: Handler) -> Callable[[Any], Awaitable[object]]:
+    """`handler` as a coroutine; one that is none runs in threads of its own, so that it may take its time."""
+    if inspect.iscoroutinefunction(handler):
+        return handler
+    threads: list[anyio.CapacityLimiter] = []  # made in the event loop
+
+    async def run(value: Any) -> None:
+        if not threads:
+            threads.append(anyio.CapacityLimiter(MOST_THREADS))
+        outcome = await anyio.to_thread.run_sync(handler, value, limiter=threads[0])
+        if inspect.isawaitable(outcome):  # of a lambda, or of an object whose call is a coroutine
+            await outcome
+
+    return run

@@ -1,0 +1,111 @@
+"""A campaign in a real process that is killed with SIGKILL at random moments, and resumed each time.
+
+The full run: `python -m tests.promises.test_crash --kills 50 --recipients 100000`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import Counter
+from contextlib import ExitStack
+
+import pytest
+from attrs import frozen
+
+from mmsclient.bulk import RecipientState, Report, read_report
+from mmsclient.sandbox import Sandbox
+from mmsclient.sandbox.faults import Latency, Reset, TruncatedBody, server_error, throttle
+from tests.support.killing import Plan, asked_for, killed_often, numbers, place_of_a_full_run, sent
+
+
+@frozen
+class Outcome:
+    report: Report
+    interrupted: int
+    """Kills that met the campaign alive."""
+    unknown_carried_out: int
+    """Of the unknown ones, how many were carried out."""
+
+
+def kill_and_resume(
+    place: tuple[str, str],
+    sandbox: Sandbox,
+    *,
+    recipients: int,
+    calls: int,
+    kills: int,
+    longest: float,
+    rate: float,
+    seed: int,
+) -> Outcome:
+    """Kill and resume a campaign, let it end, and compare every state with what `sandbox` did."""
+    plan = Plan(sandbox.url, sandbox.app_key, *place, recipients, recipients // calls, rate)
+    interrupted = killed_often(plan, kills, longest, seed)
+    sandbox.faults.clear()
+    asyncio.run(sent(plan))
+    return asyncio.run(compared(sandbox, plan, interrupted))
+
+
+async def compared(sandbox: Sandbox, plan: Plan, interrupted: int) -> Outcome:
+    recipients = plan.recipients
+    report = await read_report(plan.journal, plan.name or None)
+    seen: Counter[RecipientState] = Counter()
+    phones, unknown_carried_out = set(), 0
+    async for recipient in report.recipients():
+        phones.add(recipient.number)
+        seen[recipient.state] += 1
+        times = sandbox.carried_out(recipient.number)
+        if recipient.state is RecipientState.UNKNOWN:
+            assert times <= 1, recipient
+            unknown_carried_out += times
+        else:
+            assert recipient.state is RecipientState.ACCEPTED, recipient
+            assert times == 1, recipient
+    assert phones == set(numbers(recipients))
+    assert {state: count for state, count in report.counts.items() if count} == dict(seen)
+    assert sum(seen.values()) == recipients
+    carried_out = [number for send in sandbox.sends for number in send.recipients]
+    assert len(carried_out) == len(set(carried_out)) == seen[RecipientState.ACCEPTED] + unknown_carried_out
+    assert sandbox.errors == []
+    return Outcome(report, interrupted, unknown_carried_out)
+
+
+@pytest.mark.parametrize("faults", [False, True])
+def test_killed_at_random_moments_nobody_gets_two(place: tuple[str, str], faults: bool) -> None:
+    with Sandbox(rate=None, magic=False) as sandbox:
+        sandbox.faults.add(Latency(0.01, jitter=0.02, carried_out=True), call="send-mms")
+        if faults:
+            for fault in (Reset(carried_out=True), server_error(), TruncatedBody(), throttle()):
+                sandbox.faults.add(fault, call="send-mms", share=0.03)
+        outcome = kill_and_resume(
+            place, sandbox, recipients=10_000, calls=250, kills=5, longest=1.0, rate=150, seed=int(faults)
+        )
+    assert outcome.interrupted >= 3
+    assert outcome.report.counts[RecipientState.ACCEPTED] > 5000
+
+
+def main() -> None:
+    asked = asked_for(__doc__, kills=50, recipients=100_000)
+    began = time.monotonic()
+    with ExitStack() as stack:
+        sandbox = stack.enter_context(Sandbox(rate=None, magic=False))
+        place = stack.enter_context(place_of_a_full_run(asked.postgres))
+        sandbox.faults.add(Latency(0.02, jitter=0.05, carried_out=True), call="send-mms")
+        outcome = kill_and_resume(
+            place,
+            sandbox,
+            recipients=asked.recipients,
+            calls=500,
+            kills=asked.kills,
+            longest=1.2,
+            rate=20,
+            seed=asked.seed,
+        )
+    took = time.monotonic() - began
+    print(f"{asked.kills} kills, {outcome.interrupted} of a living campaign; {took:.0f} s; nobody got two")
+    print(f"{outcome.report}; of the unknown ones {outcome.unknown_carried_out} were carried out")
+
+
+if __name__ == "__main__":
+    main()

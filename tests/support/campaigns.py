@@ -1,0 +1,64 @@
+"""Campaigns of small lists, and whether what they tell is so."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from mmsclient import AsyncMMSClient
+from mmsclient.bulk import (
+    Campaign,
+    Recipient,
+    RecipientState,
+    Report,
+)
+from mmsclient.sandbox import Sandbox
+from mmsclient.sandbox.faults import Respond
+from tests.conftest import PNG
+
+TEXT = "Sale\non now"
+
+
+def numbers(count: int, start: int = 0) -> list[str]:
+    return [f"+614{n:08}" for n in range(start, start + count)]
+
+
+def content(path: Path) -> bytes | None:
+    return path.read_bytes() if path.exists() else None
+
+
+def campaign(mms: AsyncMMSClient, journal: Path | None, **options: Any) -> Campaign:
+    options = {"text": TEXT, "image": PNG, "batch_size": 25, **options}
+    return mms.campaign(journal=journal, **options)
+
+
+async def rows(report: Report) -> list[Recipient]:
+    return [recipient async for recipient in report.recipients()]
+
+
+async def agrees(report: Report, api: Sandbox, listed: Sequence[str]) -> None:
+    """Every number is in one state, that state is true, and nobody got two."""
+    found = await rows(report)
+    assert sorted(row.number for row in found) == sorted(listed)
+    for row in found:
+        times = api.carried_out(row.number)
+        assert times <= 1
+        if row.state is RecipientState.ACCEPTED:
+            assert times == 1, row
+        elif row.state is not RecipientState.UNKNOWN:
+            assert times == 0, row
+    assert sum(report.counts.values()) == len(listed)
+    for state in RecipientState:
+        assert report.counts[state] == sum(row.state is state for row in found)
+
+
+async def finished(mms: AsyncMMSClient, journal: Path | None, listed: Sequence[str], **options: Any) -> Report:
+    return await campaign(mms, journal, **options).send_all(listed)
+
+
+def success(data: Any) -> Respond:
+    """A fault that answers with `data`."""
+    body = {"meta": {"code": 200, "status": "SUCCESS"}, "msg": "OK", "data": data}
+    return Respond(200, json.dumps(body).encode(), {"content-type": "application/json"})

@@ -1,0 +1,119 @@
+"""A campaign in a process of its own, to be killed at any moment: `python -m tests.support.killing`."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import random
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from attrs import frozen
+
+from mmsclient import AsyncMMSClient
+from mmsclient._store.postgres import lease as leases
+from mmsclient.bulk import Campaign, Report, preparation
+from tests.conftest import PNG
+from tests.support.postgres_server import Server
+
+LEASE = 0.5
+"""Seconds, of a sender in PostgreSQL."""
+
+
+def numbers(count: int) -> Iterator[str]:
+    return (f"+614{n:08}" for n in range(count))
+
+
+@frozen
+class Plan:
+    """What the process does."""
+
+    url: str
+    app_key: str
+    journal: str
+    name: str
+    """In a database, "" for a file."""
+    recipients: int
+    batch_size: int
+    rate: float
+
+    def arguments(self) -> list[str]:
+        return [
+            *(self.url, self.app_key, self.journal, self.name),
+            *(str(self.recipients), str(self.batch_size), str(self.rate)),
+        ]
+
+    def campaign(self, mms: AsyncMMSClient, *, resend_silent: bool = False) -> Campaign:
+        """It goes on whatever fails; with `resend_silent` it waits for no report that has not come."""
+        return mms.campaign(
+            text="Sale on now",
+            image=PNG,
+            journal=self.journal,
+            name=self.name or None,
+            batch_size=self.batch_size,
+            stop_after=10**6,
+            resend_unknown="silent" if resend_silent else False,
+            silent_after=0,
+        )
+
+
+async def sent(plan: Plan, *, resend_silent: bool = False) -> Report:
+    """The whole list each time, as a service does that knows nothing of its last run."""
+    async with AsyncMMSClient(plan.app_key, base_url=plan.url, rate=plan.rate) as mms:
+        return await plan.campaign(mms, resend_silent=resend_silent).send_all(numbers(plan.recipients))
+
+
+def killed(plan: Plan, delay: float) -> bool:
+    """Send in a process that is killed after `delay` seconds; whether it was still at it."""
+    command = [sys.executable, "-m", "tests.support.killing", *plan.arguments()]
+    with subprocess.Popen(command, stdout=subprocess.PIPE) as child:  # noqa: S603 - our own command
+        assert child.stdout is not None
+        assert child.stdout.readline() == b"ready\n"
+        time.sleep(delay)
+        child.send_signal(signal.SIGKILL)
+        return child.wait() == -signal.SIGKILL
+
+
+def killed_often(plan: Plan, kills: int, longest: float, seed: int) -> int:
+    """Kill and resume it at random moments; how many kills met it alive."""
+    rng = random.Random(seed)
+    longest += LEASE if plan.name else 0  # so long each waits for the lease of the one before
+    return sum(killed(plan, rng.uniform(0, longest)) for _ in range(kills))
+
+
+def asked_for(description: str | None, *, kills: int, recipients: int) -> argparse.Namespace:
+    """What the command line of a full run asks for."""
+    parser = argparse.ArgumentParser(description=description)
+    parser.add_argument("--postgres", action="store_true", help="in a cluster of its own, and not in a file")
+    parser.add_argument("--kills", type=int, default=kills)
+    parser.add_argument("--recipients", type=int, default=recipients)
+    parser.add_argument("--seed", type=int, default=0)
+    return parser.parse_args()
+
+
+@contextmanager
+def place_of_a_full_run(in_postgres: bool) -> Iterator[tuple[str, str]]:
+    """A journal and its name, which are gone at the end."""
+    if in_postgres:
+        server = Server()
+        try:
+            yield server.new_database(), "spring"
+        finally:
+            server.remove()
+    else:
+        with tempfile.TemporaryDirectory() as folder:
+            yield str(Path(folder) / "spring.db"), ""
+
+
+if __name__ == "__main__":
+    url, key, journal, name, recipients, batch_size, rate = sys.argv[1:]
+    if name:
+        leases.LEASE, preparation.LOOK_AGAIN = LEASE, 0.05
+    print("ready", flush=True)
+    asyncio.run(sent(Plan(url, key, journal, name, int(recipients), int(batch_size), float(rate))))

@@ -1,0 +1,423 @@
+"""`mmsclient bulk` as a script and a person run it."""
+
+from __future__ import annotations
+
+import csv
+import inspect
+import io
+import os
+import pty
+import re
+import select
+import subprocess
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager, suppress
+from datetime import UTC, datetime
+from decimal import Decimal
+from pathlib import Path
+from threading import Thread
+from urllib.parse import urlsplit
+
+import pytest
+
+from mmsclient import AsyncMMSClient, DeliveryStatus
+from mmsclient._store.sqlite_recorder import SQLiteRecorder
+from mmsclient._words import counted
+from mmsclient.cli.output import ZONE, Form
+from mmsclient.sandbox import Sandbox
+from mmsclient.sandbox.faults import Reject, Reset
+from tests.conftest import PNG
+from tests.support.campaigns import success
+from tests.support.command import COMMAND, Cli, in_this_process
+from tests.support.waiting import until
+
+SEND = ("bulk", "send", "list.csv", "--text", "Hi", "--image", "sale.png", "--journal", "spring.db")
+
+
+@pytest.fixture
+def folder(api: Sandbox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Where the command runs: it finds a list of 250 numbers, a picture and the sandbox."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("MMSCLIENT_APP_KEY", api.app_key)
+    monkeypatch.setenv("MMSCLIENT_BASE_URL", api.url)
+    (tmp_path / "sale.png").write_bytes(PNG)
+    write_list(tmp_path, 250)
+    return tmp_path
+
+
+def write_list(folder: Path, count: int) -> None:
+    lines = ["name,mobile", *(f"Zoë,04{n:08}" for n in range(count)), "x,nonsense", "x,+61400000000"]
+    (folder / "list.csv").write_text("\n".join(lines), encoding="utf-8")
+
+
+@pytest.fixture
+def cli(api: Sandbox, folder: Path, capsys: pytest.CaptureFixture[str]) -> Cli:
+    return in_this_process(api.app_key, capsys)
+
+
+def test_send_in_a_pipe(cli: Cli, api: Sandbox) -> None:
+    sent = cli(*SEND, "--batch-size", "100", "--yes", "--subject", "Sale")
+    assert (sent.status, sent.err) == (0, "")
+    lines = sent.out.splitlines()
+    assert sorted(line.split(" accepted")[0] for line in lines[:3]) == [
+        "call 1: 100 of 100",
+        "call 2: 100 of 100",
+        "call 3: 50 of 50",
+    ]
+    assert lines[3:9] == [
+        "Recipients: 252",
+        "Accepted: 250",
+        "Excluded: 2",
+        "Excluded, invalid: 1",
+        "Excluded, duplicate: 1",
+        "Calls: 3",
+    ]
+    assert len(api.messages) == 250
+    assert api.sends[0].subject == "Sale"
+    again = cli(*SEND, "--yes", "--subject", "Sale")
+    assert again.status == 0
+    assert len(api.messages) == 250
+
+
+def test_send_for_a_script(cli: Cli) -> None:
+    sent = cli(*SEND, "--yes", "--json")
+    batch, report = sent.documents
+    assert batch == {
+        "event": "batch",
+        "number": 1,
+        "recipients": 250,
+        "accepted": 250,
+        "refused": [],
+        "error": None,
+        "counts": {**dict.fromkeys(report["counts"], 0), "accepted": 250, "excluded": 2},
+        "calls_per_second": 0.0,
+        "credits_used": "250",
+        "seconds_left": None,
+    }
+    assert (report["event"], report["total"], report["list_read"]) == ("report", 252, True)
+    assert report["counts"] == batch["counts"]
+
+
+def test_a_small_campaign_is_not_asked_about(cli: Cli, folder: Path) -> None:
+    write_list(folder, 100)
+    assert cli(*SEND).status == 0
+
+
+def test_a_large_one_in_a_pipe_needs_a_yes(cli: Cli, api: Sandbox, folder: Path) -> None:
+    sent = cli(*SEND)
+    assert (sent.status, sent.out) == (2, "")
+    assert "Send to 250 recipients in 1 call? There is no terminal to ask on: give --yes" in sent.err
+    assert not (folder / "spring.db").exists()
+    assert not api.messages
+
+
+@contextmanager
+def on_a_terminal(*arguments: str) -> Iterator[tuple[subprocess.Popen[bytes], Callable[[str], str], int]]:
+    """The command on a terminal; a function that waits for a text on it and returns all that was shown; its end."""
+    code = (
+        "import fcntl, sys, termios; fcntl.ioctl(0, termios.TIOCSCTTY, 0)\n"  # so that Ctrl-C means a signal
+        "from mmsclient.cli import main; sys.exit(main())"
+    )
+    ours, theirs = pty.openpty()
+    shown = b""
+
+    def wait_for(text: str) -> str:
+        nonlocal shown
+        while text.encode() not in shown:
+            if not select.select([ours], [], [], 30)[0]:
+                raise AssertionError(shown.decode())
+            shown += os.read(ours, 65536)
+        return re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", shown.decode())
+
+    with (
+        subprocess.Popen(  # noqa: S603 -- our own command
+            [*COMMAND[:-2], "-c", code, *arguments],
+            stdin=theirs,
+            stdout=theirs,
+            stderr=theirs,
+            start_new_session=True,
+            env={**os.environ, "COLUMNS": "150"},
+        ) as process
+    ):
+        os.close(theirs)
+        try:
+            yield process, wait_for, ours
+        finally:
+            process.kill()
+            os.close(ours)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="no such terminals there")
+@pytest.mark.parametrize(
+    ("answer", "status", "said"),
+    [
+        ("y\n", 0, "Accepted"),
+        ("n\n", 1, "nothing was sent"),
+        ("\n", 1, "nothing was sent"),
+        ("\x04", 1, "nothing was sent"),  # Ctrl-D
+        ("\x03", 130, ""),  # Ctrl-C
+    ],
+)
+@pytest.mark.usefixtures("folder")
+def test_a_large_one_on_a_terminal_asks(api: Sandbox, answer: str, status: int, said: str) -> None:
+    with on_a_terminal(*SEND) as (process, wait_for, terminal):
+        shown = wait_for("[y/N] ")
+        os.write(terminal, answer.encode())
+        after = wait_for(said)
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(timeout=5)
+        if process.poll() is None:  # Ctrl-C fell between the question and the read, where a person's does not
+            os.write(terminal, answer.encode())
+        assert process.wait(timeout=30) == status
+    host = urlsplit(api.url).netloc
+    question = f"Send to 250 recipients in 1 call at {host}, with a balance of 1000000.00 credits? [y/N]"
+    assert question in shown
+    assert re.search(r"Line 252 +'nonsense': expected", shown)
+    assert "Traceback" not in after
+    assert len(api.messages) == (0 if status else 250)
+
+
+def test_what_the_credits_do_not_suffice_for_is_said(cli: Cli, api: Sandbox) -> None:
+    warning = "100.00 credits for 250 recipients: at 1 credit each it stops before the end"
+    api.faults.add(success({"mms_balance": "100.00"}), call="account")
+    assert f"Warning: {warning}\n" in cli(*SEND, "--dry-run").out
+    (plan,) = cli(*SEND, "--dry-run", "--json").documents
+    assert plan["warning"] == warning
+    api.faults.clear()
+    assert "Warning" not in cli(*SEND, "--dry-run").out
+
+
+@pytest.mark.parametrize("text", ["", "name,mobile\n"])
+@pytest.mark.parametrize("options", [("--yes",), ("--dry-run",)])
+def test_an_empty_list_is_an_error_that_names_the_file(
+    cli: Cli, folder: Path, api: Sandbox, text: str, options: tuple[str, ...]
+) -> None:
+    (folder / "list.csv").write_text(text)
+    ended = cli(*SEND, *options)
+    assert (ended.status, len(api.messages)) == (2, 0)
+    assert ended.err.startswith("mmsclient: source: expected a CSV file with a recipient a line; this ")
+    assert "got 'list.csv'" in ended.err
+
+
+def test_invalid_lines_are_shown_and_how_to_get_all(cli: Cli, folder: Path) -> None:
+    with (folder / "list.csv").open("a") as file:
+        file.writelines(f"\nx,nonsense{n}" for n in range(20))
+    dry = cli(*SEND, "--dry-run").out.splitlines()
+    lines = [line for line in dry if line.startswith("Line ")]
+    assert len(lines) == 5
+    assert lines[0].startswith("Line 252: 'nonsense': expected ")
+    assert dry[-1] == "All invalid lines: mmsclient bulk send ... --dry-run --json"
+    (plan,) = cli(*SEND, "--dry-run", "--json").documents
+    assert [each["number"] for each in plan["invalid"]] == ["nonsense", *(f"nonsense{n}" for n in range(20))]
+    assert all(each["reason"] for each in plan["invalid"])
+    for arguments in ((*SEND, "--yes"), ("bulk", "report", "spring.db")):
+        shown = cli(*arguments).out.splitlines()
+        assert [line for line in shown if line.startswith("Line ")] == lines
+        assert shown[-1] == "All invalid lines: mmsclient bulk report spring.db --csv --state excluded"
+
+
+def test_a_complete_campaign_says_so(cli: Cli, api: Sandbox) -> None:
+    assert not cli(*SEND, "--yes").out.startswith("Nothing")
+    for arguments in ((*SEND, "--yes"), SEND, ("bulk", "resume", "spring.db")):
+        again = cli(*arguments)
+        assert (again.status, again.err) == (0, "")
+        assert again.out.startswith("Nothing is left to send.\n")
+    (report,) = cli("bulk", "resume", "spring.db", "--json").documents
+    assert report["calls_of_this_run"] == 0
+    assert "To be sent: nothing: nobody is left to send to" in cli("bulk", "resume", "spring.db", "--dry-run").out
+    assert len(api.messages) == 250
+
+
+def test_a_list_that_was_not_read_to_its_end_is_asked_for(cli: Cli, api: Sandbox, folder: Path) -> None:
+    (folder / "list.csv").unlink()
+    os.mkfifo(folder / "list.csv")
+
+    def write() -> None:
+        with (folder / "list.csv").open("wb", buffering=0) as fifo:
+            fifo.write(b"name,mobile\n" + b"".join(b"%100d,04%08d\n" % (n, n) for n in range(2000)))
+            until(lambda: api.sends)
+            fifo.write(b"\xff,0400000001\n")
+
+    writer = Thread(target=write)
+    writer.start()
+    sent = cli(*SEND, "--yes", "--column", "mobile", "--batch-size", "100")
+    writer.join()
+    assert sent.status == 5
+    assert "the list was not read to its end" in sent.out
+    assert sent.err.splitlines()[-1] == "mmsclient: to go on: mmsclient bulk resume spring.db list.csv --column mobile"
+    for arguments in (["--dry-run"], ["--yes"]):
+        resumed = cli("bulk", "resume", "spring.db", *arguments)
+        assert (resumed.status, resumed.out) == (1, "")
+        assert "spring.db: its list was not read to its end" in resumed.err
+
+
+def test_times_are_those_of_the_account(cli: Cli) -> None:
+    zone = inspect.signature(AsyncMMSClient).parameters["timezone"].default
+    assert str(ZONE) == zone
+    assert cli(*SEND, "--yes").status == 0
+    (sent,) = [line for line in cli("bulk", "report", "spring.db").out.splitlines() if line.startswith("Sent: ")]
+    times = [datetime.fromisoformat(time) for time in sent.removeprefix("Sent: ").split(" to ")]
+    for time in times:
+        assert time.utcoffset() == time.astimezone(ZONE).utcoffset()
+        assert abs((datetime.now(UTC) - time).total_seconds()) < 60
+
+
+def test_one_of_a_thing_is_singular(cli: Cli, folder: Path) -> None:
+    (folder / "list.csv").write_text("mobile\n0400000000\n")
+    shown = cli(*SEND, "--dry-run").out + cli(*SEND).out
+    assert "To be sent: 1 recipient in 1 call\n" in shown
+    assert "call 1: 1 of 1 accepted; 1 credit\n" in shown
+
+
+def test_counted() -> None:
+    assert [counted(number, "call") for number in (0, 1, 2)] == ["0 calls", "1 call", "2 calls"]
+    assert [counted(Decimal(number), "credit") for number in ("1.00", "0.5")] == ["1.00 credit", "0.5 credits"]
+    assert counted(2, "unread reply") == "2 unread replies"
+
+
+def test_a_bar_on_a_terminal(cli: Cli, api: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Form, "chosen", lambda as_json: Form.TABLE)
+    monkeypatch.setenv("COLUMNS", "120")
+    api.faults.add(Reset(carried_out=True), times=1)
+    sent = cli(*SEND, "--yes", "--batch-size", "100")
+    assert sent.status == 4
+    assert "call 1: 0 of 100 accepted: send-mms at 127" in sent.out
+    assert "252" in sent.out
+    assert "Unknown" in sent.out
+
+
+def test_a_dry_run(cli: Cli, api: Sandbox, folder: Path) -> None:
+    ran = cli(*SEND, "--dry-run", "--batch-size", "100")
+    assert ran.status == 0
+    assert ran.out.splitlines()[:4] == [
+        "To be sent: 250 recipients in 3 calls",
+        "Excluded, invalid: 1",
+        "Excluded, duplicate: 1",
+        "MMS balance: 1000000.00 credits",
+    ]
+    (plan,) = cli(*SEND, "--dry-run", "--json").documents
+    assert (plan["to_send"], plan["calls"], plan["mms_balance"]) == (250, 1, "1000000.00")
+    assert not (folder / "spring.db").exists()
+    assert not api.calls["send-mms"]
+
+
+def test_exclusions(cli: Cli, api: Sandbox, folder: Path) -> None:
+    (folder / "not.csv").write_text("mobile\n0400000001\n")
+    api.add_opt_out("+61400000002")
+    sent = cli(*SEND, "--yes", "--column", "mobile", "--exclude", "not.csv", "--exclude-opt-outs")
+    assert "Excluded, opted out: 1\nExcluded, listed: 1" in sent.out
+    assert len(api.messages) == 248
+    (folder / "not.csv").write_text("mobile\noh no\n")
+    refused = cli(*SEND, "--yes", "--column", "mobile", "--exclude", "not.csv", "--journal", "other.db")
+    assert refused.status == 2
+
+
+def test_resume_and_report(cli: Cli, api: Sandbox, folder: Path) -> None:
+    api.faults.add(Reject("LEDGER_ERROR", "No credit"), call="send-mms", times=1)
+    stopped = cli(*SEND, "--yes", "--batch-size", "100")
+    assert stopped.status in (1, 5)
+    assert "the campaign stopped because every other call would fail alike" in stopped.err
+    resumed = cli("bulk", "resume", "spring.db", "list.csv", "--yes")
+    assert resumed.status == 0
+    assert len(api.messages) == 250
+    assert cli("bulk", "resume", "spring.db").status == 0
+    shown = cli("bulk", "report", "spring.db")
+    assert shown.out.startswith("Recipients: 252\nAccepted: 250\n")
+    (document,) = cli("bulk", "report", "spring.db", "--json").documents
+    assert document["counts"]["accepted"] == 250
+    table = list(csv.DictReader(io.StringIO(cli("bulk", "report", "spring.db", "--csv").out)))
+    ids = {message.to: message.id for message in api.messages}
+    assert {row["number"]: row["message_id"] for row in table if row["state"] == "accepted"} == ids
+    aside = list(csv.DictReader(io.StringIO(cli("bulk", "report", "spring.db", "--csv", "--state", "excluded").out)))
+    assert [(row["number"], row["line"], row["exclusion"]) for row in aside] == [
+        ("nonsense", "252", "invalid"),
+        ("+61400000000", "253", "duplicate"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "said"),
+    [
+        (("bulk", "report", "nowhere.db"), 1, "journal nowhere.db: there is no such file"),
+        (("bulk", "report", "list.csv"), 1, "this is no journal of a campaign"),
+        (("bulk", "report", "spring.db", "--json", "--csv"), 2, "choose one"),
+        (("bulk", "report", "spring.db", "--state", "unknown"), 2, "--state chooses among the lines of --csv"),
+        (("bulk", "resume", "nowhere.db"), 1, "there is no such file"),
+        ((*SEND, "--yes", "--column", "x"), 2, "column: expected one of the columns 'name', 'mobile'"),
+        ((*SEND, "--yes", "--batch-size", "0"), 2, "batch_size: expected a whole number from 1 to 1000"),
+        ((*SEND, "--yes", "--region", "Mars"), 2, "region: expected the two letters"),
+        ((*SEND[:-1], "list.csv", "--yes"), 1, "this is no journal of a campaign"),
+        (("bulk", "send", "none.csv", *SEND[3:], "--yes"), 2, "No such file"),
+        (("bulk", "send", "list.csv"), 2, "--"),
+    ],
+)
+def test_errors(cli: Cli, api: Sandbox, arguments: tuple[str, ...], status: int, said: str) -> None:
+    outcome = cli(*arguments)
+    assert (outcome.status, outcome.out) == (status, "")
+    assert said in outcome.err
+    assert len(outcome.err.splitlines()) == 1
+    assert not api.calls["send-mms"]
+
+
+@pytest.mark.parametrize("command", ["send", "resume", "report"])
+def test_help(cli: Cli, command: str) -> None:
+    assert re.search(r" bulk +Campaigns: one message", cli("--help").out)
+    assert f"Usage: mmsclient bulk {command}" in cli("bulk", command, "--help").out
+
+
+# Unknown recipients -------------------------------------------------------------------------------------------------
+
+
+def report_on(api: Sandbox, folder: Path, numbers: list[str]) -> None:
+    """Record what the provider reports of `numbers`, as a receiver does."""
+    ids = {message.to: message.id for message in api.messages}
+    with closing(SQLiteRecorder.open(folder / "spring.db")) as recorder:
+        for number in numbers:
+            recorder.record(ids[number], int(number[1:]), DeliveryStatus.DELIVERED)
+
+
+def test_reconcile_says_what_is_settled_and_what_remains(api: Sandbox, folder: Path, cli: Cli) -> None:
+    api.faults.add(Reset(carried_out=True), call="send-mms", skip=1, times=1)
+    assert cli(*SEND, "--yes", "--batch-size", "100", "--json").status == 4
+    lines = cli("bulk", "report", "spring.db", "--csv", "--state", "unknown").out.splitlines()[1:]
+    unknown = [line.split(",")[0] for line in lines]
+    accepted = [message.to for message in api.messages if message.to not in unknown]
+    assert (len(unknown), len(accepted)) == (100, 150)
+
+    (nothing,) = cli("bulk", "reconcile", "spring.db", "--json").documents
+    assert (nothing["event"], nothing["settled"], nothing["unknown"]["count"]) == ("reconciliation", 0, 100)
+    assert "0 of 150 accepted recipients" in nothing["unknown"]["objection"]
+    report_on(api, folder, unknown[:60])
+    shown = cli("bulk", "reconcile", "spring.db")
+    assert shown.status == 4
+    assert "Still unknown: 40" in shown.out
+    assert "Accepted by evidence: 60" in shown.out
+    assert "Sending to the silent: not done: 0 of 150" in shown.out
+    report_on(api, folder, accepted)
+    shown = cli("bulk", "report", "spring.db")
+    assert "Reports of their runs: 100.0% of 150 recipients accepted by an answer" in shown.out
+    assert "Sending to the silent: mmsclient bulk resume --resend-unknown silent" in shown.out
+    report_on(api, folder, unknown)
+    (done,) = cli("bulk", "reconcile", "spring.db", "--json").documents
+    assert done["unknown"]["count"] == 0
+    assert cli("bulk", "reconcile", "spring.db").status == 0
+
+
+def test_the_silent_are_sent_to_again(api: Sandbox, folder: Path, cli: Cli) -> None:
+    api.faults.add(Reset(carried_out=False), call="send-mms", skip=1, times=1)
+    assert cli(*SEND, "--yes", "--batch-size", "100", "--check-balance").status == 4
+    resume = ("bulk", "resume", "spring.db", "--yes", "--json", "--resend-unknown", "silent")
+    report_on(api, folder, [message.to for message in api.messages])
+    early = cli(*resume).documents[-1]
+    assert early["counts"]["unknown"] == 100  # a day has not gone by
+    assert Decimal(early["unknown"]["unaccounted_credits"]) == 0
+    late = cli(*resume, "--silent-after", "0").documents[-1]
+    assert (late["counts"]["accepted"], late["counts"]["unknown"]) == (250, 0)
+    assert len(api.messages) == 250
+
+
+def test_resending_to_all_unknown_is_still_one_word(api: Sandbox, folder: Path, cli: Cli) -> None:
+    api.faults.add(Reset(carried_out=False), call="send-mms", times=1)
+    assert cli(*SEND, "--yes").status == 4
+    assert cli("bulk", "resume", "spring.db", "--yes", "--resend-unknown").status == 0
+    assert cli("bulk", "resume", "spring.db", "--resend-unknown", "some").status == 2

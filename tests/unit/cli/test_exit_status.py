@@ -1,0 +1,440 @@
+"""How the command ends: each exit status by the real command, and campaigns that drain on every way out."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import pty
+import signal
+import subprocess
+import sys
+import termios
+import textwrap
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mmsclient.bulk import Sending
+from mmsclient.cli.status import Status
+from mmsclient.sandbox import Sandbox
+from mmsclient.sandbox.faults import Latency, Reject, Reset
+from tests.conftest import PNG
+from tests.support.command import COMMAND
+from tests.support.waiting import until
+
+pytestmark = pytest.mark.skipif(os.name == "nt", reason="no such signals there")
+
+SEND = ("bulk", "send", "list.csv", "--text", "Hi", "--image", "sale.png", "--journal", "spring.db")
+SLOW = (*SEND, "--yes", "--batch-size", "10")
+HINT = "mmsclient: to go on: mmsclient bulk resume spring.db\n"
+STOPPING = "mmsclient: stopping: waiting for the calls under way; once more ends it at once\n"
+
+
+@pytest.fixture
+def api() -> Iterator[Sandbox]:
+    with Sandbox(rate=None) as api:
+        yield api
+
+
+@pytest.fixture(autouse=True)
+def folder(api: Sandbox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Where the command runs: it finds a list of 250 numbers, a picture and the sandbox."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("MMSCLIENT_APP_KEY", api.app_key)
+    monkeypatch.setenv("MMSCLIENT_BASE_URL", api.url)
+    (tmp_path / "sale.png").write_bytes(PNG)
+    write_list(250)
+    return tmp_path
+
+
+def write_list(count: int, ending: str = "0000") -> None:
+    numbers = [f"+61{n:05}{ending}" for n in range(40000, 40000 + count)]
+    Path("list.csv").write_text("\n".join(["mobile", *numbers]), encoding="utf-8")
+
+
+@contextmanager
+def running(*arguments: str, first: str = "", **options: Any) -> Iterator[subprocess.Popen[str]]:
+    """The command, in a process of its own that is killed at the end if need be. `first`: what a shell does before."""
+    command = ["/bin/sh", "-c", f'{first}; exec "$@"', "sh", *COMMAND] if first else COMMAND
+    streams = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **options}
+    with subprocess.Popen([*command, *arguments], text=True, encoding="utf-8", **streams) as process:  # noqa: S603
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+def ran(*arguments: str, **options: Any) -> tuple[int, str, str]:
+    """Status, stdout and stderr of the command."""
+    with running(*arguments, **options) as process:
+        out, err = process.communicate(timeout=60)
+    return process.returncode, out, err
+
+
+def counts() -> dict[str, int]:
+    status, out, _ = ran("bulk", "report", "spring.db", "--json")
+    assert status == 0
+    return {state: count for state, count in json.loads(out)["counts"].items() if count}
+
+
+def has_drained(api: Sandbox) -> bool:
+    """The journal holds what was sent as accepted and the rest as pending. Then a resume sends the rest, none twice."""
+    accepted = len(api.messages)
+    assert counts() == {"accepted": accepted, "pending": 3000 - accepted}
+    api.faults.clear()
+    assert ran("bulk", "resume", "spring.db", "--yes")[0] == Status.DONE
+    assert len(api.messages) == len({message.to for message in api.messages}) == 3000
+    return 0 < accepted < 3000
+
+
+@pytest.fixture
+def slow(api: Sandbox) -> None:
+    """A campaign of 300 calls of 0.2 s each."""
+    write_list(3000)
+    api.faults.add(Latency(0.2, carried_out=True), call="send-mms")
+
+
+# The table ------------------------------------------------------------------------------------------------------------
+
+
+def done(api: Sandbox) -> tuple[int, str, str]:
+    return ran(*SEND, "--yes")
+
+
+def failed(api: Sandbox) -> tuple[int, str, str]:
+    api.faults.add(Reject("LEDGER_ERROR", "No credit"), call="send-mms")
+    return ran(*SEND, "--yes")
+
+
+def wrong_usage(api: Sandbox) -> tuple[int, str, str]:
+    return ran(*SEND, "--yes", "--column", "phone")
+
+
+def partly_accepted(api: Sandbox) -> tuple[int, str, str]:
+    with Path("list.csv").open("a") as file:
+        file.write("\n+61400009901\n")
+    return ran(*SEND, "--yes")
+
+
+def outcome_unknown(api: Sandbox) -> tuple[int, str, str]:
+    api.faults.add(Reset(carried_out=True), call="send-mms", times=1)
+    return ran(*SLOW)
+
+
+def stopped(api: Sandbox) -> tuple[int, str, str]:
+    api.faults.add(Reject("LEDGER_ERROR", "No credit"), call="send-mms", skip=6)
+    return ran(*SLOW)
+
+
+def signalled(number: int) -> Callable[[Sandbox], tuple[int, str, str]]:
+    def run(api: Sandbox) -> tuple[int, str, str]:
+        api.faults.add(Latency(0.1, carried_out=True), call="send-mms")
+        with running(*SLOW) as process:
+            until(lambda: len(api.sends) > 3)
+            process.send_signal(number)
+            out, err = process.communicate(timeout=60)
+        return process.returncode, out, err
+
+    return run
+
+
+def output_lost(api: Sandbox) -> tuple[int, str, str]:
+    with open("/dev/full", "w") as full:
+        return ran(*SEND, "--yes", stdout=full)
+
+
+WAYS = {
+    Status.DONE: done,
+    Status.FAILED: failed,
+    Status.WRONG_USAGE: wrong_usage,
+    Status.PARTLY_ACCEPTED: partly_accepted,
+    Status.OUTCOME_UNKNOWN: outcome_unknown,
+    Status.STOPPED: stopped,
+    Status.HANGUP: signalled(signal.SIGHUP),
+    Status.INTERRUPTED: signalled(signal.SIGINT),
+    Status.TERMINATED: signalled(signal.SIGTERM),
+    Status.OUTPUT_LOST: output_lost,
+}
+
+
+@pytest.mark.parametrize("status", Status)
+def test_each_exit_status(api: Sandbox, status: Status) -> None:
+    ended, _, err = WAYS[status](api)
+    assert ended == status
+    assert (HINT in err) == (status in (1, 5, 129, 130, 143))
+    if status is not Status.WRONG_USAGE:
+        assert bool(counts().get("pending")) == (HINT in err)
+    if status in (Status.FAILED, Status.WRONG_USAGE):
+        assert not api.sends
+
+
+def test_the_help_holds_the_table() -> None:
+    words = " ".join(ran("bulk", "--help")[1].split())
+    assert f"Exit status: {Status.in_words()}.".replace("`", "") in words
+    for status in Status:
+        assert status.meaning
+
+
+def test_a_campaign_that_is_done_when_the_signal_comes_was_not_ended_by_it(api: Sandbox) -> None:
+    api.faults.add(Latency(1.0, carried_out=True), call="send-mms")
+    with running(*SEND, "--yes") as process:
+        until(lambda: api.sends)
+        process.send_signal(signal.SIGTERM)
+        out, err = process.communicate(timeout=60)
+    assert (process.returncode, err) == (0, STOPPING)
+    assert "Accepted: 250" in out
+
+
+def test_a_busy_journal_is_no_unknown_outcome(api: Sandbox) -> None:
+    api.faults.add(Latency(5.0, carried_out=True), call="send-mms")
+    with running(*SEND, "--yes") as other:
+        until(lambda: api.sends)
+        status, out, err = ran(*SEND, "--yes")
+        assert (status, out) == (Status.FAILED, "")
+        assert "a campaign is being sent with it" in err
+        other.communicate(timeout=60)
+    assert len(api.messages) == 250
+
+
+def test_a_signal_before_anything_was_sent(api: Sandbox, tmp_path: Path) -> None:
+    """The list is read, and its end is not in sight: opt-outs are asked for first."""
+    api.faults.add(Latency(2.0), call="get-optout")
+    with running(*SLOW, "--exclude-opt-outs") as process:
+        until(lambda: api.arrivals)
+        process.send_signal(signal.SIGTERM)
+        _, err = process.communicate(timeout=60)
+    assert process.returncode == Status.TERMINATED
+    assert err == STOPPING + "mmsclient: to go on: mmsclient bulk resume spring.db list.csv\n"
+    assert ran(*err.split("go on: mmsclient ")[1].split(), "--yes")[0] == Status.DONE
+    assert len(api.messages) == 250
+
+
+def test_a_journal_that_vanished_after_calls_were_made_is_no_failure_without_a_send(api: Sandbox) -> None:
+    api.faults.add(Latency(0.1, carried_out=True), call="send-mms")
+    with running(*SLOW) as process:
+        until(lambda: len(api.sends) > 3)
+        os.rename("spring.db", "away.db")
+        _, err = process.communicate(timeout=60)
+    assert process.returncode == Status.OUTCOME_UNKNOWN
+    assert "removed or replaced" in err
+
+
+@pytest.mark.skipif(not os.path.exists("/proc/self/mem"), reason="no /proc here")
+def test_an_input_that_cannot_be_read_is_no_lost_output(api: Sandbox) -> None:
+    status, out, err = ran("bulk", "send", "/proc/self/mem", *SEND[3:], "--yes")
+    assert (status, out) == (Status.WRONG_USAGE, "")
+    assert "Input/output error" in err
+    assert not api.sends
+
+
+# Every way out --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_drains(api: Sandbox, slow: None, number: signal.Signals) -> None:
+    with running(*SLOW) as process:
+        until(lambda: len(api.sends) > 3)
+        process.send_signal(number)
+        process.send_signal(number)  # as `timeout` and shells do
+        out, err = process.communicate(timeout=60)
+    assert process.returncode == 128 + number
+    assert err == STOPPING + HINT
+    assert f"Accepted: {len(api.messages)}" in out
+    assert has_drained(api)
+
+
+def test_a_reader_that_leaves_drains(api: Sandbox, slow: None) -> None:
+    with running(*SLOW) as process:
+        assert process.stdout
+        process.stdout.readline()
+        process.stdout.close()
+        process.stdout = None
+        _, err = process.communicate(timeout=60)
+    assert (process.returncode, err) == (Status.STOPPED, HINT)
+    assert has_drained(api)
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no /dev/full here")
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_a_full_disk_drains(api: Sandbox, slow: None, monkeypatch: pytest.MonkeyPatch, unbuffered: str) -> None:
+    monkeypatch.setenv("PYTHONUNBUFFERED", unbuffered)
+    with open("/dev/full", "w") as full:
+        status, _, err = ran(*SLOW, stdout=full)
+    assert (status, err) == (
+        Status.STOPPED,
+        HINT + "mmsclient: the output could not be written: No space left on device\n",
+    )
+    assert has_drained(api)
+
+
+def test_a_terminal_that_is_hung_up_drains(api: Sandbox, slow: None) -> None:
+    ours, theirs = pty.openpty()
+    with running(*SLOW, stdin=theirs, stdout=theirs, stderr=theirs, start_new_session=True) as process:
+        os.close(theirs)
+        until(lambda: len(api.sends) > 3)
+        os.close(ours)
+        process.send_signal(signal.SIGHUP)
+        assert process.wait(timeout=60) == Status.HANGUP
+    assert has_drained(api)
+
+
+def test_a_hangup_that_is_ignored_stays_so(api: Sandbox) -> None:
+    api.faults.add(Latency(0.1, carried_out=True), call="send-mms")
+    with running(*SLOW, first="trap '' HUP") as process:
+        until(lambda: len(api.sends) > 3)
+        process.send_signal(signal.SIGHUP)
+        _, err = process.communicate(timeout=60)
+    assert (process.returncode, err) == (Status.DONE, "")
+
+
+def test_a_later_signal_ends_it_at_once(api: Sandbox) -> None:
+    api.faults.add(Latency(60, carried_out=True), call="send-mms")
+    with running(*SLOW) as process:
+        until(lambda: api.sends)
+        process.send_signal(signal.SIGINT)
+        assert process.stderr
+        assert process.stderr.readline() == STOPPING
+        end = time.monotonic() + 30
+        while process.poll() is None and time.monotonic() < end:
+            process.send_signal(signal.SIGINT)
+            time.sleep(0.1)
+    assert process.returncode == -signal.SIGINT
+    assert counts() == {"pending": 240, "sending": 10}
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_stops_it_though_nobody_reads_its_stderr(api: Sandbox, slow: None, number: signal.Signals) -> None:
+    """A pipe that is full: what is said there waits, and the campaign does not."""
+    reading, writing = full_pipe()
+    with running(*SLOW, stderr=writing) as process:
+        os.close(writing)
+        until(lambda: len(api.sends) > 3)
+        process.send_signal(number)
+        assert process.wait(timeout=30) == 128 + number
+    os.close(reading)
+    assert has_drained(api)
+
+
+def test_a_signal_stops_it_though_its_stderr_is_closed(api: Sandbox, slow: None) -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    with running(*SLOW, stderr=writing) as process:
+        os.close(writing)
+        until(lambda: len(api.sends) > 3)
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(timeout=30) == Status.TERMINATED
+    assert has_drained(api)
+
+
+def test_warnings_that_nobody_reads_do_not_hold_it_up(api: Sandbox) -> None:
+    write_list(250, ending="9901")
+    with Path("list.csv").open("a") as file:
+        file.writelines(f"\n+61{n:09}" for n in range(450000000, 450000250))
+    reading, writing = full_pipe()
+    with running(*SEND, "--yes", "--batch-size", "300", stderr=writing) as process:
+        os.close(writing)
+        until(lambda: len(api.messages) == 250)
+        until(lambda: counts() == {"accepted": 250, "refused": 250})
+        assert process.poll() is None  # it has something to say yet
+        with os.fdopen(reading) as unread:
+            drained = unread.read()
+    assert drained.count("recipients accepted; the API refused the others") == 1
+
+
+def test_a_signal_stops_it_though_nobody_reads_its_output(api: Sandbox, slow: None) -> None:
+    reading, writing = full_pipe()
+    with running(*SLOW, stdout=writing) as process:
+        os.close(writing)
+        until(lambda: len(api.sends) > 3)
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(timeout=30) == Status.TERMINATED
+        assert process.stderr
+        assert process.stderr.read() == STOPPING + HINT
+    os.close(reading)
+    assert has_drained(api)
+
+
+@contextmanager
+def reading_a_silent_pipe(*arguments: str) -> Iterator[subprocess.Popen[str]]:
+    """The command with a list that comes from a pipe and does not end; it waits for more."""
+    arguments = tuple("/dev/stdin" if each == "list.csv" else each for each in arguments)
+    with running(*arguments, stdin=subprocess.PIPE) as process:
+        assert process.stdin
+        process.stdin.write("mobile\n" + "".join(f"+614{n:08}\n" for n in range(20_000)))  # no multiple of a piece
+        process.stdin.flush()
+        until(lambda: not waiting_in(process.stdin))
+        yield process
+
+
+def waiting_in(pipe: Any) -> int:
+    """Bytes that nobody has read yet."""
+    return int.from_bytes(fcntl.ioctl(pipe, termios.FIONREAD, bytes(4)), sys.byteorder)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_it_while_its_list_comes_from_a_silent_pipe(api: Sandbox, number: signal.Signals) -> None:
+    with reading_a_silent_pipe(*SLOW) as process:
+        until(lambda: len(api.sends) > 3)
+        process.send_signal(number)
+        assert process.wait(timeout=30) == Status.of_signal(number)
+        assert process.stderr
+        assert process.stderr.read() == STOPPING + HINT.replace("spring.db\n", "spring.db /dev/stdin\n")
+    found = counts()
+    assert found["accepted"] == len(api.messages)
+    assert found.keys() == {"accepted", "pending"}
+
+
+def test_ctrl_c_ends_the_check_of_a_list_that_comes_from_a_silent_pipe(api: Sandbox) -> None:
+    """Without --yes the whole list is read before anything is asked or sent."""
+    with reading_a_silent_pipe(*SEND) as process:
+        process.send_signal(signal.SIGINT)
+        assert process.wait(timeout=30) == Status.INTERRUPTED
+    assert not api.sends
+
+
+def full_pipe() -> tuple[int, int]:
+    """A pipe that takes no more."""
+    reading, writing = os.pipe()
+    os.set_blocking(writing, False)
+    for size in (65536, 1):
+        try:
+            while True:
+                os.write(writing, b"\n" * size)
+        except BlockingIOError:
+            pass
+    os.set_blocking(writing, True)
+    return reading, writing
+
+
+# In a program of one's own --------------------------------------------------------------------------------------------
+
+
+def test_a_program_of_ones_own_drains_at_sigterm(api: Sandbox, slow: None) -> None:
+    """The example in the docstring, as it stands there."""
+    assert Sending.stop.__doc__
+    _, example, _ = Sending.stop.__doc__.split("```")
+    code = f"""
+import asyncio
+import signal
+from mmsclient import AsyncMMSClient
+from mmsclient.bulk import read_csv
+
+async def main():
+    async with AsyncMMSClient({api.app_key!r}, base_url={api.url!r}) as mms:
+        campaign = mms.campaign(text="Hi", image="sale.png", journal="spring.db", batch_size=10)
+{textwrap.indent(textwrap.dedent(example.removeprefix("python")), " " * 8)}
+
+asyncio.run(main())
+"""
+    with subprocess.Popen([*COMMAND[:-2], "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:  # noqa: S603
+        until(lambda: len(api.sends) > 3)
+        process.terminate()
+        out, err = process.communicate(timeout=60)
+    assert (process.returncode, err) == (0, b"")
+    assert f"{len(api.messages)} accepted".encode() in out.splitlines()[-1]
+    assert has_drained(api)

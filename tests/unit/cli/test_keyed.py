@@ -1,0 +1,106 @@
+"""`mmsclient send --key`: what a script that is run again sees."""
+
+from __future__ import annotations
+
+import signal
+import ssl
+from pathlib import Path
+
+import pytest
+
+from mmsclient.cli.sample_image import sunset
+from mmsclient.cli.status import Status
+from mmsclient.sandbox import Sandbox, faults
+from tests.support.command import Cli, Outcome, in_this_process, started
+from tests.support.waiting import until
+
+NUMBER, REFUSED = "+61400000000", "+61400009901"
+
+
+@pytest.fixture
+def cli(
+    mms_sandbox: Sandbox, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> Cli:
+    """The command, in a folder with a picture; it finds the sandbox by itself."""
+    assert mms_sandbox.ssl_context
+    certificates = mms_sandbox.ssl_context.get_ca_certs(binary_form=True)
+    authority = tmp_path / "ca.pem"
+    authority.write_text("".join(map(ssl.DER_cert_to_PEM_cert, certificates)))
+    (tmp_path / "sunset.png").write_bytes(sunset())
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("MMSCLIENT_APP_KEY", mms_sandbox.app_key)
+    monkeypatch.setenv("MMSCLIENT_BASE_URL", mms_sandbox.url)
+    monkeypatch.setenv("MMSCLIENT_CA_FILE", str(authority))
+    monkeypatch.delenv("MMSCLIENT_LEDGER", raising=False)
+    return in_this_process(mms_sandbox.app_key, capsys)
+
+
+def send(cli: Cli, *options: str, to: str = NUMBER, text: str = "Hi", ledger: str = "sends.db") -> Outcome:
+    place = ("--ledger", ledger) if ledger else ()
+    return cli("send", "--to", to, "--text", text, "--image", "sunset.png", "--key", "order-17", *place, *options)
+
+
+def test_the_same_key_is_sent_once_and_printed_twice(cli: Cli, mms_sandbox: Sandbox) -> None:
+    first, again = send(cli), send(cli)
+    assert (first.status, again.status) == (0, 0)
+    assert again.out == first.out.replace("used\n", "used; sent before, and not again\n", 1) != first.out
+    documents = [send(cli, "--json").documents[0] for _ in range(2)]
+    assert [each["repeated"] for each in documents] == [True, True]
+    assert mms_sandbox.carried_out(NUMBER) == 1
+
+
+def test_the_ledger_may_come_from_the_environment(
+    cli: Cli, mms_sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("MMSCLIENT_LEDGER", str(tmp_path / "other.db"))
+    for _ in range(2):
+        assert send(cli, ledger="").status == 0
+    assert mms_sandbox.carried_out(NUMBER) == 1
+    assert (tmp_path / "other.db").exists()
+    assert cli("send", "--to", NUMBER, "--text", "Hi", "--image", "sunset.png").status == 0  # without a key, as ever
+    assert mms_sandbox.carried_out(NUMBER) == 2
+
+
+def test_a_key_and_a_ledger_go_together(cli: Cli, mms_sandbox: Sandbox) -> None:
+    without = send(cli, ledger="")
+    assert without.status == Status.WRONG_USAGE
+    assert "--ledger FILE, or MMSCLIENT_LEDGER" in without.error
+    alone = cli("send", "--to", NUMBER, "--text", "Hi", "--image", "sunset.png", "--ledger", "sends.db")
+    assert alone.status == Status.WRONG_USAGE
+    assert "--key" in alone.error
+    assert not mms_sandbox.calls["send-mms"]
+
+
+def test_another_message_with_the_key_is_wrong_usage(cli: Cli, mms_sandbox: Sandbox) -> None:
+    send(cli)
+    other = send(cli, text="Another")
+    assert other.status == Status.WRONG_USAGE
+    assert other.error == "key 'order-17': it was used for another text; nothing was sent"
+    assert mms_sandbox.calls["send-mms"] == 1
+
+
+def test_what_is_unknown_is_told_again_with_the_same_status(cli: Cli, mms_sandbox: Sandbox) -> None:
+    mms_sandbox.faults.add(faults.Reset(carried_out=True), call="send-mms")
+    first, again = send(cli), send(cli)
+    assert (first.status, again.status) == (Status.OUTCOME_UNKNOWN, Status.OUTCOME_UNKNOWN)
+    assert "key 'order-17', sent at 20" in again.error
+    assert mms_sandbox.carried_out(NUMBER) == 1
+
+
+def test_what_was_refused_is_sent_again_where_it_is_asked_for(cli: Cli, mms_sandbox: Sandbox) -> None:
+    for options, calls in (((), 1), ((), 1), (("--retry-refused",), 2)):
+        assert send(cli, *options, to=REFUSED).status == Status.FAILED
+        assert mms_sandbox.calls["send-mms"] == calls
+
+
+def test_on_its_way_elsewhere(cli: Cli, mms_sandbox: Sandbox) -> None:
+    mms_sandbox.faults.add(faults.Latency(60, carried_out=True), call="send-mms")
+    arguments = ["--to", NUMBER, "--text", "Hi", "--image", "sunset.png", "--key", "order-17", "--ledger", "sends.db"]
+    with started("send", *arguments) as process:
+        until(lambda: mms_sandbox.sends)
+        waited = send(cli, "--timeout", "0.2")
+        assert waited.status == Status.OUTCOME_UNKNOWN
+        assert "has been under way since 20" in waited.error
+        process.send_signal(signal.SIGKILL)
+    assert send(cli).status == Status.OUTCOME_UNKNOWN
+    assert mms_sandbox.carried_out(NUMBER) == 1

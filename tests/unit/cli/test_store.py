@@ -1,0 +1,130 @@
+"""Campaigns in PostgreSQL by the command, and `mmsclient store`."""
+
+from __future__ import annotations
+
+from collections import Counter
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from mmsclient import DeliveryStatus
+from mmsclient._store.stores import store_at
+from mmsclient.sandbox import Sandbox
+from mmsclient.sandbox.faults import Reject, Reset
+from tests.conftest import PNG
+from tests.support.command import Cli, in_this_process
+from tests.support.postgres_server import PASSWORD, Server
+
+
+@pytest.fixture
+def url(postgres: Server) -> str:
+    return postgres.new_database()
+
+
+@pytest.fixture
+def cli(api: Sandbox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Cli:
+    """The command, in a folder with a list of 250 numbers and a picture. It never prints the password of the store."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("MMSCLIENT_APP_KEY", api.app_key)
+    monkeypatch.setenv("MMSCLIENT_BASE_URL", api.url)
+    Path("sale.png").write_bytes(PNG)
+    Path("list.csv").write_text("\n".join(["mobile", *(f"04{n:08}" for n in range(250)), *"abcdefg"]), encoding="utf-8")
+    return in_this_process(PASSWORD, capsys)
+
+
+def sending(url: str, *more: str) -> tuple[str, ...]:
+    return ("bulk", "send", "list.csv", "--text", "Hi", "--image", "sale.png", "--journal", url, "--yes", *more)
+
+
+def test_a_campaign_is_sent_stopped_resumed_and_reported(cli: Cli, api: Sandbox, url: str) -> None:
+    name = ("--name", "spring sale")
+    assert cli(*sending(url, *name, "--dry-run")).status == 0
+    api.faults.add(Reject("LEDGER_ERROR", "No credit.", 400), call="send-mms", skip=2)
+    stopped = cli(*sending(url, *name, "--batch-size", "50"))
+    assert stopped.status == 5
+    assert "to go on: mmsclient bulk resume URL --name 'spring sale'" in stopped.err
+    api.faults.clear()
+    resumed = cli("bulk", "resume", url, "list.csv", *name, "--yes", "--json")
+    assert resumed.status == 0
+    *_, report = resumed.documents
+    assert report["counts"]["accepted"] == 250
+    assert report["journal"].endswith(" (spring sale)")
+    reported = cli("bulk", "report", url, *name)
+    assert "mmsclient bulk report URL --name 'spring sale' --csv --state excluded" in reported.out
+    assert len(cli("bulk", "report", url, *name, "--csv", "--state", "accepted").out.splitlines()) == 251
+    assert len(api.sends) == 2 + 1
+
+
+def test_unknown_recipients_are_settled_by_reports_and_the_silent_are_sent_to_again(
+    cli: Cli, api: Sandbox, url: str
+) -> None:
+    name = ("--name", "spring")
+    api.faults.add(Reset(carried_out=False), call="send-mms", skip=1, times=1)
+    api.faults.add(Reset(carried_out=True), call="send-mms", skip=2, times=1)
+    assert cli(*sending(url, *name, "--batch-size", "50", "--check-balance")).status == 4
+    assert cli("bulk", "report", url, *name, "--json").documents[0]["unknown"]["count"] == 100
+    with closing(store_at(url, "spring").open_recorder()) as recorder:
+        for message in api.messages:
+            recorder.record(message.id, int(message.to[1:]), DeliveryStatus.DELIVERED)
+    (done,) = cli("bulk", "reconcile", url, *name, "--json").documents
+    assert (done["unknown"]["proven"], done["unknown"]["count"]) == (50, 50)
+    again = cli("bulk", "resume", url, *name, "--yes", "--resend-unknown", "silent", "--silent-after", "0", "--json")
+    assert again.status == 0
+    assert again.documents[-1]["counts"]["accepted"] == 250
+    assert Counter(message.to for message in api.messages).most_common(1)[0][1] == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("--journal", "URL"), "name: expected what the campaign is called in the database"),
+        (("--journal", "spring.db", "--name", "spring"), "name: expected nothing beside a file"),
+        (("--journal", f"postgresql://me:{PASSWORD}/@host/shop", "--name", "x"), "the URL of the store cannot be read"),
+    ],
+)
+def test_a_journal_and_a_name_that_do_not_fit(cli: Cli, url: str, arguments: tuple[str, ...], said: str) -> None:
+    words = [url if word == "URL" else word for word in arguments]
+    refused = cli("bulk", "send", "list.csv", "--text", "Hi", "--image", "sale.png", *words, "--yes")
+    assert refused.status == 2
+    assert said in refused.error
+
+
+def test_the_tables_are_made_once(cli: Cli, url: str) -> None:
+    assert cli("store", "migrate", url).out == "applied 001_campaigns.sql\n"
+    assert cli("store", "migrate", url).out == "up to date\n"
+
+
+def test_what_is_old_is_forgotten(cli: Cli, url: str, postgres: Server) -> None:
+    for name in ("old", "begun long ago", "never sent", "being sent"):
+        assert cli(*sending(url, "--name", name)).status == 0
+    changes = [
+        "UPDATE campaign SET created = now() - interval '40 days'",
+        "UPDATE batch SET started = now() - interval '40 days', ended = NULL",
+        "UPDATE batch SET ended = now() FROM campaign WHERE campaign.id = campaign AND name = 'begun long ago'",
+        "DELETE FROM batch USING campaign WHERE campaign.id = campaign AND name = 'never sent'",
+        "UPDATE lease SET until = now() FROM campaign WHERE campaign.id = campaign AND name = 'being sent'",
+        "INSERT INTO evidence SELECT min(phone), 'A', now() - interval '40 days' FROM recipient",
+        "INSERT INTO evidence VALUES (1, 'A', now() - interval '40 days'), (2, 'A', now())",
+        "INSERT INTO delivery VALUES ('A', 0, 'Failed', true, now() - interval '40 days'), ('B', 0, '', true, now())",
+    ]
+    for change in changes:
+        assert postgres.ask(f"{change} RETURNING 1", f"{url}&options=-csearch_path%3Dmmsclient")
+    assert cli("store", "purge", url, "--older-than", "30").out.splitlines() == [
+        "campaign never sent",
+        "campaign old",
+        "forgotten: 2 campaigns, 1 delivery report",
+    ]
+    assert cli("bulk", "report", url, "--name", "old").error.endswith("(old): there is no such campaign")
+    assert cli("bulk", "report", url, "--name", "being sent").status == 0
+    assert cli("store", "purge", url, "--older-than", "3").status == 2
+    heard_of = postgres.ask("SELECT phone > 2, phone FROM mmsclient.evidence ORDER BY phone", url)
+    assert [row[0] or row[1] for row in heard_of] == [2, True]  # a phone of a campaign keeps what was heard of it
+
+
+@pytest.mark.parametrize("arguments", [("migrate",), ("purge", "--older-than", "30")])
+def test_a_database_that_cannot_be_reached(cli: Cli, arguments: tuple[str, ...]) -> None:
+    command, *more = arguments
+    refused = cli("store", command, f"postgresql://me:{PASSWORD}@127.0.0.1:1/shop", *more)
+    assert refused.status == 1
+    assert refused.error.startswith("journal 127.0.0.1/shop: ")

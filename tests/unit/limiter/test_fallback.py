@@ -1,0 +1,52 @@
+"""Who is served while Redis is away, whatever happens in one pass of the event loop."""
+
+from __future__ import annotations
+
+import asyncio
+
+from mmsclient.limiter import TokenBucket
+from mmsclient.limiter.changes import Changes
+from mmsclient.limiter.redis.callers import Callers
+from mmsclient.limiter.redis.fallback import Fallback
+
+
+class Alone:
+    """A process whose Redis is away."""
+
+    def __init__(self, settling: float = 0.0) -> None:
+        self.callers = Callers(Changes(), self.plan)
+        self.fallback = Fallback(TokenBucket(1000), self.callers, settling)
+        self.fallback.begin(asyncio.get_running_loop().time())
+
+    def plan(self) -> None:
+        self.fallback.plan()
+
+    async def call(self) -> None:
+        grant = await self.callers.wait(asyncio.get_running_loop().time())
+        grant.release()
+
+
+async def test_a_caller_that_comes_as_redis_is_probed_is_served_after_that() -> None:
+    alone = Alone()
+
+    async def probe() -> None:
+        await alone.fallback.pause()
+        alone.fallback.resume()
+
+    calling = asyncio.create_task(alone.call())
+    probing = asyncio.create_task(probe())  # stops what was to serve the caller before its first step
+    await asyncio.wait([calling], timeout=30)
+    assert calling.done()
+    await asyncio.gather(calling, probing)
+    await alone.call()
+
+
+async def test_a_caller_that_comes_as_the_last_one_leaves_is_served() -> None:
+    alone = Alone(settling=0.05)
+    leaving = asyncio.create_task(alone.call())
+    await asyncio.sleep(0.01)  # it is waited for
+    leaving.cancel()
+    calling = asyncio.create_task(alone.call())
+    await asyncio.wait([calling], timeout=30)
+    assert calling.done()
+    assert leaving.cancelled()

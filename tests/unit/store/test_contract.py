@@ -1,0 +1,369 @@
+"""What a journal promises, whichever engine keeps it: each test runs on SQLite and on PostgreSQL."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from decimal import Decimal
+
+import pytest
+from attrs import evolve
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from mmsclient import DeliveryStatus
+from mmsclient._store.evidence import Silent
+from mmsclient._store.models import Claim, Message, Owner, RecipientResult
+from mmsclient._store.protocol import JournalReader, SenderJournal
+from mmsclient._store.sqlite_database import translated_errors
+from mmsclient._store.stores import JournalStore, store_at
+from mmsclient.bulk import Exclusion, JournalBusyError, JournalError, JournalMismatchError, RecipientState, Row
+from mmsclient.bulk.recipients import check_all
+from mmsclient.bulk.report import report_from
+from tests.support.postgres_server import PASSWORD
+
+MESSAGE = Message("Hi", "Sale", b"GIF89a")
+OWNER = Owner("https://api.example", lambda salt: f"{salt.hex()}-key")
+ONE, TWO, THREE = 61400000000, 61400000001, 61400000002
+ACCEPTED, FAILED, UNKNOWN = RecipientState.ACCEPTED, RecipientState.FAILED, RecipientState.UNKNOWN
+
+
+@pytest.fixture
+def store(place: tuple[str, str]) -> JournalStore:
+    journal, name = place
+    return store_at(journal, name or None)
+
+
+def listing(*phones: int) -> list[Row]:
+    return [Row(f"+{phone}", line) for line, phone in enumerate(phones, 1)]
+
+
+def states(journal: JournalReader) -> dict[int, str]:
+    return {int(recipient.number): recipient.state for _, recipient in journal.recipients(None, 0)}
+
+
+def claimed(journal: SenderJournal, limit: int = 10) -> Claim:
+    claim = journal.claim(limit)
+    assert claim is not None
+    return claim
+
+
+def finish(journal: SenderJournal, state: RecipientState, limit: int = 10) -> Claim:
+    claim = claimed(journal, limit)
+    results = [RecipientResult(state, f"id-{phone}", "why") for phone in claim.phones]
+    journal.finish(claim, results, accepted=len(results), credits_used=Decimal("0.1"), error="what")
+    return claim
+
+
+def agrees(journal: SenderJournal) -> None:
+    """The counts are those that are recorded."""
+    assert journal.counts == journal.reader.summary().counts
+
+
+def test_what_a_run_did_not_come_to_is_left_for_the_next(store: JournalStore) -> None:
+    with closing(store.open(MESSAGE)) as journal:
+        journal.add(check_all(listing(ONE, TWO, THREE)))
+        finish(journal, ACCEPTED, 1)
+        finish(journal, FAILED, 1)
+    with closing(store.open(MESSAGE)) as journal:
+        assert states(journal.reader) == {ONE: "accepted", TWO: "failed", THREE: "pending"}
+        assert claimed(journal).phones == (TWO, THREE)
+        assert journal.claim(10) is None
+        assert journal.credits_used == Decimal("0.2")
+        agrees(journal)
+    with closing(store.open_reader()) as reader:
+        (row,) = [row for _, row in reader.recipients(ACCEPTED, 0)]
+        assert (row.message_id, row.reason, row.line, row.batch) == (f"id-{ONE}", "why", 1, 1)
+
+
+@pytest.mark.parametrize("resend", [False, True])
+def test_what_was_being_sent_is_unknown_and_not_sent_again_unless_asked_for(store: JournalStore, resend: bool) -> None:
+    with closing(store.open(MESSAGE)) as journal:
+        journal.add(check_all(listing(ONE, TWO)))
+        claimed(journal, 1)
+    with closing(store.open(MESSAGE, resend_unknown=resend)) as journal:
+        assert journal.counts[UNKNOWN] == (0 if resend else 1)
+        assert claimed(journal).phones == ((ONE, TWO) if resend else (TWO,))
+        agrees(journal)
+
+
+def test_a_second_run_with_an_open_journal(store: JournalStore) -> None:
+    with closing(store.open(MESSAGE)) as journal:
+        journal.add(check_all(listing(ONE, TWO, THREE)))
+        claimed(journal, 1)
+        finish(journal, FAILED, 1)
+        journal.begin_run(resend_unknown=False)
+        assert journal.ready == 2
+        assert states(journal.reader) == {ONE: "unknown", TWO: "failed", THREE: "pending"}
+        assert claimed(journal).phones == (TWO, THREE)
+
+
+def test_an_exclusion_reaches_those_that_are_waiting_and_stays(store: JournalStore) -> None:
+    with closing(store.open(MESSAGE)) as journal:
+        journal.add(check_all(listing(ONE, TWO)))
+        journal.exclude([TWO, THREE], Exclusion.OPTED_OUT)
+        assert journal.ready == 1
+    with closing(store.open(MESSAGE)) as journal:
+        journal.add(check_all(listing(ONE, TWO, THREE)))
+        assert (journal.ready, journal.counts[RecipientState.EXCLUDED]) == (1, 2)
+        assert journal.reader.summary().exclusions[Exclusion.OPTED_OUT] == 2
+        agrees(journal)
+
+
+def test_a_recipient_is_sent_to_only_from_a_state_that_allows_it(store: JournalStore) -> None:
+    with closing(store.open(MESSAGE)) as journal:
+        journal.add(check_all(listing(ONE)))
+        claim = claimed(journal, 1)
+        with pytest.raises(JournalError, match="another program"):
+            journal.claim_again(claim.ids, claim.phones)
+        result = [RecipientResult(ACCEPTED)]
+        journal.finish(claim, result, accepted=1, credits_used=None, error=None)
+        with pytest.raises(JournalError, match="another program"):
+            journal.finish(claim, result, accepted=1, credits_used=None, error=None)
+        with pytest.raises(JournalError, match="another program"):
+            journal.claim_again(claim.ids, claim.phones)
+        with pytest.raises(JournalError, match="another program"):
+            journal.release(claim)
+        agrees(journal)
+
+
+def test_a_claim_is_undone_or_made_again(store: JournalStore) -> None:
+    with closing(store.open(MESSAGE)) as journal:
+        journal.add(check_all(listing(ONE, TWO, THREE)))
+        journal.release(claimed(journal, 2))
+        assert states(journal.reader) == dict.fromkeys((ONE, TWO, THREE), "pending")
+        assert journal.ready == 1  # none is claimed twice in one run, unless by `claim_again`
+        failed = finish(journal, FAILED)
+        again = journal.claim_again(failed.ids, failed.phones)
+        assert again.batch > failed.batch
+        assert states(journal.reader)[THREE] == "sending"
+        agrees(journal)
+        assert journal.reader.summary().calls == 2
+
+
+def test_a_number_comes_once_however_many_runs(store: JournalStore) -> None:
+    for _ in range(3):
+        with closing(store.open(MESSAGE)) as journal:
+            journal.add(check_all(listing(ONE, TWO)))
+            while journal.claim(1):
+                pass
+            agrees(journal)
+    with closing(store.open_reader()) as reader:
+        assert reader.summary().calls == 2
+
+
+def test_rows_that_are_no_phone_of_their_own_are_set_aside(store: JournalStore) -> None:
+    with closing(store.open(MESSAGE)) as journal:
+        for run in range(2):
+            rows = [*listing(ONE, TWO, ONE), Row("no\0ne\ud800", 4), Row("+61400000001", 5), Row("B", 6), Row("a", 7)]
+            journal.begin_list()
+            with translated_errors(journal.path):
+                journal.add(check_all(rows[:4]))
+                journal.add(check_all(rows[4:]))
+            journal.end_list()
+            assert journal.counts[RecipientState.EXCLUDED] == 5, run
+            agrees(journal)
+            journal.begin_run(resend_unknown=False)
+        (first, *others) = journal.reader.rejected_rows((-1, ""))
+        assert (first.number, first.line, first.reason) == (f"+{ONE}", 3, "the same phone as in line 1")
+        assert [row.line for row in others] == [4, 5, 6, 7]
+        assert [row.line for row in journal.reader.rejected_rows((5, f"+{TWO}"))] == [6, 7]
+        assert journal.reader.summary().exclusions == {
+            Exclusion.INVALID: 3,
+            Exclusion.DUPLICATE: 2,
+            Exclusion.OPTED_OUT: 0,
+            Exclusion.LISTED: 0,
+        }
+
+
+def test_a_list_that_is_shorter_than_one_that_was_cut_short_is_not_that_list(store: JournalStore) -> None:
+    with closing(store.open(MESSAGE)) as journal:
+        journal.begin_list()
+        journal.add(check_all(listing(ONE, TWO, THREE)))
+    for phones, is_read in (((ONE, TWO), False), ((ONE, TWO, THREE), True), ((ONE,), True)):
+        with closing(store.open(MESSAGE)) as journal:
+            journal.begin_list()
+            journal.add(check_all(listing(*phones)))
+            journal.end_list()
+            assert journal.list_read is is_read
+        with closing(store.open_reader()) as reader:
+            assert reader.summary().list_read is is_read
+
+
+@pytest.mark.parametrize("field", ["text", "subject", "image"])
+def test_another_message_is_refused(store: JournalStore, field: str) -> None:
+    store.open(MESSAGE).close()
+    other: bytes | str = b"other" if field == "image" else "other"
+    message = evolve(MESSAGE, **{field: other})  # type: ignore[arg-type]
+    with pytest.raises(
+        JournalMismatchError, match=f"another {field}; use another name|another {field}; use a new file"
+    ):
+        store.open(message)
+    with pytest.raises(JournalMismatchError):
+        store.open_copy(message, resend_unknown=False)
+    store.open(MESSAGE).close()
+
+
+def test_a_journal_belongs_to_the_owner_that_it_was_begun_by(store: JournalStore) -> None:
+    other_key = Owner(OWNER.base_url, lambda salt: f"{salt.hex()}-other")
+    store.open(MESSAGE, OWNER).close()
+    with pytest.raises(JournalMismatchError, match=r"a campaign at https://api\.example, and this client calls"):
+        store.open(MESSAGE, Owner("https://other.example", OWNER.fingerprint))
+    with pytest.raises(JournalMismatchError, match="with another APPKEY"):
+        store.open(MESSAGE, other_key)
+    store.open(MESSAGE, evolve(other_key, is_new_key=True)).close()
+    with pytest.raises(JournalMismatchError, match="with another APPKEY"):
+        store.open(MESSAGE, OWNER)
+    with closing(store.open_reader()) as reader:
+        assert reader.message() == MESSAGE
+
+
+def test_a_second_sender_is_refused_until_the_first_has_ended(store: JournalStore) -> None:
+    first = store.open(MESSAGE)
+    assert first.may_send
+    with pytest.raises(JournalBusyError):
+        store.open(MESSAGE)
+    first.close()
+    first.close()
+    store.open(MESSAGE).close()
+
+
+def test_a_report_finds_its_recipient(store: JournalStore) -> None:
+    """Before its call's answer or after it, with a phone or without; a final status stays."""
+    with closing(store.open(MESSAGE)) as journal, closing(store.open_recorder()) as recorder:
+        journal.add(check_all(listing(ONE, TWO, THREE)))
+        recorder.record(f"id-{ONE}", ONE, DeliveryStatus.DELIVERED)
+        finish(journal, ACCEPTED)
+        for status in (DeliveryStatus.DISPATCHED, DeliveryStatus.DELIVERED, DeliveryStatus.FAILED):
+            journal.recorder.record(f"id-{TWO}", 0, status)
+        recorder.record("\0\ud800", 0, DeliveryStatus.DELIVERED)
+        found = [row for _, row in journal.reader.recipients(None, 0)]
+        assert [row.delivery for row in found] == [DeliveryStatus.DELIVERED, DeliveryStatus.DELIVERED, None]
+        assert found[0].reported_at is not None
+        assert found[0].reported_at.utcoffset() is not None
+        summary = journal.reader.summary()
+        assert summary.deliveries == {DeliveryStatus.DELIVERED: 2}
+        assert summary.delivery_seconds is not None
+        assert summary.started is not None
+        assert summary.ended is not None
+        assert summary.started <= summary.ended
+
+
+def test_a_rehearsal_writes_nothing(store: JournalStore) -> None:
+    with closing(store.open_copy(MESSAGE, resend_unknown=False)) as copy:
+        copy.add(check_all(listing(ONE, TWO, THREE)))
+        assert copy.ready == 3
+    with pytest.raises(JournalError):
+        store.open_reader()
+    with closing(store.open(MESSAGE)) as journal:
+        journal.exclude([THREE], Exclusion.LISTED)
+        journal.add(check_all([*listing(ONE, TWO), Row("x", 9)]))
+        finish(journal, ACCEPTED, 1)
+        journal.recorder.record(f"id-{ONE}", ONE, DeliveryStatus.DELIVERED)
+        claimed(journal, 1)
+    with closing(store.open_copy(MESSAGE, resend_unknown=False)) as copy:
+        copy.add(check_all(listing(ONE, TWO, THREE, 61400000003)))
+        assert copy.ready == 1
+    with closing(store.open_copy(MESSAGE, resend_unknown=True)) as copy:
+        assert states(copy.reader) == {ONE: "accepted", TWO: "pending"}
+        assert copy.reader.summary().deliveries == {DeliveryStatus.DELIVERED: 1}
+        assert [row.line for row in copy.reader.rejected_rows((-1, ""))] == [9]
+    with closing(store.open_reader()) as reader:
+        assert states(reader) == {ONE: "accepted", TWO: "sending"}
+        assert reader.summary().counts[RecipientState.EXCLUDED] == 1
+
+
+def test_what_a_dead_sender_left_is_settled_without_a_campaign(store: JournalStore) -> None:
+    with closing(store.open(MESSAGE)) as journal:
+        journal.add(check_all(listing(ONE, TWO, THREE)))
+        claimed(journal, 2)
+        with pytest.raises(JournalBusyError):
+            store.settle()
+        assert states(journal.reader) == {ONE: "sending", TWO: "sending", THREE: "pending"}
+    with closing(store.open_recorder()) as recorder:
+        recorder.record("A", ONE, DeliveryStatus.DELIVERED)
+    with closing(store.open_copy(MESSAGE, resend_unknown=False)) as copy:
+        assert states(copy.reader) == {ONE: "accepted", TWO: "unknown", THREE: "pending"}
+    with closing(store.open_reader()) as reader:
+        assert states(reader) == {ONE: "sending", TWO: "sending", THREE: "pending"}
+    assert (store.settle(), store.settle()) == (1, 0)
+    with closing(store.open_reader()) as reader:
+        assert states(reader) == {ONE: "accepted", TWO: "unknown", THREE: "pending"}
+        assert (reader.summary().unknown.proven, reader.summary().unknown.count) == (1, 1)
+    with closing(store.open(MESSAGE, resend_unknown=Silent(0))) as journal:
+        assert claimed(journal).phones == (THREE,)
+
+
+def test_a_rehearsal_sends_again_to_the_silent_alone(store: JournalStore) -> None:
+    with closing(store.open(MESSAGE)) as journal:
+        journal.note_balance(Decimal("9.50"), is_after=False)
+        journal.add(check_all(listing(ONE, TWO, THREE)))
+        finish(journal, ACCEPTED, 1)
+        journal.recorder.record(f"id-{ONE}", ONE, DeliveryStatus.DELIVERED)
+        finish(journal, UNKNOWN, 2)
+        journal.recorder.record_reply("A", THREE, 1.8e9 - 86400 * 365 * 20)  # long ago
+        journal.recorder.record_reply("B", TWO, None)
+        journal.note_balance(Decimal("9.00"), is_after=True)
+    with closing(store.open_copy(MESSAGE, resend_unknown=Silent(0))) as copy:
+        assert states(copy.reader) == {ONE: "accepted", TWO: "accepted", THREE: "pending"}
+        assert copy.ready == 1
+        assert copy.reader.summary().unknown.unaccounted_credits == Decimal("0.30")
+    with closing(store.open_reader()) as reader:
+        assert states(reader) == {ONE: "accepted", TWO: "accepted", THREE: "unknown"}
+
+
+@pytest.mark.parametrize("state", [RecipientState.EXCLUDED, RecipientState.SENDING])
+def test_a_call_leaves_nobody_in_a_state_that_none_leads_to(store: JournalStore, state: RecipientState) -> None:
+    with closing(store.open(MESSAGE)) as journal:
+        journal.add(check_all(listing(ONE)))
+        claim = claimed(journal, 1)
+        with pytest.raises(ValueError, match="accepted, failed, pending, refused, unknown"):
+            journal.finish(claim, [RecipientResult(state)], accepted=0, credits_used=None, error=None)
+        journal.finish(claim, [RecipientResult(FAILED)], accepted=0, credits_used=None, error=None)
+
+
+texts = st.text(st.characters(codec=None), max_size=20)
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@given(st.lists(st.tuples(texts, texts), min_size=2, max_size=2), texts, st.integers(), st.decimals(0, 10**40))
+def test_whatever_an_answer_says_is_recorded_or_an_error_of_the_journal(
+    journals: Callable[[], SenderJournal],
+    ends: list[tuple[str, str]],
+    error: str,
+    accepted: int,
+    credits_used: Decimal,
+) -> None:
+    journal = journals()
+    claim = claimed(journal, 2)
+    results = [RecipientResult(ACCEPTED, message_id, reason) for message_id, reason in ends]
+    try:
+        with translated_errors(journal.path):
+            journal.finish(claim, results, accepted=accepted, credits_used=credits_used, error=error)
+            assert str(report_from(journal.reader, None))
+    except JournalError:
+        assert not -(2**63) <= accepted < 2**63
+    else:
+        found = [row.state for _, row in journal.reader.recipients(None, claim.ids[0] - 1)]
+        assert found == [ACCEPTED] * 2
+
+
+@pytest.fixture
+def journals(store: JournalStore) -> Iterator[Callable[[], SenderJournal]]:
+    """One journal, with two more recipients each time."""
+    journal = store.open(MESSAGE)
+    phones = iter(range(ONE, ONE + 10**6))
+
+    def with_two_more() -> SenderJournal:
+        while journal.ready:
+            journal.claim(10)
+        journal.add(check_all(listing(next(phones), next(phones))))
+        return journal
+
+    yield with_two_more
+    journal.close()
+
+
+def test_no_password_in_what_is_shown(store: JournalStore) -> None:
+    assert PASSWORD not in repr(store)
+    assert PASSWORD not in store.shown

@@ -1,0 +1,470 @@
+"""What is heard of unknown recipients: what it proves, what it does not, and what silence is worth. On both engines."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from decimal import Decimal
+
+import pytest
+from attrs import define, field
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from mmsclient import DeliveryStatus
+from mmsclient._store.evidence import PROOF_WINDOW, PROVEN, Silent
+from mmsclient._store.models import Claim, RecipientResult
+from mmsclient._store.models import RecipientState as State
+from mmsclient._store.protocol import SenderJournal
+from mmsclient._store.stores import JournalStore
+from mmsclient.bulk import Row
+from mmsclient.bulk.recipients import check_all
+from tests.support.evidence import MESSAGE, Clock, end, in_postgres, lose, row, sqlite_in_memory
+from tests.support.postgres_server import Server
+
+ONE, TWO, THREE = PHONES = (61400000000, 61400000001, 61400000002)
+DELIVERED = DeliveryStatus.DELIVERED
+DAY = 86400.0
+LIST = [Row(f"+{phone}", line) for line, phone in enumerate(PHONES, 1)]
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+def engine(request: pytest.FixtureRequest) -> Iterator[tuple[JournalStore, Clock]]:
+    if request.param == "postgres":
+        server: Server = request.getfixturevalue("postgres")
+        yield in_postgres(server.new_database())
+    else:
+        with sqlite_in_memory() as found:
+            yield found
+
+
+@pytest.fixture
+def clock(engine: tuple[JournalStore, Clock]) -> Clock:
+    return engine[1]
+
+
+@pytest.fixture
+def empty(engine: tuple[JournalStore, Clock]) -> Iterator[SenderJournal]:
+    with closing(engine[0].open(MESSAGE)) as journal:
+        yield journal
+
+
+@pytest.fixture
+def journal(empty: SenderJournal) -> SenderJournal:
+    empty.add(check_all(LIST))
+    return empty
+
+
+def resume(journal: SenderJournal) -> None:
+    journal.begin_run(resend_unknown=False)
+
+
+# What proves ----------------------------------------------------------------------------------------------------------
+
+
+def test_a_report_proves_that_an_unknown_message_went_out(journal: SenderJournal) -> None:
+    lose(journal, 2)
+    journal.recorder.record("A", ONE, DELIVERED)
+    found = row(journal, ONE)
+    assert (found.state, found.message_id, found.reason, found.delivery) == ("accepted", "A", PROVEN, "Delivered")
+    assert row(journal, TWO).state == "unknown"
+    summary = journal.reader.summary()
+    assert (summary.unknown.proven, summary.unknown.count, summary.deliveries) == (1, 1, {DELIVERED: 1})
+
+
+def test_a_report_that_came_before_the_death_was_noticed_counts(journal: SenderJournal) -> None:
+    journal.claim(1)
+    journal.recorder.record("A", ONE, DELIVERED)
+    assert row(journal, ONE).state == "sending"  # its answer may still come
+    resume(journal)
+    assert (row(journal, ONE).state, row(journal, ONE).message_id) == ("accepted", "A")
+    assert journal.counts == journal.reader.summary().counts
+
+
+def test_a_report_that_came_before_a_call_timed_out_counts(journal: SenderJournal) -> None:
+    claim = journal.claim(2)
+    assert claim is not None
+    journal.recorder.record("A", ONE, DELIVERED)
+    end(journal, claim, State.UNKNOWN)
+    assert (row(journal, ONE).state, row(journal, TWO).state) == ("accepted", "unknown")
+    assert all(journal.counts[state] == count for state, count in journal.reader.summary().counts.items())
+
+
+def test_a_reply_proves_it_too(journal: SenderJournal, clock: Clock) -> None:
+    resume(journal)
+    lose(journal, 2)
+    journal.recorder.record_reply("A", ONE, clock.of_store(clock.now + 60))  # a clock that is ahead
+    journal.recorder.record_reply("B", TWO, None)
+    assert [row(journal, phone).state for phone in (ONE, TWO)] == ["accepted", "accepted"]
+    assert journal.reader.summary().deliveries == {}
+
+
+@pytest.mark.parametrize("at_once", [False, True])
+def test_an_id_that_a_whole_call_shares_proves_each_of_its_messages(journal: SenderJournal, at_once: bool) -> None:
+    claim = journal.claim(2)
+    assert claim is not None
+    if at_once:
+        end(journal, claim, State.UNKNOWN)
+    for phone in (ONE, TWO):
+        journal.recorder.record("A", phone, DELIVERED)
+    resume(journal)
+    assert [row(journal, phone).state for phone in (ONE, TWO)] == ["accepted", "accepted"]
+
+
+def test_a_report_that_comes_before_the_second_call_prevents_it(journal: SenderJournal) -> None:
+    lose(journal)
+    journal.begin_run(resend_unknown=True)
+    assert row(journal, ONE).state == "pending"
+    journal.recorder.record("A", ONE, DELIVERED)
+    claim = journal.claim(10)
+    assert claim is not None
+    assert claim.phones == (TWO, THREE)
+    assert row(journal, ONE).state == "accepted"
+    assert journal.claim(10) is None
+    assert journal.ready == 0
+
+
+# What does not --------------------------------------------------------------------------------------------------------
+
+
+def no_number(journal: SenderJournal, clock: Clock) -> None:
+    lose(journal)
+    journal.recorder.record("A", 0, DELIVERED)
+
+
+def another_phone(journal: SenderJournal, clock: Clock) -> None:
+    lose(journal)
+    journal.recorder.record("A", TWO, DELIVERED)
+
+
+def named_for_another(journal: SenderJournal, clock: Clock) -> None:
+    lose(journal)
+    claim = journal.claim(1)
+    assert claim is not None
+    end(journal, claim, State.ACCEPTED, "A")
+    journal.recorder.record(f"A-{TWO}", ONE, DELIVERED)
+
+
+def too_late(journal: SenderJournal, clock: Clock) -> None:
+    lose(journal)
+    clock.now += PROOF_WINDOW + 1
+    journal.recorder.record("A", ONE, DELIVERED)
+
+
+def before_the_call(journal: SenderJournal, clock: Clock) -> None:
+    journal.recorder.record("A", ONE, DELIVERED)
+    clock.now += 1
+    lose(journal)
+
+
+def on_its_way_before_the_call(journal: SenderJournal, clock: Clock) -> None:
+    journal.recorder.record("A", ONE, DeliveryStatus.DISPATCHED)
+    clock.now += 1
+    lose(journal)
+    clock.now += 1
+    journal.recorder.record("A", ONE, DELIVERED)
+
+
+def heard_of_without_a_number_before_the_call(journal: SenderJournal, clock: Clock) -> None:
+    journal.recorder.record("A", 0, DeliveryStatus.DISPATCHED)
+    clock.now += 1
+    lose(journal)
+    clock.now += 1
+    journal.recorder.record("A", ONE, DELIVERED)
+
+
+def an_old_reply(journal: SenderJournal, clock: Clock) -> None:
+    lose(journal)
+    journal.recorder.record_reply("A", ONE, clock.of_store(clock.now - 1))
+
+
+def a_reply_to_what_was_replied_to_before(journal: SenderJournal, clock: Clock) -> None:
+    journal.recorder.record_reply("A", ONE, None)
+    clock.now += 1
+    lose(journal)
+    clock.now += 1
+    journal.recorder.record_reply("A", ONE, None)
+
+
+def a_call_that_was_refused(journal: SenderJournal, clock: Clock) -> None:
+    claim = journal.claim(1)
+    assert claim is not None
+    end(journal, claim, State.REFUSED)
+    journal.recorder.record("A", ONE, DELIVERED)
+
+
+def a_call_that_was_surely_not_carried_out(journal: SenderJournal, clock: Clock) -> None:
+    claim = journal.claim(1)
+    assert claim is not None
+    end(journal, claim, State.PENDING)
+    journal.recorder.record("A", ONE, DELIVERED)
+
+
+@pytest.mark.parametrize(
+    "story",
+    [
+        no_number,
+        another_phone,
+        named_for_another,
+        too_late,
+        before_the_call,
+        on_its_way_before_the_call,
+        heard_of_without_a_number_before_the_call,
+        an_old_reply,
+        a_reply_to_what_was_replied_to_before,
+        a_call_that_was_refused,
+        a_call_that_was_surely_not_carried_out,
+    ],
+)
+def test_what_proves_nothing(
+    story: Callable[[SenderJournal, Clock], None], journal: SenderJournal, clock: Clock
+) -> None:
+    resume(journal)
+    story(journal, clock)
+    assert row(journal, ONE).state in ("unknown", "refused", "pending")
+    resume(journal)
+    assert row(journal, ONE).state in ("unknown", "refused", "pending")
+    assert journal.reader.summary().unknown.proven == 0
+
+
+# Any order ------------------------------------------------------------------------------------------------------------
+
+
+@define
+class World:
+    """A journal, and a provider that knows whom it sent what."""
+
+    journal: SenderJournal
+    clock: Clock
+    under_way: Claim | None = None
+    ids: dict[int, str] = field(factory=dict)
+    """Of the call under way, where it was carried out."""
+    sent: dict[int, list[str]] = field(factory=lambda: {phone: [] for phone in PHONES})
+    """Ids of the messages that went out for this journal."""
+    heard: dict[int, list[float]] = field(factory=lambda: {phone: [] for phone in PHONES})
+    """When something of these was reported by number, for the first time."""
+    known: set[str] = field(factory=set)
+    began: dict[int, float] = field(factory=dict)
+
+    def claim(self) -> None:
+        if self.under_way is None and (claim := self.journal.claim(2)) is not None:
+            self.under_way = claim
+            self.ids = {}
+            self.began |= dict.fromkeys(claim.phones, self.clock.now)
+            for phone in claim.phones:
+                self.heard[phone].clear()
+
+    def carry_out(self) -> None:
+        if self.under_way is not None and not self.ids:
+            batch = self.under_way.batch
+            self.ids = {phone: f"{batch}-{phone}" for phone in self.under_way.phones}
+            for phone, message_id in self.ids.items():
+                self.sent[phone].append(message_id)
+
+    def answer(self) -> None:
+        if self.under_way is not None:
+            claim, ids = self.under_way, self.ids
+            state = State.ACCEPTED if ids else State.PENDING
+            results = [RecipientResult(state, ids.get(phone)) for phone in claim.phones]
+            self.journal.finish(claim, results, accepted=len(ids), credits_used=None, error=None)
+            self.under_way = None
+
+    def time_out(self) -> None:
+        if self.under_way is not None:
+            end(self.journal, self.under_way, State.UNKNOWN)
+            self.under_way = None
+
+    def die(self, resend: bool | Silent) -> None:
+        self.journal.begin_run(resend_unknown=resend)
+        self.under_way = None
+
+    def report(self, phone: int, *, by_number: bool, reply: bool) -> None:
+        for message_id in self.sent[phone]:
+            if reply:
+                self.journal.recorder.record_reply(message_id, phone, self.clock.of_store(self.clock.now))
+            else:
+                self.journal.recorder.record(message_id, phone if by_number else 0, DELIVERED)
+            if (by_number or reply) and message_id not in self.known:
+                self.known.add(message_id)
+                self.heard[phone].append(self.clock.now)
+
+    def report_another(self, phone: int) -> None:
+        """Of a message that somebody sent before this campaign, and that was heard of by then."""
+        self.journal.recorder.record(f"other-{phone}", phone, DELIVERED)
+
+    def check(self) -> None:
+        for phone in PHONES:
+            found = row(self.journal, phone)
+            if found.reason == PROVEN:
+                assert found.state is State.ACCEPTED
+                assert found.message_id in self.sent[phone]
+            if found.state is State.UNKNOWN:
+                began = self.began[phone]
+                assert not any(began <= heard <= began + PROOF_WINDOW for heard in self.heard[phone]), found
+
+
+STEPS = st.one_of(
+    st.just(World.claim),
+    st.just(World.carry_out),
+    st.just(World.answer),
+    st.just(World.time_out),
+    st.sampled_from([False, False, True, Silent(DAY)]).map(lambda resend: lambda world: world.die(resend)),
+    st.tuples(st.sampled_from(PHONES), st.booleans(), st.booleans()).map(
+        lambda drawn: lambda world: world.report(drawn[0], by_number=drawn[1], reply=drawn[2])
+    ),
+    st.sampled_from(PHONES).map(lambda phone: lambda world: world.report_another(phone)),
+    st.sampled_from([0.001, DAY, 2.5 * DAY]).map(
+        lambda seconds: lambda world: setattr(world.clock, "now", world.clock.now + seconds)
+    ),
+)
+
+
+def in_any_order(
+    journal: SenderJournal, clock: Clock, steps: list[Callable[[World], None]], may_send_again: bool
+) -> None:
+    journal.add(check_all(LIST))
+    world = World(journal, clock)
+    for phone in PHONES:
+        world.report_another(phone)
+    clock.now += 1
+    for step in steps:
+        step(world)
+        world.check()
+    assert sum(journal.reader.summary().counts.values()) == len(PHONES)
+    if may_send_again:
+        world.die(True)
+        world.check()
+
+
+@given(st.lists(STEPS, max_size=30), st.booleans())
+def test_in_any_order_only_what_was_carried_out_is_accepted_by_evidence(
+    steps: list[Callable[[World], None]], may_send_again: bool
+) -> None:
+    with sqlite_in_memory() as (store, clock), closing(store.open(MESSAGE)) as journal:
+        in_any_order(journal, clock, steps, may_send_again)
+
+
+@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.lists(STEPS, max_size=30), st.booleans())
+def test_in_any_order_in_postgres(
+    databases: Iterator[str], steps: list[Callable[[World], None]], may_send_again: bool
+) -> None:
+    store, clock = in_postgres(next(databases))
+    with closing(store.open(MESSAGE)) as journal:
+        in_any_order(journal, clock, steps, may_send_again)
+
+
+@pytest.fixture
+def databases(postgres: Server) -> Iterator[str]:
+    return iter(postgres.new_database, "")
+
+
+# Silence --------------------------------------------------------------------------------------------------------------
+
+
+def campaign(journal: SenderJournal, *, accepted: int, reported: int, lost: int, by_number: bool = True) -> None:
+    """A run in which so many were accepted, so many of these reported on, and so many lost."""
+    start = sum(journal.counts.values())
+    count = accepted + lost
+    journal.add(check_all([Row(f"+6141{n:07}", n) for n in range(start, start + count)]))
+    if accepted and (claim := journal.claim(accepted)) is not None:
+        end(journal, claim, State.ACCEPTED, "A")
+        for phone in claim.phones[:reported]:
+            journal.recorder.record(f"A-{phone}", phone if by_number else 0, DELIVERED)
+    if lost:
+        lose(journal, lost)
+
+
+def test_the_silent_are_sent_to_again_where_reports_come(empty: SenderJournal, clock: Clock) -> None:
+    campaign(empty, accepted=10, reported=9, lost=3)
+    clock.now += DAY
+    empty.begin_run(resend_unknown=Silent(DAY))
+    assert (empty.ready, empty.counts[State.UNKNOWN]) == (3, 0)
+
+
+def test_the_silent_are_not_sent_to_before_their_time(empty: SenderJournal, clock: Clock) -> None:
+    campaign(empty, accepted=10, reported=9, lost=3)
+    clock.now += DAY - 1
+    empty.begin_run(resend_unknown=Silent(DAY))
+    assert (empty.ready, empty.counts[State.UNKNOWN]) == (0, 3)
+
+
+def test_of_whom_anything_was_heard_nothing_is_sent_again(empty: SenderJournal, clock: Clock) -> None:
+    campaign(empty, accepted=10, reported=9, lost=3)
+    clock.now += PROOF_WINDOW + 1
+    empty.recorder.record("late", 61410000012, DELIVERED)
+    empty.recorder.record_reply("wrong zone", 61410000011, clock.of_store(clock.now - PROOF_WINDOW - 14 * 3600))
+    assert empty.reader.summary().unknown.heard_of == 2
+    empty.begin_run(resend_unknown=Silent(DAY))
+    assert (empty.ready, empty.counts[State.UNKNOWN]) == (1, 2)
+
+
+@pytest.mark.parametrize(
+    ("run", "words"),
+    [
+        ((10, 8, True), "8 of 10 accepted recipients were reported on by number; silence means nothing below 90%"),
+        ((10, 10, False), "0 of 10 accepted recipients"),
+        ((0, 0, True), "nobody was accepted by an answer"),
+    ],
+)
+def test_where_reports_are_missing_silence_means_nothing(
+    empty: SenderJournal,
+    clock: Clock,
+    caplog: pytest.LogCaptureFixture,
+    run: tuple[int, int, bool],
+    words: str,
+) -> None:
+    accepted, reported, by_number = run
+    campaign(empty, accepted=accepted, reported=reported, lost=3, by_number=by_number)
+    clock.now += DAY
+    with caplog.at_level(logging.WARNING):
+        empty.begin_run(resend_unknown=Silent(DAY))
+    assert (empty.ready, empty.counts[State.UNKNOWN]) == (0, 3)
+    assert words in caplog.text
+    assert words in empty.reader.summary().unknown.objection
+
+
+def test_what_evidence_accepted_does_not_show_that_reports_come(empty: SenderJournal, clock: Clock) -> None:
+    campaign(empty, accepted=10, reported=8, lost=13)
+    for n in range(10, 20):
+        empty.recorder.record(f"A-{n}", 61410000000 + n, DELIVERED)
+    clock.now += DAY
+    empty.begin_run(resend_unknown=Silent(DAY))
+    assert (empty.counts[State.ACCEPTED], empty.counts[State.UNKNOWN]) == (20, 3)
+
+
+def test_each_run_needs_reports_of_its_own(
+    empty: SenderJournal, clock: Clock, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The receiver was down in the second run: its silence means nothing."""
+    campaign(empty, accepted=100, reported=100, lost=2)
+    resume(empty)
+    campaign(empty, accepted=5, reported=0, lost=3)
+    resume(empty)
+    campaign(empty, accepted=0, reported=0, lost=4)
+    clock.now += DAY
+    empty.begin_run(resend_unknown=Silent(DAY))
+    assert (empty.ready, empty.counts[State.UNKNOWN]) == (6, 3)
+    with_reports, without, few = empty.reader.summary().unknown.runs[:3]
+    assert [run.unknown for run in (with_reports, without, few)] == [0, 3, 0]
+    assert "not done for 3 of them: too few of the accepted recipients of their runs" in caplog.text
+
+
+# What the balance says ------------------------------------------------------------------------------------------------
+
+
+def test_the_balance_tells_of_credits_that_no_answer_names(empty: SenderJournal) -> None:
+    assert empty.reader.summary().unknown.unaccounted_credits is None
+    empty.note_balance(Decimal("100.00"), is_after=False)
+    campaign(empty, accepted=4, reported=0, lost=2)  # each call says that it cost a credit
+    assert empty.reader.summary().unknown.unaccounted_credits is None
+    resume(empty)  # the first run died; the second one's balance at its beginning stands in for its end
+    empty.note_balance(Decimal("95.50"), is_after=False)
+    assert empty.reader.summary().unknown.unaccounted_credits == Decimal("2.50")
+    empty.note_balance(Decimal("95.00"), is_after=True)
+    assert empty.reader.summary().unknown.unaccounted_credits == Decimal("3.00")
+    resume(empty)
+    empty.note_balance(Decimal("10.00"), is_after=False)
+    empty.note_balance(Decimal("90.00"), is_after=True)  # somebody paid
+    assert empty.reader.summary().unknown.unaccounted_credits == Decimal("3.00")

@@ -1,0 +1,525 @@
+"""The store in PostgreSQL: its tables, its addresses, its leases, and a database that is away."""
+
+from __future__ import annotations
+
+import pickle
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from decimal import Decimal
+
+import psycopg
+import pytest
+
+from mmsclient import DeliveryStatus
+from mmsclient._store.models import Claim, Message, RecipientResult, RecipientState
+from mmsclient._store.postgres import database as databases
+from mmsclient._store.postgres import evidence, migrations
+from mmsclient._store.postgres import lease as leases
+from mmsclient._store.postgres.address import Address
+from mmsclient._store.postgres.database import Database, Transaction
+from mmsclient._store.postgres.journal import PostgresJournal
+from mmsclient._store.postgres.opening import PostgresStore
+from mmsclient._store.stores import store_at
+from mmsclient.bulk import JournalBusyError, JournalError, JournalUnavailableError, Row
+from mmsclient.bulk.recipients import check_all
+from mmsclient.errors import ConfigurationError, InvalidRequestError
+from tests.support.postgres_server import PASSWORD, Server
+from tests.support.waiting import until
+
+MESSAGE = Message("Hi", "Sale", b"GIF89a")
+ACCEPTED, FAILED, UNKNOWN, PENDING, SENDING = (
+    RecipientState.ACCEPTED,
+    RecipientState.FAILED,
+    RecipientState.UNKNOWN,
+    RecipientState.PENDING,
+    RecipientState.SENDING,
+)
+
+
+@pytest.fixture
+def url(postgres: Server) -> str:
+    return postgres.new_database()
+
+
+@pytest.fixture
+def spring(url: str) -> PostgresStore:
+    store = store_at(url, "spring")
+    assert isinstance(store, PostgresStore)
+    return store
+
+
+@pytest.fixture
+def short(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A lease of half a second."""
+    monkeypatch.setattr(leases, "LEASE", 0.5)
+
+
+@pytest.fixture
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A database that is away is looked for more often, and waited for 5 seconds."""
+    monkeypatch.setattr(databases, "TRY_AGAIN", 0.02)
+    monkeypatch.setattr("mmsclient._store.postgres.opening.AWAY", 5.0)
+
+
+def rows(count: int) -> list[Row]:
+    return [Row(f"+614{n:08}", n) for n in range(1, count + 1)]
+
+
+def claimed(journal: PostgresJournal, limit: int = 10) -> Claim:
+    claim = journal.claim(limit)
+    assert claim is not None
+    return claim
+
+
+def finish(journal: PostgresJournal, claim: Claim, state: RecipientState = ACCEPTED) -> None:
+    results = [RecipientResult(state, f"id-{phone}") for phone in claim.phones]
+    journal.finish(claim, results, accepted=len(results), credits_used=Decimal(1), error=None)
+
+
+def counts(journal: PostgresJournal) -> dict[str, int]:
+    """As they are recorded, which is as the journal has them."""
+    found = journal.reader.summary().counts
+    assert journal.counts == found
+    return {str(state): count for state, count in found.items() if count}
+
+
+class Paused:
+    """A sender whose heartbeats have stopped, as those of a frozen process."""
+
+    def __init__(self, store: PostgresStore, monkeypatch: pytest.MonkeyPatch) -> None:
+        with monkeypatch.context() as patch:
+            patch.setattr("mmsclient._store.postgres.lease.HEARTBEATS", 0.001)
+            self.journal = store.open(MESSAGE)
+
+
+# Tables ---------------------------------------------------------------------------------------------------------------
+
+
+def test_starters_at_the_same_moment_make_the_tables_once(url: str) -> None:
+    address = Address.of(url)
+    barrier = threading.Barrier(8)
+
+    def start(_: int) -> list[str]:
+        with closing(Database(address)) as database:
+            barrier.wait()
+            return migrations.migrate(database)
+
+    with ThreadPoolExecutor(8) as pool:
+        applied = [names for names in pool.map(start, range(8)) if names]
+    assert [names[0] for names in applied] == ["001_campaigns.sql"]
+
+
+def test_campaigns_and_schemas_share_a_database(url: str, postgres: Server) -> None:
+    stores = [store_at(url, "spring"), store_at(url, "autumn"), store_at(f"{url}&schema=other_Shop", "spring")]
+    for number, store in enumerate(stores, 1):
+        with closing(store.open(MESSAGE)) as journal:
+            journal.add(check_all(rows(number)))
+    for number, store in enumerate(stores, 1):
+        with closing(store.open_reader()) as reader:
+            assert reader.summary().counts[PENDING] == number
+    found = postgres.ask("SELECT nspname FROM pg_namespace WHERE nspname ~ 'mmsclient|other' ORDER BY 1", url)
+    assert found == [("mmsclient",), ("other_Shop",)]
+
+
+def test_tables_of_a_newer_version_are_left_alone(spring: PostgresStore, url: str, postgres: Server) -> None:
+    spring.open(MESSAGE).close()
+    postgres.ask("INSERT INTO mmsclient.migration VALUES (99, 'of the future') RETURNING 1", url)
+    for way in (
+        lambda: spring.open(MESSAGE),
+        lambda: spring.open_copy(MESSAGE, resend_unknown=False),
+        spring.open_reader,
+        spring.open_recorder,
+    ):
+        with pytest.raises(JournalError, match=r"of version 99, and this package reads 1; use a newer mmsclient"):
+            way()
+
+
+def test_tables_of_an_older_version_are_brought_up_to_date_by_a_sender(
+    spring: PostgresStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spring.open(MESSAGE).close()
+    files = [*migrations._files(), ("002_more.sql", "CREATE TABLE more (x integer); CREATE INDEX ON more (x);")]
+    monkeypatch.setattr(migrations, "_files", lambda: files)
+    with pytest.raises(JournalError, match="of version 1, and this package needs 2; run `mmsclient store migrate`"):
+        spring.open_reader()
+    spring.open(MESSAGE).close()
+    spring.open_reader().close()
+
+
+def test_a_role_that_may_make_no_tables_is_told_who_may(url: str, postgres: Server) -> None:
+    postgres.ask("SELECT 1 FROM pg_roles", url)
+    with psycopg.connect(url, autocommit=True) as connection:
+        connection.execute("DROP ROLE IF EXISTS guest")
+        connection.execute("CREATE ROLE guest LOGIN")
+    guest = store_at(url.replace("mms:", "guest:"), "spring")
+    with pytest.raises(JournalError, match="permission denied for database"):
+        guest.open(MESSAGE)
+    with psycopg.connect(url, autocommit=True) as connection:
+        connection.execute("DROP ROLE guest")
+
+
+@pytest.mark.parametrize("setting", ["synchronous_commit = off", "default_transaction_read_only = on"])
+def test_what_is_committed_is_on_the_disk_whatever_the_database_says(postgres: Server, setting: str) -> None:
+    store = store_at(postgres.new_database(setting, "default_transaction_isolation = serializable"), "spring")
+    assert isinstance(store, PostgresStore)
+    with closing(store.open(MESSAGE)), closing(Database(store.address)) as database:
+        found = database.run(lambda transaction: transaction.row("SHOW synchronous_commit"))
+    assert found == ("on",)
+
+
+def test_pgbouncer_may_pool_transactions(url: str, postgres: Server) -> None:
+    """Two senders, their heartbeats, a reader and a recorder share two connections, a transaction each."""
+    with postgres.pooled(url) as pooled:
+        stores = [store_at(pooled, name) for name in ("spring", "autumn")]
+        with closing(stores[0].open(MESSAGE)) as one, closing(stores[1].open(MESSAGE)) as two:
+            for _ in range(3):
+                for journal in (one, two):
+                    assert isinstance(journal, PostgresJournal)
+                    journal.add(check_all(rows(20)))
+                    while claim := journal.claim(5):
+                        finish(journal, claim)
+                    with closing(stores[0].open_reader()) as reader, closing(stores[1].open_recorder()) as recorder:
+                        recorder.record("A", 0, DeliveryStatus.DELIVERED)
+                        assert reader.summary().counts[ACCEPTED] == 20
+            with pytest.raises(JournalBusyError):
+                stores[0].open(MESSAGE)
+            assert one.counts[ACCEPTED] == two.counts[ACCEPTED] == 20
+
+
+def test_nothing_stays_in_the_session(spring: PostgresStore, postgres: Server, url: str) -> None:
+    """Where PgBouncer pools transactions, the next one may come on another connection."""
+    with closing(spring.open(MESSAGE)) as journal:
+        journal.add(check_all(rows(200)))
+        for _ in range(12):
+            finish(journal, claimed(journal, 5))
+        connection = journal._database._connection
+        assert connection is not None
+        for query, expected in (
+            ("SELECT count(*) FROM pg_prepared_statements", "0"),
+            ("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'", "0"),
+            ("SHOW search_path", '"$user", public'),
+            ("SHOW idle_in_transaction_session_timeout", "0"),
+        ):
+            assert str(connection.execute(query.encode()).fetchall()[0][0]) == expected, query
+        connection.execute("SELECT 1")
+
+
+# Addresses ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("address", "shown"),
+    [
+        ("postgresql://me:p%40ss@db.example:5433/shop?sslmode=require", "db.example/shop"),
+        ("postgres://db.example", "db.example/"),
+        ("postgresql://me@one,two/shop?target_session_attrs=read-write", "one,two/shop"),
+        ("postgresql:///shop", "localhost/shop"),
+        ("postgresql:///shop?host=/run/pg&password=p%40ss", "/run/pg/shop"),
+    ],
+)
+def test_an_address_shows_host_and_database(address: str, shown: str) -> None:
+    found = Address.of(address)
+    assert found.shown == shown
+    assert "p@ss" not in repr(found)
+    twin = pickle.loads(pickle.dumps(found))  # noqa: S301
+    assert twin.shown == shown
+    assert "password" not in twin.conninfo
+    assert b"p@ss" not in pickle.dumps(found)
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "postgresql://me:se@cret@host/shop",
+        "postgresql://me:se/cret@host/shop",
+        "postgresql://me:se?cret@host/shop",
+        "postgresql://me:se#cret@host/shop",
+        "postgresql://me:se%zzcret@host/shop",
+        "postgresql://me:secret@host/shop?secret",
+        "postgresql://me:secret@host/shop?secret=1",
+        "postgresql://me:[secret@host/shop",
+        "postgresql://me:secret@host/shop?schema=a-secret",
+    ],
+)
+def test_an_address_that_cannot_be_read_is_not_shown(address: str) -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        store_at(address, "spring")
+    error: BaseException | None = caught.value
+    while error is not None:
+        assert "cret" not in str(error).replace("percent-encoded", "")
+        error = error.__context__
+
+
+@pytest.mark.parametrize("name", [None, "", "x" * 201, "a\nb"])
+def test_a_campaign_in_a_database_has_a_name(name: str | None) -> None:
+    with pytest.raises(InvalidRequestError, match="what the campaign is called in the database"):
+        store_at("postgresql://host/shop", name)
+    with pytest.raises(InvalidRequestError, match="nothing beside a file"):
+        store_at("spring.db", "spring")
+
+
+def test_no_password_in_what_goes_wrong(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(0)
+    store = store_at("postgresql://me:s3cret@127.0.0.1:1/shop", "spring")
+    with pytest.raises(JournalUnavailableError, match=r"journal 127\.0\.0\.1/shop \(spring\): ") as caught:
+        store.open(MESSAGE)
+    assert "s3cret" not in f"{caught.value!r}{caught.value}{caplog.text}{store!r}"
+
+
+# Leases ---------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.usefixtures("short")
+def test_a_living_sender_keeps_its_lease(spring: PostgresStore) -> None:
+    with closing(spring.open(MESSAGE)) as journal:
+        began = leases.now()
+        until(lambda: leases.now() > began + 3 * leases.LEASE)
+        assert journal.may_send
+        with pytest.raises(JournalBusyError, match=r"another sender has it \(.*, process \d+\)"):
+            spring.open(MESSAGE)
+
+
+@pytest.mark.usefixtures("short")
+def test_a_run_that_takes_longer_than_a_lease_to_begin_keeps_it(
+    spring: PostgresStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever waits for it meanwhile does not take over."""
+    spring.open(MESSAGE).close()
+    second: list[object] = []
+
+    def slow(transaction: Transaction, *_: object) -> str:
+        thread.start()
+        transaction.rows("SELECT pg_sleep(%s)", (2 * leases.LEASE,))
+        return ""
+
+    def open_too() -> None:
+        try:
+            second.append(spring.open(MESSAGE))
+        except JournalBusyError as busy:
+            second.append(busy)
+
+    thread = threading.Thread(target=open_too)
+    monkeypatch.setattr(evidence, "resend", slow)
+    with closing(spring.open(MESSAGE)) as journal:
+        thread.join()
+        assert [type(each) for each in second] == [JournalBusyError]
+        until(lambda: journal.may_send)
+
+
+@pytest.mark.usefixtures("short")
+def test_what_a_dead_sender_was_at_is_unknown_and_its_late_answers_count(
+    spring: PostgresStore, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    frozen = Paused(spring, monkeypatch).journal
+    frozen.add(check_all(rows(50)))
+    first, second, third, fourth = (claimed(frozen) for _ in range(4))
+    finish(frozen, first)
+    until(lambda: not frozen.may_send)
+    journal = opened_by_another(spring)
+    assert "its sender is gone" in caplog.text
+    assert "30 recipients of it left open" in caplog.text
+    assert counts(journal) == {"accepted": 10, "unknown": 30, "pending": 10}
+    with pytest.raises(JournalBusyError, match="another sender has taken it over"):
+        frozen.claim(10)
+    with pytest.raises(JournalBusyError, match="another sender has taken it over"):
+        frozen.claim_again(first.ids, first.phones)
+    finish(frozen, second)
+    finish(frozen, third, FAILED)
+    frozen.release(fourth)
+    claim = claimed(journal)  # notices that something has changed
+    assert claim.ids == third.ids
+    assert journal.ready == 20
+    assert counts(journal) == {"accepted": 20, "sending": 10, "pending": 20}
+    finish(journal, claim)
+    frozen.close()
+    assert journal.may_send
+    assert claimed(journal, 50).ids == (*fourth.ids, *range(41, 51))
+    journal.close()
+
+
+def opened_by_another(store: PostgresStore) -> PostgresJournal:
+    found: list[PostgresJournal] = []
+
+    def is_open() -> bool:
+        try:
+            found.append(store.open(MESSAGE))
+        except JournalBusyError:
+            return False
+        return True
+
+    until(is_open)
+    return found[0]
+
+
+@pytest.mark.usefixtures("short")
+def test_an_end_of_an_old_epoch_is_refused_where_the_next_sender_has_sent_again(
+    spring: PostgresStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    frozen = Paused(spring, monkeypatch).journal
+    frozen.add(check_all(rows(20)))
+    lost = claimed(frozen)
+    until(lambda: not frozen.may_send)
+    opened_by_another(spring).close()
+    with closing(spring.open(MESSAGE, resend_unknown=True)) as journal:
+        again = claimed(journal, 5)
+        with pytest.raises(JournalBusyError, match="another sender has taken it over"):
+            finish(frozen, lost, FAILED)
+        with pytest.raises(JournalBusyError):
+            frozen.release(lost)
+        finish(journal, again)
+        assert counts(journal) == {"accepted": 5, "pending": 15}
+    frozen.close()
+
+
+@pytest.mark.usefixtures("short")
+def test_a_sender_whose_lease_ran_out_goes_on_where_nobody_has_taken_over(
+    spring: PostgresStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    journal = Paused(spring, monkeypatch).journal
+    with closing(journal):
+        journal.add(check_all(rows(20)))
+        claim = claimed(journal)
+        until(lambda: not journal.may_send)
+        finish(journal, claim)
+        assert not journal.may_send
+        claim = claimed(journal)
+        assert journal.may_send  # not only at the next heartbeat
+        finish(journal, claim)
+        assert counts(journal) == {"accepted": 20}
+
+
+# Away -----------------------------------------------------------------------------------------------------------------
+
+
+def cut(postgres: Server, journal: PostgresJournal) -> None:
+    postgres.cut_connections()
+
+
+def crash(postgres: Server, journal: PostgresJournal) -> None:
+    postgres.stop("immediate")
+    postgres.start()
+
+
+@pytest.mark.usefixtures("quick")
+@pytest.mark.parametrize("trouble", [cut, crash])
+def test_a_connection_that_is_lost_between_two_calls_costs_nothing(
+    spring: PostgresStore, postgres: Server, trouble: Callable[[Server, PostgresJournal], None]
+) -> None:
+    with closing(spring.open(MESSAGE)) as journal:
+        journal.add(check_all(rows(30)))
+        trouble(postgres, journal)
+        claim = claimed(journal)
+        trouble(postgres, journal)
+        finish(journal, claim)
+        trouble(postgres, journal)
+        journal.add(check_all([Row("+61400001000", 31)]))
+        trouble(postgres, journal)
+        journal.release(claimed(journal))
+        trouble(postgres, journal)
+        assert counts(journal) == {"accepted": 10, "pending": 21}
+
+
+class Cutter:
+    """Cuts the connection right before or right after a commit: the sender hears of neither."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, postgres: Server, *, after: bool) -> None:
+        self._times = 0
+        script = Transaction.script
+
+        def cutting(transaction: Transaction, sql: str) -> None:
+            if sql != "COMMIT" or not self._times or threading.current_thread().name == "mmsclient-lease":
+                script(transaction, sql)
+                return
+            self._times -= 1
+            if after:
+                script(transaction, sql)
+            postgres.cut_connections()
+            if after:
+                raise psycopg.OperationalError("the connection was lost")
+            script(transaction, sql)
+
+        monkeypatch.setattr(Transaction, "script", cutting)
+
+    def arm(self, times: int = 1) -> None:
+        self._times = times
+
+
+@pytest.mark.usefixtures("quick")
+@pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
+def test_a_commit_whose_answer_is_lost_is_neither_lost_nor_made_twice(
+    spring: PostgresStore, postgres: Server, monkeypatch: pytest.MonkeyPatch, after: bool
+) -> None:
+    cutter = Cutter(monkeypatch, postgres, after=after)
+    with closing(spring.open(MESSAGE)) as journal:
+        cutter.arm()
+        journal.begin_list()
+        cutter.arm()
+        journal.add(check_all([*rows(30), Row("+61400000001", 31), Row("x", 32)]))
+        cutter.arm()
+        journal.end_list()
+        assert counts(journal) == {"pending": 30, "excluded": 2}
+        cutter.arm()
+        first = claimed(journal)
+        assert counts(journal) == {"pending": 20, "excluded": 2, "sending": 10}
+        cutter.arm()
+        finish(journal, first, FAILED)
+        cutter.arm()
+        again = journal.claim_again(first.ids, first.phones)
+        cutter.arm()
+        finish(journal, again)
+        second = claimed(journal)
+        cutter.arm()
+        journal.release(second)
+        cutter.arm()
+        third = claimed(journal)
+        assert len({*first.ids, *second.ids, *third.ids}) == 30
+        assert journal.ready == 0
+        finish(journal, third)
+        assert counts(journal) == {"accepted": 20, "pending": 10, "excluded": 2}
+        assert journal.reader.summary().calls == 3
+
+
+@pytest.mark.usefixtures("quick")
+def test_a_claim_that_nobody_heard_of_is_undone_as_soon_as_that_is_possible(
+    spring: PostgresStore, postgres: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cutter = Cutter(monkeypatch, postgres, after=True)
+    with closing(spring.open(MESSAGE)) as journal:
+        journal.add(check_all(rows(30)))
+        journal._database.patience = 0.0
+        cutter.arm(times=2)
+        with pytest.raises(JournalUnavailableError):
+            journal.claim(10)
+        assert journal.reader.summary().counts[SENDING] == 10
+        finish(journal, claimed(journal))
+        assert counts(journal) == {"accepted": 10, "pending": 20}
+        cutter.arm(times=2)
+        with pytest.raises(JournalUnavailableError):
+            journal.claim(10)
+    with closing(spring.open(MESSAGE)) as journal:
+        assert counts(journal) == {"accepted": 10, "pending": 20}
+        assert journal.reader.summary().calls == 1
+
+
+@pytest.mark.usefixtures("quick")
+def test_a_database_that_stays_away_is_an_error_of_the_journal(
+    spring: PostgresStore, postgres: Server, caplog: pytest.LogCaptureFixture
+) -> None:
+    with closing(spring.open(MESSAGE)) as journal:
+        journal.add(check_all(rows(30)))
+        claim = claimed(journal)
+        journal._database.patience = 0.3
+        postgres.stop()
+        try:
+            with pytest.raises(JournalUnavailableError, match="what was recorded before stays"):
+                finish(journal, claim)
+            with pytest.raises(JournalUnavailableError, match="what was recorded before stays"):
+                journal.claim(10)
+        finally:
+            postgres.start()
+        assert "tried again for 0.3 s" in caplog.text
+        assert PASSWORD not in caplog.text
+        finish(journal, claim)
+        assert counts(journal) == {"accepted": 10, "pending": 20}

@@ -1,0 +1,172 @@
+"""Evidence where a database holds several campaigns, and several programs write it at the same moment."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import closing
+
+import psycopg
+import pytest
+
+from mmsclient import DeliveryStatus
+from mmsclient._store.evidence import PROOF_WINDOW, PROVEN, Silent
+from mmsclient._store.models import RecipientState as State
+from mmsclient._store.protocol import SenderJournal
+from mmsclient._store.stores import store_at
+from mmsclient.bulk import Row
+from mmsclient.bulk.recipients import check_all
+from tests.support.evidence import MESSAGE, ServerClock, end, lose, row
+from tests.support.postgres_server import Server
+from tests.support.waiting import until
+
+ONE, TWO = 61400000000, 61400000001
+LIST = [Row(f"+{ONE}", 1), Row(f"+{TWO}", 2)]
+DELIVERED = DeliveryStatus.DELIVERED
+DAY = 86400.0
+
+
+@pytest.fixture
+def url(postgres: Server) -> str:
+    return postgres.new_database()
+
+
+@pytest.fixture
+def spring(url: str) -> Iterator[SenderJournal]:
+    with closing(store_at(url, "spring").open(MESSAGE)) as journal:
+        journal.add(check_all(LIST))
+        yield journal
+
+
+@pytest.fixture
+def summer(url: str) -> Iterator[SenderJournal]:
+    """Another campaign, to the same phones."""
+    with closing(store_at(url, "summer").open(MESSAGE)) as journal:
+        journal.add(check_all(LIST))
+        yield journal
+
+
+@pytest.fixture
+def clock(url: str) -> ServerClock:
+    return ServerClock(url, "mmsclient")
+
+
+def test_a_report_proves_for_all_campaigns_of_the_database(spring: SenderJournal, summer: SenderJournal) -> None:
+    lose(spring, 2)
+    summer.recorder.record("A", ONE, DELIVERED)
+    assert (row(spring, ONE).state, row(spring, ONE).reason) == ("accepted", PROVEN)
+    assert (row(spring, TWO).state, row(summer, ONE).state) == ("unknown", "pending")
+
+
+def test_what_an_answer_named_in_another_campaign_is_not_heard_of_this_one(
+    spring: SenderJournal, summer: SenderJournal, clock: ServerClock
+) -> None:
+    lose(spring, 2)
+    claim = summer.claim(2)
+    assert claim is not None
+    summer.recorder.record(f"A-{ONE}", ONE, DELIVERED)  # before the answer that names it
+    assert row(spring, ONE).state == "unknown"
+    end(summer, claim, State.ACCEPTED, "A")
+    summer.recorder.record(f"A-{TWO}", TWO, DELIVERED)  # after it
+    spring.begin_run(resend_unknown=False)
+    assert [row(spring, phone).state for phone in (ONE, TWO)] == ["unknown", "unknown"]
+    assert spring.reader.summary().unknown.heard_of == 0
+
+
+@pytest.mark.parametrize("ended", [State.UNKNOWN, State.ACCEPTED, None])
+def test_what_a_call_of_another_campaign_may_have_caused_proves_nothing(
+    spring: SenderJournal, summer: SenderJournal, ended: State | None, url: str
+) -> None:
+    """It is unknown itself, its answer named no id, or it has none yet. And nobody is silent of whom that was heard."""
+    claim = summer.claim(1)
+    assert claim is not None
+    lose(spring)
+    if ended is not None:
+        end(summer, claim, ended)
+    spring.recorder.record("A", ONE, DELIVERED)
+    spring.begin_run(resend_unknown=Silent(0))
+    assert row(spring, ONE).state == "unknown"
+    assert spring.reader.summary().unknown.heard_of == 1
+    with closing(store_at(url, "spring").open_copy(MESSAGE, resend_unknown=False)) as copy:
+        assert row(copy, ONE).state == "unknown"
+        assert copy.reader.summary().unknown.heard_of == 1
+
+
+def test_a_call_of_another_campaign_that_did_not_go_out_stands_in_no_way(
+    spring: SenderJournal, summer: SenderJournal
+) -> None:
+    claim = summer.claim(2)
+    assert claim is not None
+    end(summer, claim, State.FAILED)
+    lose(spring, 2)
+    spring.recorder.record("A", ONE, DELIVERED)
+    assert row(spring, ONE).state == "accepted"
+
+
+def test_what_was_sent_twice_in_another_campaign_may_have_caused_it(
+    spring: SenderJournal, summer: SenderJournal
+) -> None:
+    """The first of its two calls, of which nobody knows, though the second one has an answer."""
+    lose(summer, 2)
+    summer.begin_run(resend_unknown=True)
+    lose(spring, 2)
+    claim = summer.claim(2)
+    assert claim is not None
+    end(summer, claim, State.ACCEPTED, "A")
+    spring.recorder.record("B", ONE, DELIVERED)
+    assert row(spring, ONE).state == "unknown"
+
+
+def test_a_call_of_another_campaign_long_ago_stands_in_no_way(
+    spring: SenderJournal, summer: SenderJournal, clock: ServerClock
+) -> None:
+    lose(summer, 2)
+    clock.now += PROOF_WINDOW + DAY
+    lose(spring, 2)
+    spring.recorder.record("A", ONE, DELIVERED)
+    assert (row(spring, ONE).state, row(summer, ONE).state) == ("accepted", "unknown")
+
+
+def test_a_report_that_comes_while_its_call_is_given_up_counts(spring: SenderJournal, url: str) -> None:
+    """Neither of the two transactions sees what the other writes; the later one waits, and looks again."""
+    claim = spring.claim(1)
+    assert claim is not None
+    with psycopg.connect(url) as sender, closing(store_at(url, "spring").open_recorder()) as recorder:
+        sender.execute("SET search_path = mmsclient")
+        sender.execute("SELECT 1 FROM lease FOR UPDATE")
+        sender.execute("UPDATE recipient SET state = 'unknown' WHERE state = 'sending'")
+        thread = threading.Thread(target=recorder.record, args=("A", ONE, DELIVERED))
+        thread.start()
+        try:
+            until(lambda: waits_for_a_lock(url, "SELECT 1 FROM lease%"))
+        finally:
+            sender.commit()
+            thread.join()
+    assert (row(spring, ONE).state, row(spring, ONE).message_id) == ("accepted", "A")
+
+
+def test_a_call_is_given_up_while_its_report_is_recorded(spring: SenderJournal, url: str) -> None:
+    claim = spring.claim(1)
+    assert claim is not None
+    with psycopg.connect(url) as recorder:
+        recorder.execute("SET search_path = mmsclient")
+        recorder.execute("INSERT INTO evidence VALUES (%s, 'A', clock_timestamp())", (ONE,))
+        recorder.execute("SELECT 1 FROM lease FOR UPDATE")
+        thread = threading.Thread(target=end, args=(spring, claim, State.UNKNOWN))
+        thread.start()
+        try:
+            until(lambda: waits_for_a_lock(url, "UPDATE lease SET until%"))
+        finally:
+            recorder.commit()
+            thread.join()
+    assert row(spring, ONE).state == "accepted"
+    assert all(spring.counts[state] == count for state, count in spring.reader.summary().counts.items())
+
+
+def waits_for_a_lock(url: str, query: str) -> bool:
+    with psycopg.connect(url) as connection:
+        sql = (
+            "SELECT 1 FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+            " AND ltrim(query, E'\\n ') LIKE %s"
+        )
+        return bool(connection.execute(sql, (query,)).fetchall())

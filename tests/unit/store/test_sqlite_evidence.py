@@ -1,0 +1,111 @@
+"""Evidence in journals of SQLite: files of version 1, and settling without a campaign."""
+
+from __future__ import annotations
+
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from mmsclient import DeliveryStatus
+from mmsclient._store.models import Message
+from mmsclient._store.models import RecipientState as State
+from mmsclient._store.sqlite_opening import open_copy, open_journal, settle_journal
+from mmsclient._store.sqlite_reader import SQLiteReader
+from mmsclient._store.sqlite_recorder import SQLiteRecorder
+from mmsclient.bulk import JournalBusyError, JournalError, Row
+from mmsclient.bulk.recipients import check_all
+from tests.support.evidence import end, row
+
+MESSAGE = Message("Hi", "Sale", b"GIF89a")
+ONE, TWO, THREE = PHONES = (61400000000, 61400000001, 61400000002)
+DELIVERED = DeliveryStatus.DELIVERED
+
+
+VERSION_1 = """
+DROP TABLE evidence; DROP TABLE run; PRAGMA user_version = 1;
+"""
+
+
+def old_file(path: Path) -> None:
+    """A journal of version 1: one accepted, two being sent when its process died, one of these reported on."""
+    with closing(open_journal(path, MESSAGE)) as journal:
+        journal.add(check_all([Row(f"+{phone}", line) for line, phone in enumerate(PHONES, 1)]))
+        claim = journal.claim(1)
+        assert claim is not None
+        end(journal, claim, State.ACCEPTED, "A")
+        journal.claim(2)
+        journal.recorder.record(f"A-{ONE}", ONE, DELIVERED)
+        journal.recorder.record("B", TWO, DELIVERED)
+    with closing(sqlite3.connect(path)) as database:
+        database.executescript(VERSION_1)
+
+
+def version(path: Path) -> int:
+    with closing(sqlite3.connect(path)) as database:
+        return int(database.execute("PRAGMA user_version").fetchone()[0])
+
+
+def test_a_journal_of_version_1_is_read_as_it_is(tmp_path: Path) -> None:
+    path = tmp_path / "spring.db"
+    old_file(path)
+    before = path.read_bytes()
+    with closing(SQLiteReader.open(path)) as reader:
+        summary = reader.summary()
+    assert (summary.counts[State.SENDING], summary.deliveries, summary.unknown.count) == (2, {DELIVERED: 1}, 0)
+    open_copy(path, MESSAGE, resend_unknown=False).close()
+    assert path.read_bytes() == before
+    assert [each.name for each in tmp_path.iterdir()] == ["spring.db"]
+
+
+@pytest.mark.parametrize("by", ["a campaign", "a report", "settling"])
+def test_the_first_write_migrates_and_keeps_a_copy(tmp_path: Path, by: str) -> None:
+    path, kept = tmp_path / "spring.db", tmp_path / "spring.db-v1"
+    old_file(path)
+    if by == "a campaign":
+        open_journal(path, MESSAGE).close()
+    elif by == "a report":
+        with closing(SQLiteRecorder.open(path)) as recorder:
+            recorder.record("C", THREE, DELIVERED)
+    settled = settle_journal(path)
+    assert settled == {"a campaign": 0, "a report": 2, "settling": 1}[by]
+    assert (version(path), version(kept)) == (2, 1)
+    assert kept.stat().st_mode & 0o077 == 0
+    assert sorted(each.name for each in tmp_path.iterdir()) == ["spring.db", "spring.db-v1"]
+    with closing(SQLiteReader.open(path)) as reader:
+        states = [found.state for _, found in reader.recipients(None, 0)]
+    assert states == ["accepted", "accepted", "accepted" if by == "a report" else "unknown"]
+    with closing(SQLiteReader.open(kept)) as reader:
+        assert [found.state for _, found in reader.recipients(None, 0)] == ["accepted", "sending", "sending"]
+
+
+def test_a_migration_that_fails_leaves_the_file_as_it_was(tmp_path: Path) -> None:
+    path = tmp_path / "spring.db"
+    old_file(path)
+    before = path.read_bytes()
+    with closing(sqlite3.connect(path)) as database:
+        database.execute("CREATE TABLE evidence (other)")
+    for _ in range(2):
+        with pytest.raises(JournalError, match="already exists"):
+            open_journal(path, MESSAGE)
+    with closing(sqlite3.connect(path)) as database:
+        assert database.execute("SELECT name FROM sqlite_master WHERE name = 'run'").fetchall() == []
+        database.execute("DROP TABLE evidence")
+    assert version(path) == 1
+    open_journal(path, MESSAGE).close()
+    assert version(path) == 2
+    assert len(before) > 0
+
+
+def test_a_journal_that_is_sent_with_is_not_settled_beside_its_sender(tmp_path: Path) -> None:
+    path = tmp_path / "spring.db"
+    with closing(open_journal(path, MESSAGE)) as journal:
+        journal.add(check_all([Row(f"+{ONE}", 1)]))
+        journal.claim(1)
+        with pytest.raises(JournalBusyError):
+            settle_journal(path)
+        assert row(journal, ONE).state == "sending"
+    with pytest.raises(JournalError, match="no such file"):
+        settle_journal(tmp_path / "none.db")
+    assert not (tmp_path / "none.db-lock").exists()
