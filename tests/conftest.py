@@ -17,12 +17,16 @@ from uuid import uuid4
 import httpx
 import httpx2
 import pytest
+from hypothesis import settings
 
 from mmsclient import AsyncMMSClient
 from mmsclient._transport import retry
 from mmsclient.limiter import feedback
 from mmsclient.sandbox import Sandbox
+from tests.support import fuzzing  # noqa: F401 - registers the profile
 from tests.support.postgres_server import Server
+
+settings.load_profile("mmsclient")
 
 PNG = b"\x89PNG\r\n\x1a\n" + bytes(range(200))
 """Enough of a picture for the client and the sandbox: both look at the first bytes only."""
@@ -62,6 +66,13 @@ def no_process_is_left_behind() -> Iterator[None]:
     while (left := left_behind(mark)) and time.monotonic() < end:
         time.sleep(0.1)
     assert left == []
+
+
+@pytest.fixture(scope="module", autouse=True)
+def nothing_is_left_open() -> Iterator[None]:
+    """What a test has left open fails its own module: collected later, it would fail one that has no part in it."""
+    yield
+    gc.collect()
 
 
 @pytest.fixture(scope="session")

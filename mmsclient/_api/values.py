@@ -26,15 +26,15 @@ _STRING = re.compile(r'"[^"\\]*(?:\\.[^"\\]*)*"')
 _DECIMAL = re.compile(r"[+-]?[0-9]{1,30}(\.[0-9]{1,30})?")
 
 
-def document(text: str, scrub: Callable[[str], str] = str, *, constants: bool = False) -> Any:
+def document(text: str, scrub: Callable[[str], str] = str) -> Any:
     """`text` as JSON that can be shown, pickled and written again. Raises `ValueError` or `RecursionError`.
 
-    Lone surrogates become the replacement character, numbers without a sensible size and, if `constants` are let
-    through, NaN and the like become text, and every text goes through `scrub`.
+    Lone surrogates become the replacement character, numbers without a sensible size, NaN and the like become text,
+    and every text goes through `scrub`.
     """
     if _nodes(text) > MOST_NODES and _nodes(_STRING.sub("", text)) > MOST_NODES:
         raise ValueError(f"more than {MOST_NODES} values")
-    value = (_LENIENT if constants else _STRICT).decode(text)
+    value = _DECODER.decode(text)
     return value if _is_clean(text, scrub) else _clean(value, DEEPEST, scrub)
 
 
@@ -61,12 +61,7 @@ def _float(digits: str) -> float | str:
     return number if math.isfinite(number) else digits
 
 
-def _no_constant(text: str) -> None:
-    raise ValueError(f"{text} is not JSON")
-
-
-_STRICT = json.JSONDecoder(parse_int=_integer, parse_float=_float, parse_constant=_no_constant)
-_LENIENT = json.JSONDecoder(parse_int=_integer, parse_float=_float, parse_constant=str)
+_DECODER = json.JSONDecoder(parse_int=_integer, parse_float=_float, parse_constant=str)
 
 
 def _clean(value: Any, levels: int, scrub: Callable[[str], str]) -> Any:

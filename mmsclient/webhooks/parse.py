@@ -70,7 +70,7 @@ def parse_callbacks(body: bytes | str, *, timezone: tzinfo = ZONE) -> list[Event
 
 def _document(data: bytes) -> Any:
     """`data` as JSON, with a blind eye to what one item could spoil for all: bytes, constants and numbers."""
-    return document(data.decode(json.detect_encoding(data), "replace").removeprefix("\ufeff"), constants=True)
+    return document(data.decode(json.detect_encoding(data), "replace").removeprefix("\ufeff"))
 
 
 def _event(item: Any, zone: tzinfo, data: bytes) -> Event | UnreadableCallback:

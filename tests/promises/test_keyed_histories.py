@@ -255,7 +255,7 @@ def live(world: World, histories: int) -> None:
     quiet = [HealthCheck.too_slow, HealthCheck.data_too_large]
     phases = [Phase.generate, Phase.shrink]
 
-    @settings(max_examples=histories, deadline=None, database=None, suppress_health_check=quiet, phases=phases)
+    @settings(max_examples=histories, suppress_health_check=quiet, phases=phases)
     @given(HISTORIES)
     def lived(history: list[Step]) -> None:
         world.runner.run(world.live(history))

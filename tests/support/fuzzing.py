@@ -1,4 +1,4 @@
-"""How many cases a fuzz test tries: as many as MMSCLIENT_TEST_FUZZ says, or what fits into an ordinary run."""
+"""How the property tests choose their cases: the same ones each time, or as many others as MMSCLIENT_TEST_FUZZ says."""
 
 from __future__ import annotations
 
@@ -8,11 +8,12 @@ from hypothesis import HealthCheck, settings
 
 _ASKED = os.environ.get("MMSCLIENT_TEST_FUZZ")
 
+settings.register_profile("mmsclient", derandomize=not _ASKED, database=None, deadline=None)
+
 
 def cases(usual: int) -> settings:
     """`usual` cases, or as many as the environment asks for."""
     return settings(
         max_examples=int(_ASKED) if _ASKED else usual,
-        deadline=None,
         suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
     )

@@ -43,6 +43,7 @@ OBJECTS = '{"responses":[' + '{"number":"614"},' * 80_000 + "{}]}"
 @example(Exchange(send(), said(LISTED, code="OK")))  # messages, and no success
 @example(Exchange(send(), said({"success_number": "1"}, code="QUEUED")))
 @example(Exchange(send(), said(LISTED, status=429, code="")))
+@example(Exchange(send(), said('{"messages":[{"message_id":"A1"}],"x":-Infinity}', status=400)))
 @example(Exchange(send(*THOUSAND, text=EMOJI), said(ECHO)))  # an echo that is larger than other answers may be
 @example(Exchange(send(), said({**LISTED, "messages": [{**MESSAGE, "message_id": "A\ud800"}]})))
 @example(Exchange(send(), said({**LISTED, "success_number": 2**63})))  # what contradicts the call

@@ -9,7 +9,7 @@ from typing import Any
 
 import phonenumbers
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from mmsclient import InvalidRequestError, errors
@@ -36,7 +36,6 @@ def journal() -> SQLiteJournal:
     return open_journal(None, MESSAGE)
 
 
-@settings(deadline=None)
 @given(st.lists(NUMBERS, max_size=60), st.lists(MOBILES, max_size=5), st.integers(1, 7))
 def test_every_row_is_counted_once_and_every_phone_sent_to_once(
     numbers: list[str], excluded: list[int], size: int
@@ -57,7 +56,6 @@ def test_every_row_is_counted_once_and_every_phone_sent_to_once(
     book.close()
 
 
-@settings(deadline=None)
 @given(st.lists(NUMBERS, max_size=40))
 def test_a_list_that_is_read_again_changes_nothing(numbers: list[str]) -> None:
     book = journal()

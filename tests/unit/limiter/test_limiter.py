@@ -81,7 +81,7 @@ def test_the_rate_after_refusals() -> None:
 # --- the cap -----------------------------------------------------------------------------------------------------
 
 
-@settings(deadline=None, max_examples=150)
+@settings(max_examples=150)
 @given(
     calls=st.lists(CALLS, min_size=20, max_size=100),
     rate=st.sampled_from([0.5, 1, 2.7, 15, 15, 15, 40]),
@@ -111,7 +111,7 @@ def test_steady_demand_gets_the_cap_smoothly(model: str, share: float) -> None:
     assert mean(map(used, runs)) >= share
 
 
-@settings(deadline=None, max_examples=25)
+@settings(max_examples=25)
 @given(seed=st.integers(0, 10**6), rate=st.sampled_from([5, 15, 50]), model=st.sampled_from(sorted(MODELS)))
 def test_steady_demand_gets_nine_tenths_of_any_cap(seed: int, rate: int, model: str) -> None:
     assert used(steady(TokenBucket(rate), model, seed, calls=20 * rate), rate) >= 0.90
@@ -227,7 +227,7 @@ def test_first_come_first_served_whoever_gives_up() -> None:
     run(main())
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(seed=st.integers(0, 10**6))
 def test_cancellation_storms_lose_no_slot(seed: int) -> None:
     async def main() -> None:

@@ -196,7 +196,7 @@ FAULTS = st.lists(
 )
 
 
-@settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     calls=st.lists(st.tuples(st.integers(0, 3), CALLS), min_size=20, max_size=80),
     faults=FAULTS,
@@ -383,8 +383,8 @@ def test_the_slots_of_a_dead_process_free_themselves_and_its_place_lapses(server
         assert arrivals[-1] - arrivals[0] <= 15 * GAP / 15 + 0.1
         await asyncio.wait([waiting])
         assert isinstance(waiting.exception(), LimiterUnavailableError)
-        network.redis.close()
         await processes.close()
+        network.redis.close()
 
     run(main())
 
@@ -422,7 +422,7 @@ def test_a_call_that_is_still_sending_holds_its_slot_even_when_redis_forgets(ser
     run(main())
 
 
-@settings(deadline=None, max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(seed=st.integers(0, 10**6))
 def test_cancellation_storms_lose_no_slot_and_keep_the_order(server: Server, seed: int) -> None:
     async def main() -> None:
@@ -582,8 +582,8 @@ def test_sharing_keeps_the_cap_when_one_process_comes_back_later_than_the_others
         last.fault = ""
         await asyncio.gather(*work)
         assert fullest(sorted(arrivals)) <= 15
-        last.redis.close()
         await processes.close()
+        last.redis.close()
 
     run(main())
 
@@ -609,8 +609,8 @@ def test_a_process_that_was_cut_off_alone_does_not_stop_the_others(server: Serve
         assert fullest(sorted(away)) <= 20
         assert fullest(sorted(arrival for arrival in others + own if arrival > back + 2.5)) <= 15
         assert len([arrival for arrival in others if back < arrival < back + 4]) >= 30
-        cut_off.redis.close()
         await processes.close()
+        cut_off.redis.close()
 
     run(main())
 

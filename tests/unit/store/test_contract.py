@@ -325,7 +325,7 @@ def test_a_call_leaves_nobody_in_a_state_that_none_leads_to(store: JournalStore,
 texts = st.text(st.characters(codec=None), max_size=20)
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(st.tuples(texts, texts), min_size=2, max_size=2), texts, st.integers(), st.decimals(0, 10**40))
 def test_whatever_an_answer_says_is_recorded_or_an_error_of_the_journal(
     journals: Callable[[], SenderJournal],

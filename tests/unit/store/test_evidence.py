@@ -345,7 +345,7 @@ def test_in_any_order_only_what_was_carried_out_is_accepted_by_evidence(
         in_any_order(journal, clock, steps, may_send_again)
 
 
-@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(STEPS, max_size=30), st.booleans())
 def test_in_any_order_in_postgres(
     databases: Iterator[str], steps: list[Callable[[World], None]], may_send_again: bool
