@@ -69,7 +69,10 @@ async def kill_and_settle(
     async with reports_recorded(plan, sandbox):
         interrupted = await asyncio.to_thread(killed_often, plan, kills, longest, seed)
         sandbox.faults.clear()
+        for carried_out in (False, True):  # an unknown of each kind for certain, wherever the kills fell
+            sandbox.faults.add(Reset(carried_out=carried_out), call="send-mms", times=1)
         await sent(plan)
+        sandbox.faults.clear()
         await asyncio.to_thread(until, lambda: sandbox.callbacks_open == 0, LONGEST)
         done = await reconcile(plan.journal, plan.name or None)
         assert sandbox.callbacks_lost == []
