@@ -1,76 +1,79 @@
-"""Reading a picture from where the caller has it: a path, its bytes, or an open file."""
+"""Reading a picture from where the caller has it, and making it fit where that is asked for."""
 
 from __future__ import annotations
 
+import asyncio
 import inspect
 import os
-from collections.abc import Awaitable
-from typing import Protocol
+from typing import TYPE_CHECKING
+from weakref import WeakKeyDictionary
 
 import anyio.to_thread
 
+from mmsclient._api.fitted_picture import MAX_SOURCE_BYTES, FittedPicture
 from mmsclient._api.media import MAX_BYTES, Image, image_of
-from mmsclient.errors import InvalidRequestError
+from mmsclient._reading.picture_source import PictureSource, ReadableFile, name_of, read_path, told_as_unreadable
+
+if TYPE_CHECKING:
+    from anyio import CapacityLimiter
+
+__all__ = ["ImageSource", "load"]
+
+ImageSource = PictureSource | ReadableFile | FittedPicture
+"""Where a picture comes from: a path, its bytes, an open file, or what `mmsclient.pictures.fit` made."""
+
+FITTED_AT_ONCE = 2
+"""Pictures that are made to fit at a time: each may take some hundred megabytes."""
+
+_limiters: WeakKeyDictionary[asyncio.AbstractEventLoop, CapacityLimiter] = WeakKeyDictionary()
 
 
-class ReadableFile(Protocol):
-    """A file object open for reading bytes; its `read` may also be a coroutine."""
-
-    def read(self, size: int, /) -> bytes | Awaitable[bytes]: ...
-
-
-ImageSource = str | os.PathLike[str] | bytes | bytearray | memoryview | ReadableFile
-"""Where a picture comes from: a path, its bytes, or an open file."""
-
-
-async def load(source: ImageSource) -> Image:
+async def load(source: ImageSource, *, fit: bool = False) -> Image:
     """Read `source` once, no further than the size limit, and find its kind by its first bytes.
 
-    Raises `InvalidRequestError` for one that is missing, unreadable, empty, too large, or not PNG, GIF or JPEG.
+    With `fit` it is made to fit, in a thread. Raises `InvalidRequestError` for one that is missing, unreadable, empty,
+    too large, or not PNG, GIF or JPEG.
     """
-    data, size = await _read(source)
-    return image_of(data, size, _name_of(source))
+    if not isinstance(source, FittedPicture):
+        if not fit:
+            data, size = await _read(source, MAX_BYTES)
+            return image_of(data, size, name_of(source))
+        source = await _fitted(source)
+    return Image(source.data, source.format.lower(), digest=source.source_digest)
 
 
-def _name_of(source: object) -> str:
-    """The file's name without its folders; empty where there is none."""
-    path = source if isinstance(source, str | os.PathLike) else getattr(source, "name", None)
-    try:
-        return os.path.basename(os.fsdecode(path))  # type: ignore[arg-type]
-    except TypeError:
-        return ""
+async def _fitted(source: PictureSource | ReadableFile) -> FittedPicture:
+    data, size = await _read(source, MAX_SOURCE_BYTES)
+    from anyio import CapacityLimiter  # noqa: PLC0415 - which the thread needs anyway
+
+    limiter = _limiters.setdefault(asyncio.get_running_loop(), CapacityLimiter(FITTED_AT_ONCE))
+    return await anyio.to_thread.run_sync(_fit, data, size, name_of(source), limiter=limiter)
 
 
-async def _read(source: ImageSource) -> tuple[bytes, int]:
+def _fit(data: bytes, size: int, name: str) -> FittedPicture:
+    from mmsclient.pictures.fitting import fit_file  # noqa: PLC0415 - in the thread, which it does not hold up
+
+    return fit_file(data, size, name)
+
+
+async def _read(source: PictureSource | ReadableFile, most: int) -> tuple[bytes, int]:
     """The bytes, one more than may be at most, and how many there are in all as far as that can be told."""
-    try:
+    with told_as_unreadable(source):
         if isinstance(source, bytes | bytearray | memoryview):
             data = bytes(source)
             return data, len(data)
         if isinstance(source, str | os.PathLike):
-            return await anyio.to_thread.run_sync(_read_path, source)
-        data = await _read_file(source)
+            return await anyio.to_thread.run_sync(read_path, source, most)
+        data = await _read_file(source, most)
         return data, len(data)
-    except (OSError, ValueError) as error:  # ValueError: a closed file, or a path with a NUL
-        reason = str(error)
-    except (AttributeError, TypeError):
-        reason = "it is not a file open for reading bytes"
-    shown = os.fspath(source) if isinstance(source, os.PathLike) else source
-    raise InvalidRequestError("image", shown, f"a path, bytes or an open file that can be read ({reason})")
 
 
-async def _read_file(file: ReadableFile) -> bytes:
+async def _read_file(file: ReadableFile, most: int) -> bytes:
     data = bytearray()
-    while len(data) <= MAX_BYTES:
-        chunk = file.read(MAX_BYTES + 1 - len(data))
+    while len(data) <= most:
+        chunk = file.read(most + 1 - len(data))
         piece = await chunk if inspect.isawaitable(chunk) else chunk
         data += piece  # TypeError for text
         if not piece:
             break
     return bytes(data)
-
-
-def _read_path(path: str | os.PathLike[str]) -> tuple[bytes, int]:
-    with open(path, "rb") as file:
-        data = file.read(MAX_BYTES + 1)
-        return data, max(len(data), os.fstat(file.fileno()).st_size)  # a pipe has no size

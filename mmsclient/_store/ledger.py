@@ -15,7 +15,6 @@ A key that is `accepted` or `unknown` is never claimed again.
 
 from __future__ import annotations
 
-import hashlib
 import secrets
 from collections.abc import Iterable, Mapping
 from enum import StrEnum
@@ -23,6 +22,8 @@ from typing import Any, Protocol
 
 import attrs
 from attrs import field, frozen
+
+from mmsclient._api.media import digest_of
 
 __all__ = ["Fingerprint", "KeyClaim", "KeyedSend", "Ledger", "SendEnd", "SendState", "may_claim"]
 
@@ -52,10 +53,17 @@ class Fingerprint:
     recipients: str
 
     @classmethod
-    def of(cls, text: str, subject: str, image: bytes, numbers: Iterable[str]) -> Fingerprint:
-        """The fingerprint of what goes out; the order of the recipients does not count."""
-        parts = (text.encode(), subject.encode(), image, ",".join(sorted(numbers)).encode())
-        return cls(*(hashlib.blake2b(part, digest_size=16).hexdigest() for part in parts))
+    def of(cls, text: str, subject: str, image: bytes | str, numbers: Iterable[str]) -> Fingerprint:
+        """The fingerprint of what goes out; the order of the recipients does not count.
+
+        `image` is its bytes, or the digest of the file that it was made of: what makes it may change, the file not.
+        """
+        return cls(
+            digest_of(text.encode()),
+            digest_of(subject.encode()),
+            image if isinstance(image, str) else digest_of(image),
+            digest_of(",".join(sorted(numbers)).encode()),
+        )
 
     def differences(self, other: Fingerprint) -> tuple[str, ...]:
         """The names of the parts that differ."""
