@@ -96,6 +96,7 @@ class AsyncMMSClient(BaseClient):
         timeout: float | None = None,
         key: str | None = None,
         retry_refused: bool = False,
+        fit: bool = False,
     ) -> SentBatch:
         """Send a picture and a text to up to 1000 phones (api-notes.md section 3, send-mms). Costs credits.
 
@@ -106,12 +107,14 @@ class AsyncMMSClient(BaseClient):
                 Each phone gets the message once.
             text: At most 1000 characters; a new line goes out as CR LF and counts two.
             image: A path, bytes or an open file: PNG, GIF or JPEG; with the text at most 380 000 bytes. It is read at
-                once, also if the call then waits: for many sends of one picture pass its bytes.
+                once, also if the call then waits: for many sends of one picture pass its bytes. Or a `FittedPicture`.
             subject: One line of at most 40 characters.
             key: What this send is for, such as the number of an order, up to 200 characters: the same key is never
                 carried out twice, in this process or another, now or later. Needs the client's `ledger`. Sent before,
                 the same result or error comes again; on its way, its end is waited for, up to `timeout`.
             retry_refused: With a `key` that the API refused for the message's or its recipients' sake, send again.
+            fit: Make the picture fit first, in a thread ([pictures](fitting-pictures.md)): any photograph, scaled down
+                and without its metadata. With a `key`, it is known again by the file that you give.
             timeout: Seconds, in place of the client's.
 
         Raises:
@@ -124,13 +127,13 @@ class AsyncMMSClient(BaseClient):
         """
         phones = recipients(to)
         subject = checked_subject(subject)
-        picture = await image_file.load(image)
+        picture = await image_file.load(image, fit=fit)
         outgoing = checked_text(text, picture)
         call = calls.send(phones, outgoing, picture, subject, self._zone)
         if key is None and not retry_refused:
             sent = await self._run(call, timeout)
         else:
-            content = (outgoing, subject or "", picture.data, phones.numbers)
+            content = (outgoing, subject or "", picture.digest or picture.data, phones.numbers)
             sent = await self._run_keyed(key, call, content, timeout, retry_refused=retry_refused)
         if not sent.repeated:
             _warn(sent)
@@ -255,8 +258,7 @@ class AsyncMMSClient(BaseClient):
         """`take_replies` for ever. Cancel it to stop it.
 
         `TransportError`, `RateLimitError` and `ServerError` are logged and retried after 1 to 60 seconds; any other
-        error
-        is raised, and so is `NotSentError` once the client is closed.
+        error is raised, and so is `NotSentError` once the client is closed.
 
         Args:
             kind: `mms` or `sms`.
@@ -285,8 +287,7 @@ class AsyncMMSClient(BaseClient):
 
         Returns:
             The status of each message by its recipient as in `sent.messages`; one that is still open is the last one
-            seen,
-            or None. Recipients that the API accepted and did not list are not in it: nobody can tell their messages.
+            seen, or None. Recipients that the API accepted and did not list are not in it: nobody knows their messages.
         """
         delivery.checked(sent, timeout)
         if via is not None:
@@ -331,9 +332,8 @@ class AsyncMMSClient(BaseClient):
             timeout: Seconds, in place of the client's.
         """
         harmless = method == "GET" if repeatable is None else repeatable
-        return await self._run(
-            calls.custom(method, name, params=params, form=form, json=json, repeatable=harmless), timeout
-        )
+        call = calls.custom(method, name, params=params, form=form, json=json, repeatable=harmless)
+        return await self._run(call, timeout)
 
 
 def _warn(sent: SentBatch) -> None:

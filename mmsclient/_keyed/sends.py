@@ -77,7 +77,7 @@ class KeyedSends:
         self,
         key: str,
         call: Call[SentBatch],
-        content: tuple[str, str, bytes, Sequence[str]],
+        content: tuple[str, str, bytes | str, Sequence[str]],
         run: Callable[[Recall], Awaitable[SentBatch]],
         *,
         timeout: float,
@@ -88,7 +88,8 @@ class KeyedSends:
         Args:
             key: What the send is for.
             call: The send.
-            content: Its text, subject, image and recipients, as they go out.
+            content: Its text, subject, image and recipients, as they go out; or the digest of what the image was made
+                of.
             run: Carries `call` out; the `Recall` takes it back.
             timeout: Seconds to wait for the end of another send with the key.
             retry_refused: Send also where the API refused it before.

@@ -58,6 +58,7 @@ class Campaign:
 
     Keyword Args:
         name (str | None): What the campaign is called in the database; only there, and needed there.
+        fit (bool): Make the picture fit first, as for `AsyncMMSClient.send`. The journal holds the one that fits.
         batch_size (int): Recipients a call, up to 1000.
         exclude (Recipients): Numbers that get nothing, in any form that `send` takes. One that cannot be read is an
             error.

@@ -31,6 +31,7 @@ class CampaignOptions(TypedDict, total=False):
     """The options of a campaign beside its message and its journal: see `Campaign`."""
 
     name: str | None
+    fit: bool
     batch_size: int
     exclude: Recipients
     exclude_opt_outs: bool
@@ -75,6 +76,7 @@ class Options:
     subject: str | None = field(default=None, converter=checked_subject)
     journal: str | os.PathLike[str] | None = field(default=None, repr=False)
     name: str | None = None
+    fit: bool = False
     batch_size: int = field(default=MAX_RECIPIENTS, validator=_whole(MAX_RECIPIENTS))
     exclude: Recipients = ()
     exclude_opt_outs: bool = False

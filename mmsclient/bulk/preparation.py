@@ -42,7 +42,7 @@ class Preparation:
     async def message(self) -> Message:
         """What is sent. The image is read once."""
         if self._message is None:
-            image = await image_file.load(self.options.image)
+            image = await image_file.load(self.options.image, fit=self.options.fit)
             text = checked_text(self.options.text, image)
             self._message = Message(text, self.options.subject or "", image.data)
         return self._message

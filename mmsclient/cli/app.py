@@ -25,6 +25,7 @@ from mmsclient.cli.output import (
     show_sent,
     show_stream,
 )
+from mmsclient.cli.picture import fitted
 from mmsclient.cli.status import Status, UsageError, complain, of_error, output_lost
 from mmsclient.cli.stdio import OutputLostError
 
@@ -57,6 +58,7 @@ app.command(
     name="store",
     help="The tables in PostgreSQL that campaigns on several machines share.",
 )
+app.command("mmsclient.cli.picture:app", name="picture", help="Make pictures fit, and see what they are and give away.")
 
 OneJSON = Annotated[bool, Parameter(help="Print one JSON object for scripts.", show_default=False)]
 JSONLines = Annotated[bool, Parameter(help="Print a JSON object a line for scripts.", show_default=False)]
@@ -101,6 +103,7 @@ async def send(
     key: str | None = None,
     ledger: Path | None = None,
     retry_refused: Annotated[bool, Parameter(show_default=False)] = False,
+    fit: Annotated[bool, Parameter(show_default=False)] = False,
     connection: Connection = DEFAULT,
     json: OneJSON = False,
 ) -> int:
@@ -128,10 +131,13 @@ async def send(
         File that remembers the keys; made if it is not there. On a local disk. Left out: MMSCLIENT_LEDGER.
     retry_refused
         With --key: send again what was refused before for the message's or the recipients' sake.
+    fit
+        Make the picture fit first: any photograph, scaled down and without its metadata. Needs the extra images.
     """
     form = Form.chosen(json)
     async with connection.client(ledger_for(key, ledger)) as mms:
-        sent = await mms.send(to=to, text=text, image=image, subject=subject, key=key, retry_refused=retry_refused)
+        picture = await fitted(image, form) if fit else image
+        sent = await mms.send(to=to, text=text, image=picture, subject=subject, key=key, retry_refused=retry_refused)
         show_sent(sent, form)
         if wait:
             await _show_deliveries(mms, sent, wait_seconds, form)

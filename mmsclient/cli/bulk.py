@@ -31,6 +31,7 @@ from mmsclient.cli.bulk_output import (
 )
 from mmsclient.cli.connection import DEFAULT, Connection
 from mmsclient.cli.output import Form
+from mmsclient.cli.picture import fitted
 from mmsclient.cli.status import Status, UsageError, complain
 
 ASK_ABOVE = 100
@@ -112,6 +113,7 @@ async def send(
     journal: str,
     subject: str | None = None,
     exclude: Path | None = None,
+    fit: Annotated[bool, Parameter(show_default=False)] = False,
     listing: ListOptions = ListOptions(),
     options: SendOptions = SendOptions(),
     connection: Connection = DEFAULT,
@@ -136,11 +138,13 @@ async def send(
         One line of at most 40 characters.
     exclude
         CSV file with numbers that get nothing, read as the other one is.
+    fit
+        Make the picture fit first: any photograph, scaled down and without its metadata. Needs the extra images.
     """
     async with connection.client() as mms:
         campaign = mms.campaign(
             text=text,
-            image=image,
+            image=await fitted(image, Form.chosen(options.json)) if fit else image,
             subject=subject,
             journal=journal,
             **options.of_campaign(None if exclude is None else listing.read(exclude)),

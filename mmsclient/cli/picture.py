@@ -1,0 +1,104 @@
+"""`mmsclient picture`: makes pictures fit, and shows what they are and give away."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import anyio.to_thread
+from attrs import asdict
+from cyclopts import App, Parameter
+from rich.console import Console
+
+from mmsclient._words import counted
+from mmsclient.cli.output import Form, facts_table, printable, to_json
+from mmsclient.cli.status import Status, UsageError
+from mmsclient.pictures import FITS_ANY_TEXT, MAX_SIZE, FittedPicture, PictureFacts, examine
+from mmsclient.pictures import fit as fit_picture
+
+app: App = App(name="picture", default_parameter=Parameter(negative=()))
+
+OneJSON = Annotated[bool, Parameter(help="Print one JSON object for scripts.", show_default=False)]
+
+
+@app.command
+def fit(
+    image: Path,
+    output: Path,
+    *,
+    max_bytes: int = FITS_ANY_TEXT,
+    max_width: int = MAX_SIZE[0],
+    max_height: int = MAX_SIZE[1],
+    json: OneJSON = False,
+) -> None:
+    """Make a picture fit: scaled down, upright, without its metadata. Needs the extra `images`.
+
+    Parameters
+    ----------
+    image
+        JPEG, PNG, GIF, WebP, TIFF, BMP, or HEIC where pillow-heif is installed.
+    output
+        File to write: a JPEG, PNG or GIF, as it turns out. Never the one that is read.
+    max_bytes
+        Of the result, from 2000 to 380000.
+    max_width
+        Pixels.
+    max_height
+        Pixels.
+    """
+    if output.exists() and image.exists() and output.samefile(image):
+        raise UsageError(f"the output is the picture itself: {output}")
+    picture = fit_picture(image, max_bytes=max_bytes, max_size=(max_width, max_height))
+    output.write_bytes(picture.data)
+    show_fitted(picture, Form.chosen(json), output)
+
+
+@app.command
+def show(image: Path, *, json: OneJSON = False) -> int:
+    """Show what a picture is and gives away. Exit status 1 if the API does not take it as it is.
+
+    Parameters
+    ----------
+    image
+        File of the picture.
+    """
+    facts = examine(image)
+    _show_facts(facts, Form.chosen(json))
+    return Status.DONE if facts.is_sendable else Status.FAILED
+
+
+async def fitted(image: Path, form: Form) -> FittedPicture:
+    """The picture made to fit; what was done to it is printed, unless that is for scripts."""
+    picture = await anyio.to_thread.run_sync(fit_picture, image)
+    if form is not Form.JSON:
+        show_fitted(picture, form)
+    return picture
+
+
+def show_fitted(picture: FittedPicture, form: Form, output: Path | None = None) -> None:
+    """What was done to a picture."""
+    if form is Form.JSON:
+        fields = asdict(picture, filter=lambda attribute, _: attribute.name not in ("data", "source_digest"))
+        print(to_json({"output": str(output), "size": picture.size, **fields}))
+        return
+    changed = f"; {', '.join(picture.changed)}" if picture.changed else "; as it was given"
+    print(printable(f"{picture}{changed}"))
+
+
+def _show_facts(facts: PictureFacts, form: Form) -> None:
+    if form is Form.JSON:
+        print(to_json({**asdict(facts), "is_sendable": facts.is_sendable}))
+        return
+    rows = {
+        "Format": facts.format,
+        "Pixels": f"{facts.width} x {facts.height}"
+        + (f", {counted(facts.frames, 'frame')}" if facts.frames > 1 else ""),
+        "Size": f"{facts.size} bytes",
+        "Metadata": ", ".join(facts.metadata) or "none",
+        "Place": "it says where it was taken" if facts.tells_place else "it does not say where it was taken",
+        "As it is": "the API takes it" if facts.is_sendable else f"the API does not take it: {facts.objection}",
+    }
+    if form is Form.TABLE:
+        Console().print(facts_table(rows))
+    else:
+        print("\n".join(f"{name}: {printable(value)}" for name, value in rows.items()))
