@@ -30,6 +30,7 @@ REFERENCE = {
     "errors": ("Errors", "mmsclient.errors", ()),
     "limiter": ("Limiters", "mmsclient.limiter", ()),
     "bulk": ("Campaigns", "mmsclient.bulk", ()),
+    "pictures": ("Pictures", "mmsclient.pictures", ()),
     "webhooks": ("Callbacks", "mmsclient.webhooks", ()),
     "sandbox": ("Sandbox", "mmsclient.sandbox", ()),
 }
@@ -111,6 +112,8 @@ argument that a process list shows.
 
 ```sh
 mmsclient send --to 0400000000 --text 'Sale on now' --image sale.gif
+mmsclient send --to 0400000000 --text 'Look' --image IMG_2041.JPG --fit    # any photograph, made to fit
+mmsclient picture show IMG_2041.JPG   # what it is, and whether it says where it was taken
 mmsclient account --json
 mmsclient replies --follow --take     # each is marked as read when it is printed; without --take all stay unread
 mmsclient opt-outs --since 2026-01-01

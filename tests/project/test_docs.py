@@ -22,12 +22,20 @@ from mmsclient.bulk import RecipientState
 from mmsclient.sandbox import Ending, Sandbox
 from mmsclient.webhooks import CallbackReceiver, new_token
 from tests.conftest import PNG
+from tests.support.pictures import from_a_phone
 from tools import site
 
 ROOT = Path(__file__).parent.parent.parent
 DOCS = ROOT / "docs"
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "SECURITY.md", *sorted(DOCS.rglob("*.md"))]
-MODULES = ("mmsclient", "mmsclient.bulk", "mmsclient.webhooks", "mmsclient.sandbox", "mmsclient.limiter")
+MODULES = (
+    "mmsclient",
+    "mmsclient.bulk",
+    "mmsclient.pictures",
+    "mmsclient.webhooks",
+    "mmsclient.sandbox",
+    "mmsclient.limiter",
+)
 
 
 def text_of(page: str | Path) -> str:
@@ -47,11 +55,13 @@ def blocks() -> Iterator[Any]:
 
 
 BLOCKS = list(blocks())
+PHOTO = from_a_phone(1600, 1200, 6)
 
 
 @pytest.mark.parametrize("block", BLOCKS)
 def test_the_python_blocks_run(block: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     (tmp_path / "sale.gif").write_bytes(PNG)
+    (tmp_path / "IMG_2041.JPG").write_bytes(PHOTO)
     monkeypatch.chdir(tmp_path)
     if "(mms_sandbox)" in block:
         run_under_pytest(block, tmp_path)

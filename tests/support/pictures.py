@@ -74,11 +74,12 @@ def corners(image: Image.Image) -> list[tuple[int, ...]]:
     return found
 
 
-def exif(orientation: int = 1) -> Image.Exif:
-    """As a phone writes it."""
+def exif(orientation: int = 1, *, gps: bool = True) -> Image.Exif:
+    """As a phone writes it. Pillow puts no GPS into a TIFF."""
     block = Image.Exif()
     block[0x0112], block[0x010F], block[0x0110], block[0x0132] = orientation, "Phone", "X", "2026:01:02 03:04:05"
-    block[0x8825] = {1: "S", 2: (37.0, 48.0, 30.0), 3: "E", 4: (144.0, 57.0, 47.0)}
+    if gps:
+        block[0x8825] = {1: "S", 2: (37.0, 48.0, 30.0), 3: "E", 4: (144.0, 57.0, 47.0)}
     return block
 
 
