@@ -25,6 +25,9 @@ MAX_SIZE = (640, 640)
 MAX_PIXELS = 64_000_000
 """Pixels of a picture that is decoded: what larger ones claim to hold would take too much memory."""
 
+MAX_MOVING_PIXELS = 16_000_000
+"""Pixels of a picture that moves, of which several copies are needed."""
+
 MAX_FRAME_PIXELS = 400_000_000
 """Pixels of all frames of a picture that moves."""
 
@@ -152,8 +155,9 @@ def _container(data: bytes, size: int, name: str) -> Container:
         container = read_heic(data)
     if not container.width or not container.height:
         raise Refused("a picture with pixels in it")
-    if container.width * container.height > MAX_PIXELS:
-        raise Refused(f"at most {MAX_PIXELS} pixels, not {container.width}x{container.height}")
+    most = MAX_PIXELS if container.animation is None else MAX_MOVING_PIXELS
+    if container.width * container.height > most:
+        raise Refused(f"at most {most} pixels, not {container.width}x{container.height}")
     if _frames(container) * container.width * container.height > MAX_FRAME_PIXELS:
         raise Refused(f"at most {MAX_FRAME_PIXELS} pixels in all frames, of which it has {_frames(container)}")
     return container

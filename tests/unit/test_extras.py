@@ -27,6 +27,7 @@ def run(code: str) -> subprocess.CompletedProcess[str]:
         ("phonenumbers", "from mmsclient.bulk import read_csv; read_csv('x.csv', region='NZ')", "cli"),
         ("starlette", "from mmsclient.sandbox import Sandbox", "sandbox"),
         ("psycopg", "from mmsclient._store.stores import store_at; store_at('postgresql:///x', 'spring')", "postgres"),
+        ("PIL", "from mmsclient.pictures import fit; fit(b'GIF89a')", "images"),
         ("trustme", "import mmsclient.sandbox; mmsclient.sandbox.Sandbox", "sandbox"),
         ("python_multipart", "from mmsclient.sandbox import Sandbox", "sandbox"),
     ],

@@ -163,6 +163,9 @@ def test_frames_without_end_are_refused() -> None:
     frame = b"!\xf9\x04\0\x05\0\0\0" + still[13 + (3 << ((still[10] & 7) + 1)) : -1]
     many = still[:-1] + frame * 130_500 + b";"
     assert "pixels in all frames, of which it has 130501" in refused(many).expected
+    large = bytearray(FILES["moving.gif"])
+    large[6:10] = struct.pack("<HH", 5000, 5000)
+    assert "at most 16000000 pixels, not 5000x5000" in refused(bytes(large)).expected
 
 
 def test_ten_thousand_frames_lose_most_of_them_and_no_time() -> None:
