@@ -1,116 +1,222 @@
-"""Many small writes in few transactions of one SQLite connection."""
+"""Many small writes in few transactions, in a thread of their own."""
 
 from __future__ import annotations
 
 import asyncio
+import atexit
 import os
-import sqlite3
+import threading
+import weakref
 from collections import deque
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
 from contextlib import suppress
-from typing import Any, Generic, TypeVar
+from queue import SimpleQueue
+from typing import Any, Generic, Protocol, TypeVar
+from weakref import WeakSet
 
 from attrs import define
 
-T = TypeVar("T")
+__all__ = ["Committer", "GroupCommit"]
+
+W = TypeVar("W")
+R = TypeVar("R")
+W_contra = TypeVar("W_contra", contravariant=True)
+R_co = TypeVar("R_co", covariant=True)
+
+
+class Committer(Protocol[W_contra, R_co]):
+    """What writes go through: a connection that one thread uses."""
+
+    @property
+    def shared_failures(self) -> tuple[type[BaseException], ...]:
+        """Errors of the database itself: to try each write of a group alone would not help."""
+        ...
+
+    def commit(self, writes: Sequence[W_contra], /) -> Sequence[R_co]:
+        """Commit all in one transaction, and return what came of each; or raise, and nothing is committed.
+
+        A write may be given again that was committed without anybody hearing of it.
+        """
+        ...
+
+    def close(self) -> None:
+        """Close the connection. May be called again."""
+        ...
 
 
 @define(eq=False)
-class _Write(Generic[T]):
-    """A call that waits for its transaction."""
+class _Write(Generic[W, R]):
+    """A write that waits for its transaction."""
 
-    call: Callable[[sqlite3.Connection], T]
-    future: asyncio.Future[T]
-    result: T | None = None
+    what: W
+    future: asyncio.Future[R]
+    result: R | None = None
+    error: BaseException | None = None
+
+    def settle(self) -> None:
+        if self.future.done():
+            return
+        if self.error is None:
+            self.future.set_result(self.result)  # type: ignore[arg-type]
+        else:
+            self.future.set_exception(self.error)
 
 
-class GroupCommit:
-    """Runs calls on one connection, in a thread of its own; those that wait share a transaction.
+class GroupCommit(Generic[W, R]):
+    """Commits writes on one connection; those that wait share a transaction.
 
-    Each call gets its result only after the commit that holds it; if that fails, all calls that share it fail. The
-    thread starts and the connection is opened at the first call, in each process: a fork opens its own.
+    Each write gets its result only after the commit that holds it. Where one of a group fails, the others are committed
+    without it; where the commit itself fails, or the database, all that share it fail. The thread starts and the
+    connection is opened at the first write, in each process: a fork opens its own. Dropped without closing, it closes
+    its connection.
+
+    Args:
+        connect: Opens the connection; called in the thread. It must not refer to whoever owns the `GroupCommit`.
     """
 
-    def __init__(self, connect: Callable[[], sqlite3.Connection]) -> None:
+    def __init__(self, connect: Callable[[], Committer[W, R]]) -> None:
         self._connect = connect
-        self._inherited: list[sqlite3.Connection | None] = []
+        self._inherited: list[_Worker[W, R]] = []
         self._begin()
 
     def _begin(self) -> None:
-        self._database: sqlite3.Connection | None = None
         self._process = os.getpid()
-        self._thread = ThreadPoolExecutor(1, "mmsclient-store")
-        self._waiting: deque[_Write[Any]] = deque()
-        self._scheduled_by: asyncio.AbstractEventLoop | None = None
-        self._is_closed = False
+        self._worker = _Worker(self._connect)
+        self._finalizer = weakref.finalize(self, self._worker.drop)
+        self._finalizer.atexit = False
 
     @property
-    def is_of_this_process(self) -> bool:
-        """False in a fork that has not run anything yet."""
-        return self._process == os.getpid()
+    def is_open(self) -> bool:
+        """A connection is open."""
+        return self._worker.committer is not None
 
-    async def run(self, call: Callable[[sqlite3.Connection], T]) -> T:
-        """Returns what `call` returns, once that is committed. What it raises undoes all that share its transaction."""
-        if not self.is_of_this_process:  # what was open is the parent's, and must not even be closed here
-            self._inherited.append(self._database)
+    async def run(self, write: W) -> R:
+        """Returns what came of `write`, once that is committed; raises what `Committer.commit` raised."""
+        if self._process != os.getpid():  # what was open is the parent's, and must not even be closed here
+            self._inherited.append(self._worker)
             self._begin()
-        if self._is_closed:
-            raise RuntimeError("the database was closed")
-        loop = asyncio.get_running_loop()
-        future: asyncio.Future[T] = loop.create_future()
-        self._waiting.append(_Write(call, future))
-        if self._scheduled_by is not loop:
-            self._scheduled_by = loop
-            loop.call_soon(self._commit_soon)  # with what else comes in this pass of the loop
-        return await future
+        return await self._worker.add(write)
 
     async def aclose(self) -> None:
         """Commits what waits, and closes the connection. A parent's is left alone."""
-        if self.is_of_this_process and not self._is_closed:
-            self._is_closed = True
-            self._thread.submit(self._commit_waiting)
-            closing = self._thread.submit(self._close)
-            self._thread.shutdown(wait=False)  # after what was submitted
-            await asyncio.shield(asyncio.wrap_future(closing))
+        if self._process == os.getpid() and not self._worker.is_closed:
+            self._finalizer.detach()
+            await asyncio.shield(asyncio.wrap_future(self._worker.close()))
+
+
+class _Worker(Generic[W, R]):
+    """The thread of one process, and its connection.
+
+    No executor: what a finalizer does must take no lock, and `SimpleQueue.put` takes none that its thread may hold.
+    """
+
+    def __init__(self, connect: Callable[[], Committer[W, R]]) -> None:
+        self._connect = connect
+        self._process = os.getpid()
+        self._thread: threading.Thread | None = None
+        self._orders: SimpleQueue[bool] = SimpleQueue()
+        """True: commit what waits. False: and close."""
+        self._ended: Future[None] = Future()
+        self._waiting: deque[_Write[W, R]] = deque()
+        self._scheduled_by: asyncio.AbstractEventLoop | None = None
+        self.committer: Committer[W, R] | None = None
+        self.is_closed = False
+
+    def add(self, what: W) -> asyncio.Future[R]:
+        if self.is_closed:
+            raise RuntimeError("the database was closed")
+        loop = asyncio.get_running_loop()
+        write = _Write[W, R](what, loop.create_future())
+        self._waiting.append(write)
+        if self._scheduled_by is not loop:
+            self._scheduled_by = loop
+            loop.call_soon(self._commit_soon)  # with what else comes in this pass of the loop
+        return write.future
+
+    def close(self) -> Future[None]:
+        """Commit what waits, and close the connection, in the thread."""
+        self.is_closed = True
+        if self._thread is None and self._waiting:
+            self._start()
+        if self._thread is None:
+            self._ended.set_result(None)
+        self._orders.put(False)
+        return self._ended
+
+    def drop(self) -> None:
+        """Close the connection; nobody waits for anything. For finalizers: any thread, at any moment."""
+        if self._process == os.getpid():  # else it is a parent's
+            self.is_closed = True
+            self._orders.put(False)
+
+    def end(self) -> None:
+        """At the end of the process: close the connection, and wait for that."""
+        if self._process == os.getpid():
+            self.drop()
+            self._ended.result()
+
+    def _start(self) -> None:
+        self._thread = threading.Thread(target=self._serve, name="mmsclient-store", daemon=True)
+        self._thread.start()
+        _at_work.add(self)
 
     def _commit_soon(self) -> None:
-        if not self._is_closed:  # or all that waits is committed already
-            self._thread.submit(self._commit_waiting)
+        if not self.is_closed:  # or all that waits is committed already
+            if self._thread is None:
+                self._start()
+            self._orders.put(True)
 
-    def _close(self) -> None:
-        if self._database is not None:
-            self._database.close()
-            self._database = None
+    def _serve(self) -> None:
+        while self._orders.get():
+            self._commit_waiting()
+        self._commit_waiting()
+        try:
+            if self.committer is not None:
+                self.committer.close()
+        finally:
+            self.committer = None
+            self._ended.set_result(None)
 
     def _commit_waiting(self) -> None:
-        """In the thread: commits all that wait, and tells their loops."""
+        """Commit all that wait, and tell their loops."""
         self._scheduled_by = None  # first, so that whatever comes from now on is scheduled anew
         writes = [self._waiting.popleft() for _ in range(len(self._waiting))]
         if not writes:
             return
-        error: BaseException | None = None
-        try:
-            if self._database is None:
-                self._database = self._connect()
-            self._database.execute("BEGIN IMMEDIATE")
-            with self._database:
-                for write in writes:
-                    write.result = write.call(self._database)
-        except BaseException as failure:  # each caller gets it
-            error = failure
+        self._commit(writes)
         for loop in {write.future.get_loop() for write in writes}:
             with suppress(RuntimeError):  # it has ended, and its callers with it
-                loop.call_soon_threadsafe(
-                    _settle, [write for write in writes if write.future.get_loop() is loop], error
-                )
+                loop.call_soon_threadsafe(_settle, [write for write in writes if write.future.get_loop() is loop])
+
+    def _commit(self, writes: list[_Write[W, R]]) -> None:
+        """Commit `writes` together; where that fails for the sake of one of them, each alone."""
+        is_shared = True
+        try:
+            if self.committer is None:
+                self.committer = self._connect()
+            is_shared = len(writes) == 1
+            results = self.committer.commit([write.what for write in writes])
+            for write, result in zip(writes, results, strict=True):
+                write.result = result
+        except BaseException as failure:  # each caller gets its own
+            if is_shared or (self.committer is not None and isinstance(failure, self.committer.shared_failures)):
+                for write in writes:
+                    write.error = failure
+            else:
+                for write in writes:
+                    self._commit([write])
 
 
-def _settle(writes: list[_Write[Any]], error: BaseException | None) -> None:
+def _settle(writes: list[_Write[W, R]]) -> None:
     for write in writes:
-        if write.future.done():
-            continue
-        if error is None:
-            write.future.set_result(write.result)
-        else:
-            write.future.set_exception(error)
+        write.settle()
+
+
+_at_work: WeakSet[_Worker[Any, Any]] = WeakSet()
+
+
+@atexit.register
+def _end_all() -> None:
+    for worker in list(_at_work):
+        worker.end()

@@ -1,20 +1,37 @@
-"""Which callbacks were handled, in a SQLite file that outlives the process and serves several."""
+"""Which callbacks were handled, over the end of a process and for several of them: the rules that no engine changes.
+
+An event is reserved by one process, handled, and confirmed; or released where it could not be handled. A process that
+dies leaves its reservations, which end with their lease.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import logging
 import os
-import secrets
-import sqlite3
-import time
+from collections.abc import Callable
 from enum import Enum, auto
-from functools import partial
-from pathlib import Path
+from typing import TypeAlias
 
-from mmsclient._store.group_commit import GroupCommit
-from mmsclient._store.private_files import BUSY, make_private
-from mmsclient.errors import ConfigurationError
+from attrs import frozen
+
+from mmsclient._store.group_commit import Committer, GroupCommit
+from mmsclient._store.shared_reports import Listen, Look, Looked, SharedReports
+from mmsclient.models import DeliveryReport
+
+__all__ = [
+    "KEPT",
+    "LEASE",
+    "PURGE_EVERY",
+    "Confirm",
+    "EventResult",
+    "EventWrite",
+    "Extend",
+    "HandledEvents",
+    "Release",
+    "Reservation",
+    "Reserve",
+]
 
 log = logging.getLogger(__name__)
 
@@ -25,7 +42,7 @@ KEPT = 30 * 86400.0
 """Seconds that a handled event is remembered."""
 
 PURGE_EVERY = 10_000
-"""Confirmations between two clearings of the file."""
+"""Confirmations between two clearings of the store."""
 
 
 class Reservation(Enum):
@@ -39,36 +56,68 @@ class Reservation(Enum):
     """Another process has reserved it."""
 
 
-class HandledEvents:
-    """The keys of the events of the last 30 days, about 50 bytes each. Several processes may share the file.
+@frozen
+class Reserve:
+    """Reserve an event, unless it was handled or is reserved by another owner."""
 
-    A process that dies leaves its reservations, which end after `LEASE` seconds; one that lives renews them, as long as
+    key: bytes
+
+
+@frozen
+class Confirm:
+    """An event was handled."""
+
+    key: bytes
+    report: DeliveryReport | None = None
+    """What is kept of it, where the store is shared, for those who wait for it on other machines."""
+
+
+@frozen
+class Release:
+    """Give a reservation back."""
+
+    key: bytes
+
+
+@frozen
+class Extend:
+    """Renew reservations."""
+
+    keys: tuple[bytes, ...]
+
+
+EventWrite: TypeAlias = Reserve | Confirm | Release | Extend | Look
+EventResult: TypeAlias = Reservation | Looked | None
+"""A `Reserve` has a `Reservation`, a `Look` what it saw, the others nothing."""
+
+EventStore: TypeAlias = Committer[EventWrite, EventResult]
+"""Where events are remembered, for one owner of reservations: another one in each process.
+
+An event has at most one of `Reserve`, `Confirm` and `Release` in one transaction.
+"""
+
+
+class HandledEvents:
+    """The keys of the events of the last 30 days. Several processes may share the store.
+
+    A process that dies leaves its reservations, which end after `lease` seconds; one that lives renews them, as long as
     its event loop is not blocked for that long.
 
     Args:
-        path: The file, which is made if it is not there.
-        lease: Seconds that a reservation outlives its process; `LEASE` if left out.
-
-    Raises:
-        ConfigurationError: The file cannot be used.
+        connect: Opens the store, for a new owner.
+        lease: Seconds that a reservation outlives its process, as the store was told.
+        listen: Where other machines share the store: how to hear of them.
     """
 
-    def __init__(self, path: str | os.PathLike[str], *, lease: float | None = None) -> None:
-        self._lease = LEASE if lease is None else lease
-        self._confirmed = 0
+    def __init__(self, connect: Callable[[], EventStore], *, lease: float, listen: Listen | None = None) -> None:
+        self._lease = lease
         self._process: int | None = None
-        try:
-            make_private(path)
-            connect(Path(path)).close()
-        except (sqlite3.Error, OSError) as error:
-            problem = error.strerror if isinstance(error, OSError) else error
-            raise ConfigurationError(f"seen: {problem}: {os.fspath(path)}") from None
-        self._commits = GroupCommit(partial(_cleared, Path(path)))
+        self._commits: GroupCommit[EventWrite, EventResult] = GroupCommit(connect)
+        self.elsewhere = None if listen is None else SharedReports(self._commits.run, listen)
+        """The reports of other machines, where there are any."""
 
     def _begin_in_this_process(self) -> None:
-        """Be an owner of reservations, another one in each fork."""
         self._process = os.getpid()
-        self._owner = secrets.token_hex(8)
         self._reserved: set[bytes] = set()
         self._renewing: asyncio.Task[None] | None = None
 
@@ -76,25 +125,26 @@ class HandledEvents:
         """Reserves an event for this process, unless it was handled or is reserved by another."""
         if self._process != os.getpid():
             self._begin_in_this_process()
-        reservation = await self._commits.run(partial(self._reserve, key))
+        reservation = await self._commits.run(Reserve(key))
+        assert isinstance(reservation, Reservation)  # noqa: S101
         if reservation is Reservation.OURS:
             self._reserved.add(key)
             if self._renewing is None or self._renewing.done():
                 self._renewing = asyncio.get_running_loop().create_task(self._renew())
         return reservation
 
-    async def confirm(self, key: bytes) -> None:
-        """Notes that an event was handled."""
+    async def confirm(self, key: bytes, report: DeliveryReport | None = None) -> None:
+        """Notes that an event was handled; `report`: what is kept of it for those who wait on other machines."""
         self._reserved.discard(key)
-        await self._commits.run(partial(self._confirm, key))
+        await self._commits.run(Confirm(key, report))
 
     async def release(self, key: bytes) -> None:
         """Gives a reservation back."""
         self._reserved.discard(key)
-        await self._commits.run(partial(self._release, key))
+        await self._commits.run(Release(key))
 
     async def aclose(self) -> None:
-        """Closes the file. What is still reserved is free after `LEASE` seconds."""
+        """Closes the store. What is still reserved is free when its lease has ended."""
         try:
             if self._process == os.getpid() and self._renewing is not None:
                 self._renewing.cancel()
@@ -103,92 +153,12 @@ class HandledEvents:
         finally:
             await self._commits.aclose()
 
-    def _reserve(self, key: bytes, file: sqlite3.Connection) -> Reservation:
-        now = time.time()
-        values = {
-            "key": key,
-            "owner": self._owner,
-            "now": now,
-            "until": now + self._lease,
-            "absurd": now + self._lease + 60,
-        }
-        if file.execute(_RESERVE, values).rowcount:
-            return Reservation.OURS
-        (handled,) = file.execute("SELECT handled FROM event WHERE key = ?", (key,)).fetchone() or (False,)
-        return Reservation.HANDLED if handled else Reservation.ELSEWHERE
-
-    def _confirm(self, key: bytes, file: sqlite3.Connection) -> None:
-        file.execute(_CONFIRM, (key, self._owner, time.time()))
-        self._confirmed += 1
-        if self._confirmed % PURGE_EVERY == 0:
-            _clear(file)
-
-    def _release(self, key: bytes, file: sqlite3.Connection) -> None:
-        file.execute("DELETE FROM event WHERE key = ? AND owner = ? AND NOT handled", (key, self._owner))
-
     async def _renew(self) -> None:
-        while True:
+        """As long as anything is reserved: a task that does not end would keep this alive."""
+        while self._reserved:
             await asyncio.sleep(self._lease / 3)
             if self._reserved:
                 try:
-                    await self._commits.run(partial(self._extend, list(self._reserved)))
-                except sqlite3.Error as error:
+                    await self._commits.run(Extend(tuple(self._reserved)))
+                except Exception as error:
                     log.warning("callbacks: reservations could not be renewed: %s", error)
-
-    def _extend(self, keys: list[bytes], file: sqlite3.Connection) -> None:
-        until = time.time() + self._lease
-        rows = [(until, key, self._owner) for key in keys]
-        file.executemany("UPDATE event SET until = ? WHERE key = ? AND owner = ? AND NOT handled", rows)
-
-
-def connect(path: Path) -> sqlite3.Connection:
-    """A connection to the file, with its table."""
-    file = sqlite3.connect(path, timeout=BUSY, isolation_level=None, check_same_thread=False)
-    end = time.monotonic() + BUSY
-    try:
-        while True:
-            try:
-                file.executescript(_SCHEMA)
-                return file
-            except sqlite3.OperationalError as error:  # to change the journal mode SQLite does not wait for others
-                if "locked" not in str(error) or time.monotonic() > end:
-                    raise
-                time.sleep(0.02)
-    except BaseException:
-        file.close()
-        raise
-
-
-def _cleared(path: Path) -> sqlite3.Connection:
-    file = connect(path)
-    _clear(file)
-    return file
-
-
-def _clear(file: sqlite3.Connection) -> None:
-    """Forgets what is older than `KEPT`."""
-    file.execute("DELETE FROM event WHERE until < ?", (time.time() - KEPT,))
-
-
-_SCHEMA = """
-PRAGMA journal_mode = WAL;
-PRAGMA synchronous = NORMAL;
-CREATE TABLE IF NOT EXISTS event (
-    key BLOB PRIMARY KEY,
-    owner TEXT NOT NULL,
-    until REAL NOT NULL,
-    handled INTEGER NOT NULL DEFAULT 0
-) WITHOUT ROWID;
-"""
-
-# A reservation that lasts a minute longer than any can was made before the clock was set back.
-_RESERVE = """
-INSERT INTO event (key, owner, until) VALUES (:key, :owner, :until)
-ON CONFLICT (key) DO UPDATE SET owner = excluded.owner, until = excluded.until
-WHERE NOT handled AND (owner = :owner OR until < :now OR until > :absurd)
-"""
-
-_CONFIRM = """
-INSERT INTO event (key, owner, until, handled) VALUES (?, ?, ?, 1)
-ON CONFLICT (key) DO UPDATE SET until = excluded.until, handled = 1
-"""

@@ -56,6 +56,11 @@ def damage_of(error: sqlite3.DatabaseError, foreign: str) -> str:
     return f"{DAMAGED} ({error})" if type(error) is sqlite3.DatabaseError else ""  # malformed
 
 
+def identities(*paths: str) -> dict[str, os.stat_result]:
+    """Those of `paths` that are there, as `replaced_among` takes them."""
+    return {path: os.stat(path) for path in paths if os.path.exists(path)}
+
+
 def replaced_among(files: Mapping[str, os.stat_result]) -> str:
     """The name of the first that is no longer the file it was, by its path; "" where all are."""
     for path, file in files.items():

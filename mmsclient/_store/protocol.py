@@ -8,6 +8,7 @@ from decimal import Decimal
 from typing import Protocol
 
 from mmsclient._store.evidence import Silent
+from mmsclient._store.heard import Heard
 from mmsclient._store.models import (
     Claim,
     Exclusion,
@@ -18,7 +19,6 @@ from mmsclient._store.models import (
     RecipientState,
     Summary,
 )
-from mmsclient.models import DeliveryStatus
 
 __all__ = ["JournalReader", "ReportRecorder", "SenderJournal"]
 
@@ -53,17 +53,18 @@ class JournalReader(Protocol):
 
 
 class ReportRecorder(Protocol):
-    """Notes delivery reports and replies in a journal, also while a campaign writes it.
+    """Notes delivery reports and replies in a journal, also while a campaign writes it."""
 
-    What they prove of an unknown recipient (`evidence`) is acted on in the same transaction.
-    """
-
-    def record(self, message_id: str, phone: int, status: DeliveryStatus) -> None:
-        """Note what a delivery report said. A final status stays; the same report may come again."""
+    @property
+    def is_current(self) -> bool:
+        """What is recorded here is found by whoever opens the journal now."""
         ...
 
-    def record_reply(self, message_id: str, phone: int, received: float | None) -> None:
-        """Note that a phone replied to a message, at that Unix time if it is known. The same reply may come again."""
+    def record(self, heard: Sequence[Heard]) -> None:
+        """Note what was heard, in one transaction, and act on what that proves of an unknown recipient (`evidence`).
+
+        A final status stays; the same may come again.
+        """
         ...
 
     def close(self) -> None:

@@ -13,6 +13,7 @@ from urllib.parse import quote
 from mmsclient._store import private_files
 from mmsclient._store.errors import JournalError, JournalUnavailableError
 from mmsclient._store.models import Message
+from mmsclient._store.sqlite_rows import in_parts
 
 __all__ = ["APPLICATION_ID", "FOREIGN", "MEMORY", "VERSION", "Database", "storable", "translated_errors"]
 
@@ -101,6 +102,10 @@ class Database:
     def execute_many(self, sql: str, rows: Iterable[Sequence[Any]]) -> int:
         """Run one statement for each of `rows`; how many rows of the table it changed."""
         return self.connection.executemany(sql, rows).rowcount
+
+    def execute_rows(self, sql: str, rows: Sequence[Sequence[Any]]) -> int:
+        """Run a statement that takes all of `rows` (`in_parts`); how many rows of the table it changed."""
+        return sum(self.execute(*part).rowcount for part in in_parts(sql, rows))
 
     @contextmanager
     def transaction(self) -> Iterator[None]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from mmsclient._store.evidence import (
     HEARD_SINCE,
@@ -22,11 +22,14 @@ __all__ = ["note", "resend", "settle", "settle_all", "unknown_summary"]
 
 # A report or a reply may speak of a message that was heard of before its phone stood in the list.
 _NOTE = """
+WITH news (phone, message_id, time) AS (VALUES {rows})
 INSERT INTO evidence
-SELECT phone, :message_id, min(:heard, ifnull(
-    (SELECT min(reported) FROM delivery WHERE message_id = :message_id AND phone IN (0, :phone)), :heard
+SELECT news.phone, news.message_id, min(time, ifnull(
+    (SELECT min(reported) FROM delivery
+    WHERE delivery.message_id = news.message_id AND delivery.phone IN (0, news.phone)), time
 ))
-FROM recipient WHERE phone = :phone AND NOT (state = 'accepted' AND message_id IS :message_id)
+FROM news CROSS JOIN recipient ON recipient.phone = news.phone
+WHERE NOT (recipient.state = 'accepted' AND recipient.message_id IS news.message_id)
 ON CONFLICT DO UPDATE SET heard = min(heard, excluded.heard)
 """
 
@@ -68,9 +71,9 @@ SELECT recipient.batch, total(state = 'unknown'), total(state = 'accepted'), tot
 """  # noqa: S608
 
 
-def note(database: Database, message_id: str, phone: int, heard: float) -> None:
-    """Remember that something was heard of a message to a phone, if that may say anything."""
-    database.execute(_NOTE, {"message_id": message_id, "phone": phone, "heard": heard})
+def note(database: Database, heard: Sequence[tuple[int, str, float]]) -> int:
+    """Remember of which messages to which phones something was heard, and when; how many of these may say anything."""
+    return database.execute_rows(_NOTE, heard)
 
 
 def settle(database: Database, phones: Iterable[int]) -> int:

@@ -13,11 +13,12 @@ import weakref
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar, cast
 
 from mmsclient._store.group_commit import GroupCommit
 from mmsclient._store.ledger import Fingerprint, KeyClaim, KeyedSend, SendEnd, SendState, may_claim
 from mmsclient._store.models import Owner
+from mmsclient._store.sqlite_calls import Call, SQLiteCalls
 from mmsclient._store.sqlite_ledger_files import OpenLedger, check_ledger, transaction, translated
 from mmsclient.errors import LedgerUnavailableError
 
@@ -55,7 +56,7 @@ class SQLiteLedger:
         self._path = Path(os.path.realpath(path))
         check_ledger(self._path, owner)
         self._transactions = _Transactions(self._path, owner, keep)
-        self._commits = GroupCommit(self._transactions.connect)
+        self._commits: GroupCommit[Call, Any] = GroupCommit(partial(SQLiteCalls, self._transactions.connect))
         self._finalizer = weakref.finalize(self, self._transactions.close)
 
     async def claim(self, claim: KeyClaim, fingerprint: Fingerprint, *, retry_refused: bool) -> KeyedSend | None:
@@ -74,7 +75,7 @@ class SQLiteLedger:
     async def _commit(self, write: Callable[[sqlite3.Connection], T]) -> T:
         try:
             with translated(self._path):
-                return await self._commits.run(write)
+                return cast(T, await self._commits.run(write))
         except LedgerUnavailableError as error:  # all that share a transaction are given the same one
             raise LedgerUnavailableError(error.problem, error.path) from None
 

@@ -1,25 +1,32 @@
-"""Notes delivery reports in a journal in SQLite."""
+"""Notes delivery reports and replies in a journal in SQLite."""
 
 from __future__ import annotations
 
 import os
 import time
+from collections.abc import Mapping, Sequence
 from typing import Self
 
-from mmsclient._store import sqlite_evidence
+from mmsclient._store import private_files, sqlite_evidence
+from mmsclient._store.heard import Heard, gathered
 from mmsclient._store.sqlite_database import Database, storable, translated_errors
 from mmsclient._store.sqlite_migration import migrate
 from mmsclient._store.sqlite_reader import SQLiteReader
-from mmsclient.models import DeliveryStatus
 
 __all__ = ["SQLiteRecorder"]
 
+_RECORD = """
+INSERT INTO delivery VALUES {rows}
+ON CONFLICT DO UPDATE SET status = excluded.status, final = excluded.final, reported = excluded.reported WHERE NOT final
+"""
+
 
 class SQLiteRecorder:
-    """Notes what delivery reports said; several may, also while a campaign writes the journal."""
+    """Notes what was heard; several may, also while a campaign writes the journal."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, files: Mapping[str, os.stat_result] | None = None) -> None:
         self._database = database
+        self._files = files or {}
 
     @classmethod
     def open(cls, path: str | os.PathLike[str]) -> Self:
@@ -29,43 +36,28 @@ class SQLiteRecorder:
         with translated_errors(shown):
             database = Database.writable(shown)
             try:
-                migrate(database)
-                return cls(database)
+                migrate(database)  # reads from it, which makes the log
+                return cls(database, private_files.identities(shown, f"{shown}-wal"))
             except BaseException:
                 database.close()
                 raise
 
-    def record(self, message_id: str, phone: int, status: DeliveryStatus) -> None:
-        """Note what a delivery report said, and what it proves. A final status stays; the same may come again.
+    @property
+    def is_current(self) -> bool:
+        """The file is the one that was opened; else what is recorded may be lost."""
+        return not private_files.replaced_among(self._files)
 
-        Args:
-            message_id: Of the message that it is about.
-            phone: The digits of its recipient, 0 where it names none.
-            status: What became of the message.
-        """
+    def record(self, heard: Sequence[Heard]) -> None:
+        """Note what was heard, and what it proves, in one transaction. See `ReportRecorder.record`."""
         now = time.time()
+        found = gathered(heard, storable)
+        notes = [(*note, now if heard_at is None else min(now, heard_at)) for note, heard_at in found.notes.items()]
+        deliveries = [(*delivery, *status, now) for delivery, status in found.deliveries.items()]
         with self._database.transaction():
-            sqlite_evidence.note(self._database, str(storable(message_id)), phone, now)
-            self._database.execute(
-                "INSERT INTO delivery VALUES (?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET status = excluded.status,"
-                " final = excluded.final, reported = excluded.reported WHERE NOT final",
-                (storable(message_id), phone, storable(status.value), status.is_final, now),
-            )
-            sqlite_evidence.settle(self._database, [phone])
-
-    def record_reply(self, message_id: str, phone: int, received: float | None) -> None:
-        """Note that a phone replied to a message. The same reply may come again.
-
-        Args:
-            message_id: Of the message that it replies to.
-            phone: The digits of the sender.
-            received: Unix seconds at which the reply came, None where that is not known.
-        """
-        now = time.time()
-        with self._database.transaction():
-            heard = now if received is None else min(now, received)
-            sqlite_evidence.note(self._database, str(storable(message_id)), phone, heard)
-            sqlite_evidence.settle(self._database, [phone])
+            is_news = sqlite_evidence.note(self._database, notes)
+            self._database.execute_rows(_RECORD, deliveries)
+            if is_news:
+                sqlite_evidence.settle(self._database, {phone: None for phone, _ in found.notes})
 
     def close(self) -> None:
         """Close the connection. May be called again."""

@@ -9,14 +9,16 @@ from attrs import frozen
 
 from mmsclient._extras import needed
 from mmsclient._store.evidence import Silent
+from mmsclient._store.handled_events import HandledEvents
 from mmsclient._store.models import Message, Owner
 from mmsclient._store.protocol import JournalReader, ReportRecorder, SenderJournal
+from mmsclient._store.sqlite_events import events_in_file
 from mmsclient._store.sqlite_opening import open_copy, open_journal, settle_journal
 from mmsclient._store.sqlite_reader import SQLiteReader
 from mmsclient._store.sqlite_recorder import SQLiteRecorder
 from mmsclient.errors import InvalidRequestError
 
-__all__ = ["FileStore", "JournalStore", "is_url", "store_at"]
+__all__ = ["FileStore", "JournalStore", "events_at", "is_url", "store_at"]
 
 LONGEST_NAME = 200
 
@@ -118,8 +120,23 @@ def store_at(journal: str | os.PathLike[str], name: str | None = None) -> Journa
         raise InvalidRequestError(
             "name", name, f"what the campaign is called in the database, 1 to {LONGEST_NAME} characters"
         )
-    with needed("postgres", "a journal in PostgreSQL"):
+    with needed("postgres", "a store in PostgreSQL"):
         from mmsclient._store.postgres.address import Address  # noqa: PLC0415
         from mmsclient._store.postgres.opening import PostgresStore  # noqa: PLC0415
 
     return PostgresStore(Address.of(os.fspath(journal)), name)
+
+
+def events_at(seen: str | os.PathLike[str]) -> HandledEvents:
+    """The events that a receiver remembers at `seen`: a file, or the URL of a database, which is opened when needed.
+
+    Raises:
+        ConfigurationError: The file cannot be used, a URL cannot be read, or the extra `postgres` is not installed.
+    """
+    if not is_url(seen):
+        return events_in_file(seen)
+    with needed("postgres", "a store in PostgreSQL"):
+        from mmsclient._store.postgres.address import Address  # noqa: PLC0415
+        from mmsclient._store.postgres.events import events_in_database  # noqa: PLC0415
+
+    return events_in_database(Address.of(os.fspath(seen)))

@@ -3,6 +3,7 @@
 `AsyncMMSClient.campaign` and `AsyncMMSClient.send_bulk` begin them, and `resume` goes on with one from its journal.
 """
 
+from mmsclient._store.recording import ReportRecorder
 from mmsclient.bulk.campaign import Campaign, Sending
 from mmsclient.bulk.errors import (
     CampaignStoppedError,
@@ -38,6 +39,7 @@ __all__ = [
     "Recipients",
     "Reconciliation",
     "Report",
+    "ReportRecorder",
     "Row",
     "Sending",
     "UnknownRecipients",

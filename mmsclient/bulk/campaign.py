@@ -8,14 +8,10 @@ from collections.abc import AsyncIterator, Callable
 from types import TracebackType
 from typing import Self, Unpack
 
-import anyio.to_thread
-
-from mmsclient._api.phone_numbers import phone_key
 from mmsclient._reading.image_file import ImageSource
+from mmsclient._store.heard import Heard, reply_heard, report_heard
 from mmsclient._store.models import RecipientState
-from mmsclient._store.protocol import ReportRecorder
-from mmsclient._store.sqlite_database import translated_errors
-from mmsclient._store.stores import JournalStore
+from mmsclient._store.recording import JournalRecorder
 from mmsclient.bulk.errors import JournalError
 from mmsclient.bulk.models import Batch
 from mmsclient.bulk.options import CampaignOptions, Options
@@ -28,9 +24,6 @@ from mmsclient.errors import ConfigurationError
 from mmsclient.models import DeliveryReport, InboundMessage, Reply
 
 __all__ = ["Campaign", "Sending"]
-
-TRUNCATED = 1.0
-"""Seconds by which the API's time of a reply may be too early: it names whole ones."""
 
 
 class Campaign:
@@ -98,6 +91,8 @@ class Campaign:
         self._options = Options(text=text, image=image, subject=subject, journal=journal, **options)
         self._preparation = Preparation(mms, self._options)
         self._runner: Runner | None = None
+        store = self._options.store
+        self._recorder = None if store is None else JournalRecorder(store)
 
     def send(self, recipients: Recipients | None = None) -> Sending:
         """Send to `recipients`, and to those that an earlier run left pending or failed; iterate over the result.
@@ -169,25 +164,22 @@ class Campaign:
         Raises:
             JournalError: There is no journal yet.
         """
-        message_id, status, phone = report.message_id, report.status, _digits(report.recipient)
-        await self._record(lambda recorder: recorder.record(message_id, phone, status))
+        await self._record(report_heard(report))
 
     async def record_reply(self, reply: InboundMessage | Reply) -> None:
         """Note a reply in the journal: it proves as a delivery report does. Otherwise as `record`.
 
         One that does not say which message it replies to counts for nothing.
         """
-        message_id, phone = reply.original_message_id, _digits(reply.sender)
-        received = None if reply.received_at is None else reply.received_at.timestamp() + TRUNCATED
-        if message_id and phone:
-            await self._record(lambda recorder: recorder.record_reply(message_id, phone, received))
+        if heard := reply_heard(reply):
+            await self._record(heard)
 
-    async def _record(self, note: Callable[[ReportRecorder], None]) -> None:
+    async def _record(self, heard: Heard) -> None:
         memory = self._preparation.memory
-        if self._options.store is not None:
-            await anyio.to_thread.run_sync(_record, self._options.store, note)
+        if self._recorder is not None:
+            await self._recorder.record(heard)
         elif memory is not None:
-            await memory.run(lambda: note(memory.journal.recorder))
+            await memory.run(lambda: memory.journal.recorder.record([heard]))
         else:
             raise JournalError("in memory", "nothing was sent yet")
 
@@ -201,6 +193,8 @@ class Campaign:
         """End a `send` that was left early, as its own `aclose` does, and forget a journal in memory."""
         await self.drain()
         await self._preparation.forget()
+        if self._recorder is not None:
+            await self._recorder.aclose()
 
     async def __aenter__(self) -> Self:
         return self
@@ -209,20 +203,6 @@ class Campaign:
         self, exc_type: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None
     ) -> None:
         await self.aclose()
-
-
-def _digits(number: str) -> int:
-    """As the journal holds them, 0 for no number."""
-    return int(phone_key(number)[:18] or 0)
-
-
-def _record(store: JournalStore, note: Callable[[ReportRecorder], None]) -> None:
-    recorder = store.open_recorder()
-    try:
-        with translated_errors(store.shown):
-            note(recorder)
-    finally:
-        recorder.close()
 
 
 class Sending(AsyncIterator[Batch]):

@@ -13,6 +13,7 @@ from typing import Protocol
 from mmsclient._api.phone_numbers import phone_key
 from mmsclient._bounded_cache import BoundedCache
 from mmsclient._store.handled_events import Reservation
+from mmsclient._store.shared_reports import SharedReports
 from mmsclient.models import DeliveryReport
 from mmsclient.webhooks.parse import Event, UnreadableCallback
 
@@ -20,8 +21,10 @@ from mmsclient.webhooks.parse import Event, UnreadableCallback
 class DedupStore(Protocol):
     """Remembers events by their keys."""
 
+    @property
+    def elsewhere(self) -> SharedReports | None: ...
     async def reserve(self, key: bytes) -> Reservation: ...
-    async def confirm(self, key: bytes) -> None: ...
+    async def confirm(self, key: bytes, report: DeliveryReport | None = None) -> None: ...
     async def release(self, key: bytes) -> None: ...
     async def aclose(self) -> None: ...
 
@@ -29,13 +32,15 @@ class DedupStore(Protocol):
 class InMemoryDedupStore:
     """The keys of the last `limit` events, about 200 bytes each. They go with the process."""
 
+    elsewhere = None
+
     def __init__(self, limit: int) -> None:
         self._handled: BoundedCache[bytes, None] = BoundedCache(limit)
 
     async def reserve(self, key: bytes) -> Reservation:
         return Reservation.HANDLED if key in self._handled else Reservation.OURS
 
-    async def confirm(self, key: bytes) -> None:
+    async def confirm(self, key: bytes, report: DeliveryReport | None = None) -> None:
         self._handled[key] = None
 
     async def release(self, key: bytes) -> None:

@@ -23,10 +23,11 @@ from mmsclient._store.handled_events import Reservation
 from mmsclient.errors import ConfigurationError, one_line
 from mmsclient.models import DeliveryReport, InboundMessage
 from mmsclient.webhooks.dedup import DedupStore, key_of
+from mmsclient.webhooks.elsewhere import Elsewhere
 from mmsclient.webhooks.parse import Event, UnreadableCallback
 from mmsclient.webhooks.pending import NotHandledError, PendingEvents
 from mmsclient.webhooks.throttled_log import ThrottledLog
-from mmsclient.webhooks.waiters import AwaitedReport, ReportWaiters
+from mmsclient.webhooks.waiters import AwaitedReport, ReportWaiters, is_kept
 
 log: logging.Logger = logging.getLogger(__name__)
 
@@ -112,6 +113,8 @@ class Dispatcher:
         self._waiting: Counter[type[Any]] = Counter()
         self._pending = PendingEvents(limit=limit, timeout=timeout)
         self._waiters = ReportWaiters()
+        shared = dedup.elsewhere
+        self._elsewhere = None if shared is None else Elsewhere(shared, self._waiters, self._pending)
         self._started = False
         self._closed = False
         self._stats = ReceiverStats()
@@ -154,6 +157,8 @@ class Dispatcher:
             return known
         with self._waiters.waiting(awaited) as report:
             self._pending.take(lambda event: isinstance(event, DeliveryReport) and awaited.matches(event))
+            if self._elsewhere is not None:
+                self._elsewhere.look()
             async with asyncio.timeout(timeout):
                 return await report
 
@@ -213,7 +218,7 @@ class Dispatcher:
         try:
             reservation = Reservation.OURS
             if isinstance(key, bytes) and key in self._unnoted:
-                await self._note(key, NOUNS[type(event)])
+                await self._note(key, event)
                 reservation = Reservation.HANDLED
             elif isinstance(key, bytes):
                 reservation = await self._reserve(key)
@@ -256,14 +261,15 @@ class Dispatcher:
                 await self._dedup.release(key)
             raise
         if isinstance(key, bytes):
-            await self._note(key, NOUNS[type(handling.event)])
+            await self._note(key, handling.event)
 
-    async def _note(self, key: bytes, noun: str) -> None:
+    async def _note(self, key: bytes, event: Event | UnreadableCallback) -> None:
         """Notes that an event was handled. Where that fails this process knows it: to repeat it would not help."""
         try:
-            await self._dedup.confirm(key)
+            await self._dedup.confirm(key, event if isinstance(event, DeliveryReport) and is_kept(event) else None)
         except Exception:
             self._unnoted[key] = None
+            noun = NOUNS[type(event)]
             self._log.exception(f"callbacks: {noun} was handled but not noted; another process would handle a copy")
 
     async def _give(self, handling: Handling) -> None:
@@ -277,6 +283,8 @@ class Dispatcher:
         elif not isinstance(event, UnreadableCallback) and not self._needs_nobody(event):
             if not self._pending.has_consumers:
                 handling.give_place_back()
+                if self._elsewhere is not None and isinstance(event, DeliveryReport):
+                    self._elsewhere.look()
             await self._pending.offer(event)
 
     def _needs_nobody(self, event: Event) -> bool:
@@ -300,7 +308,11 @@ class Dispatcher:
                 if late:
                     await asyncio.wait(late, timeout=self._timeout)
         finally:
-            await self._dedup.aclose()
+            try:
+                if self._elsewhere is not None:
+                    await self._elsewhere.aclose()
+            finally:
+                await self._dedup.aclose()
             self._log.flush()
 
 

@@ -48,6 +48,11 @@ class PendingEvents:
     def has_consumers(self) -> bool:
         return self._consumers > 0
 
+    @property
+    def offered(self) -> list[Event]:
+        """Those that nobody has taken yet; none where there are consumers, who take all."""
+        return [] if self._consumers else [each.event for each in self._pending if not each.handled.done()]
+
     async def offer(self, event: Event) -> None:
         """Returns when somebody has taken `event` and is done with it. Raises `NotHandledError` where nobody is."""
         if not self._consumers and len(self._pending) >= self._limit:

@@ -12,8 +12,9 @@ from zoneinfo import ZoneInfo
 
 from mmsclient._api.checks import checked_zone, is_number, is_whole, keeps_arguments_secret
 from mmsclient._capacity import CapacityLimiter
-from mmsclient._store.handled_events import HandledEvents
-from mmsclient.errors import ConfigurationError, one_line
+from mmsclient._store.recording import ReportRecorder
+from mmsclient._store.stores import events_at
+from mmsclient.errors import ConfigurationError, InvalidRequestError, one_line
 from mmsclient.models import DeliveryReport, InboundMessage
 from mmsclient.webhooks.auth import RequestVerifier
 from mmsclient.webhooks.deadlines import Deadlines
@@ -82,8 +83,8 @@ class CallbackReceiver:
     Each event is handled once, however often it is posted. Copies are recognised by their id (a report by message,
     status and recipient); an event without an id is handled each time. The last `remember` events are known in memory,
     until the process ends; with `seen=` those of the last 30 days are known in a file, across restarts and to all
-    processes that share it. Only an event whose process dies after its handler returned and before that was noted is
-    handled again, if it is posted again.
+    processes that share it, or in a PostgreSQL database, to all machines. Only an event whose process dies after its
+    handler returned and before that was noted is handled again, if it is posted again.
 
     Other responses: 404 for a wrong token or network; and, only after these were right, 401, 405, 408 (the body was
     slow), 413, 415 and 400 (nothing in the body can be read). An item that cannot be read among others that can goes to
@@ -101,8 +102,10 @@ class CallbackReceiver:
             outermost of them wrote into X-Forwarded-For, counted from the right; what stands left of it is not
             believed. The port must not be reachable around them. With 0, the address is the one that the server
             reports (uvicorn's `--proxy-headers` changes it).
-        seen: A SQLite file that remembers which events were handled.
-        remember: Events remembered in memory, about 200 bytes each, where there is no such file.
+        seen: Where it is remembered which events were handled: a SQLite file, or the URL of a PostgreSQL database
+            (`postgresql://user@host/database`, extra `postgres`), whose tables are made at the first event. While
+            either cannot be used, callbacks are answered 503.
+        remember: Events remembered in memory, about 200 bytes each, where `seen` is left out.
         timeout: Seconds within which a callback must have arrived and been handled.
         max_body: Bytes of a body.
         max_bodies: Callbacks that are read at a time; further ones wait.
@@ -143,8 +146,10 @@ class CallbackReceiver:
         self._timeout = timeout
         self._deadlines = Deadlines(timeout)
         self._bodies = CapacityLimiter(max_bodies)
-        dedup = InMemoryDedupStore(remember) if seen is None else HandledEvents(seen)
+        dedup = InMemoryDedupStore(remember) if seen is None else events_at(seen)
         self._dispatcher = Dispatcher(dedup, limit=max_events, timeout=timeout)
+        self._recorders: list[ReportRecorder] = []
+        """Those that are ours to close."""
         self._log = ThrottledLog(log)
 
     # Who takes the events -----------------------------------------------------------------------------------------
@@ -177,17 +182,29 @@ class CallbackReceiver:
         self._dispatcher.set_handler(UnreadableCallback, handler)
         return handler
 
-    def record_into(self, journal: Records) -> None:
-        """Records every delivery report before anybody takes it, and every inbound message where `journal` takes those.
+    def record_into(self, journal: Records | str | os.PathLike[str], name: str | None = None) -> None:
+        """Records every delivery report and every inbound message into the journal of a campaign, before all else.
 
-        Without a handler of reports and without `events()` that is all that happens to them. Inbound messages still
-        need somebody who takes them.
+        A report needs nobody else to take it then; inbound messages still do. Each callback is answered after the
+        commit that holds what it brought; those that come at the same time share one. Where it cannot be recorded, the
+        answer is 503, and it is recorded when it is posted again.
 
         Args:
-            journal: Its `record(report)`, a coroutine function or a plain one, is called with each report, and again if
-                the handling fails after it; so is its `record_reply(message)`, if it has one, with each inbound
-                message. A campaign has both.
+            journal: A campaign, its file, or the URL of the PostgreSQL database that it is in. It need not be there
+                yet. Or an object of your own: its `record(report)`, a coroutine function or a plain one, is called with
+                each report, and its `record_reply(message)`, if it has one, with each inbound message; again if the
+                handling fails after it.
+            name: What the campaign is called in the database.
+
+        Raises:
+            InvalidRequestError: The journal and the name do not fit each other.
+            ConfigurationError: The URL cannot be read, or the extra `postgres` is not installed.
         """
+        if isinstance(journal, str | os.PathLike):
+            journal = ReportRecorder(journal, name)
+            self._recorders.append(journal)
+        elif name is not None:
+            raise InvalidRequestError("name", name, "nothing beside a campaign, which has its own")
         self._dispatcher.add_recorder(DeliveryReport, journal.record)
         if isinstance(journal, RecordsReplies):
             self._dispatcher.add_recorder(InboundMessage, journal.record_reply)
@@ -209,6 +226,9 @@ class CallbackReceiver:
         The final reports of the last 10 000 messages are remembered (without `raw`), so this may also be called after
         the report came. A report that names no recipient is taken as one of the whole message: it ends every wait for
         that message, whatever its recipient. If both kinds came before, the one that names the recipient is returned.
+
+        Where `seen` is a database, a report that any machine handles ends the wait, also one that came in the last 30
+        days; and a report that nobody takes goes to a wait on whichever machine.
 
         Args:
             message_id: The id in the answer to the send.
@@ -241,7 +261,11 @@ class CallbackReceiver:
 
         May be called again.
         """
-        await self._dispatcher.aclose()
+        try:
+            await self._dispatcher.aclose()
+        finally:
+            for recorder in self._recorders:
+                await recorder.aclose()
         self._log.flush()
 
     def __repr__(self) -> str:

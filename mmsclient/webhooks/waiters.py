@@ -47,12 +47,23 @@ class AwaitedReport:
         return not self.phone or phone_key(report.recipient) in {"", self.phone}
 
 
+def is_kept(report: DeliveryReport) -> bool:
+    """A report that is remembered for those who wait for it later, or elsewhere."""
+    is_short = len(report.custom_string or "") + len(report.source or "") <= LONGEST_REMEMBERED
+    return bool(report.message_id) and report.status.is_final and is_short
+
+
 class ReportWaiters:
     """Hands final reports to those who wait for them, and remembers the last for those who will."""
 
     def __init__(self) -> None:
         self._waiters: defaultdict[str, list[tuple[AwaitedReport, asyncio.Future[DeliveryReport]]]] = defaultdict(list)
         self._finals: BoundedCache[str, list[FinalReport]] = BoundedCache(REMEMBERED)
+
+    @property
+    def awaited(self) -> list[AwaitedReport]:
+        """What is waited for."""
+        return [awaited for waiters in self._waiters.values() for awaited, future in waiters if not future.done()]
 
     def is_awaited(self, report: DeliveryReport) -> bool:
         """Whether anybody waits for a final report of this message and recipient."""
@@ -85,7 +96,7 @@ class ReportWaiters:
         for awaited, future in self._waiters.get(report.message_id, ()):
             if awaited.matches(report) and not future.done():
                 future.set_result(report)
-        if len(report.custom_string or "") + len(report.source or "") > LONGEST_REMEMBERED:
+        if not is_kept(report):
             return
         final = (report.message_id, report.status, report.recipient, report.custom_string, report.source)
         finals = self._finals.get(report.message_id)

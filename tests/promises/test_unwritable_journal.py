@@ -254,12 +254,13 @@ async def test_a_lock_of_seven_seconds_costs_nothing_but_time(api: Sandbox, path
 RECORDERS = """
 import sys, threading
 from mmsclient import DeliveryStatus
+from mmsclient._store.heard import Reported
 from mmsclient._store.sqlite_recorder import SQLiteRecorder
 
 def record(number):
     while not over.is_set():
         journal = SQLiteRecorder.open(sys.argv[1])
-        journal.record(f"{number}", 0, DeliveryStatus.DELIVERED)
+        journal.record([Reported(f"{number}", 0, DeliveryStatus.DELIVERED)])
         journal.close()
 
 over = threading.Event()

@@ -147,7 +147,7 @@ def _translated(path: str) -> Iterator[None]:
     """Raise what psycopg raises within as a `JournalError`."""
     try:
         yield
-    except (UnicodeError, OverflowError, psycopg.DataError) as error:
+    except (UnicodeError, OverflowError, psycopg.DataError, psycopg.errors.ProgramLimitExceeded) as error:
         raise JournalError(path, f"it cannot hold what is to be recorded ({_said(error)})") from None
     except (psycopg.errors.UndefinedTable, psycopg.errors.InvalidSchemaName):
         raise JournalError(path, _NO_TABLES) from None

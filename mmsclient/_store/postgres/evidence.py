@@ -7,6 +7,8 @@ of another campaign to the same phone may have caused.
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+
 from mmsclient._store.evidence import (
     HEARD_SINCE,
     PROOF_WINDOW,
@@ -18,7 +20,7 @@ from mmsclient._store.evidence import (
     run_figures,
 )
 from mmsclient._store.models import Claim
-from mmsclient._store.postgres.database import Transaction, storable
+from mmsclient._store.postgres.database import Transaction, columns
 from mmsclient._store.states import PROVE, RESEND
 
 __all__ = [
@@ -34,11 +36,17 @@ __all__ = [
 # A report or a reply may speak of a message that was heard of before its phone stood in a list.
 _NOTE = """
 INSERT INTO evidence (phone, message_id, heard)
-SELECT %s, %s, least(
-    clock_timestamp(), to_timestamp(%s), (SELECT min(reported) FROM delivery WHERE message_id = %s AND phone IN (0, %s))
+SELECT news.phone, news.message_id, least(clock_timestamp(), to_timestamp(news.time), (
+    SELECT min(reported) FROM delivery
+    WHERE delivery.message_id = news.message_id AND delivery.phone IN (0, news.phone)
+))
+FROM unnest(%s::bigint[], %s::text[], %s::float8[]) WITH ORDINALITY AS news (phone, message_id, time, place)
+WHERE EXISTS (SELECT 1 FROM recipient WHERE recipient.phone = news.phone)
+AND NOT EXISTS (
+    SELECT 1 FROM recipient
+    WHERE recipient.phone = news.phone AND state = 'accepted' AND recipient.message_id = news.message_id
 )
-WHERE EXISTS (SELECT 1 FROM recipient WHERE phone = %s)
-AND NOT EXISTS (SELECT 1 FROM recipient WHERE phone = %s AND state = 'accepted' AND message_id = %s)
+ORDER BY place
 ON CONFLICT (phone, message_id) DO UPDATE SET heard = least(evidence.heard, excluded.heard)
 """
 
@@ -87,11 +95,11 @@ UPDATE recipient SET state = 'accepted', message_id = proof.message_id, reason =
 """  # noqa: S608
 _PROVE_ALL = _PROVE.format(scope="recipient.campaign = %s")
 _PROVE_CALL = _PROVE.format(scope="recipient.campaign = %s AND recipient.batch = %s AND recipient.id BETWEEN %s AND %s")
-_PROVE_PHONE = _PROVE.format(scope="recipient.phone = %s")
+_PROVE_PHONES = _PROVE.format(scope="recipient.phone = ANY(%s)")
 # Whoever writes a journal holds its lease: the end of a call that is being recorded is waited for.
 _LOCK = f"""
 SELECT 1 FROM lease WHERE campaign IN (
-    SELECT campaign FROM recipient WHERE phone = %s AND (state = 'sending' OR {_MAY_BE_PROVEN})
+    SELECT campaign FROM recipient WHERE phone = ANY(%s) AND (state = 'sending' OR {_MAY_BE_PROVEN})
 ) ORDER BY campaign FOR UPDATE
 """  # noqa: S608
 
@@ -133,19 +141,24 @@ WHERE recipient.campaign = %s AND NOT {_NAMED_ELSEWHERE}
 """A campaign's evidence for a copy of it alone: phone, message id and when, never where another may have caused it."""
 
 
-def note(transaction: Transaction, message_id: str, phone: int, heard: float | None = None) -> bool:
-    """Remember that something was heard of a message to a phone, at that Unix time or now; whether it says anything."""
-    key = storable(message_id)
-    return bool(transaction.execute(_NOTE, (phone, key, heard, key, phone, phone, phone, key)))
+def note(transaction: Transaction, heard: Mapping[tuple[int, str], float | None]) -> int:
+    """Remember that something was heard of messages to phones; of how many of these that may say anything.
+
+    Args:
+        transaction: Where to.
+        heard: Phone and message id, and the Unix time, None for now; in an order that all who write here keep to.
+    """
+    phones, ids = columns(heard, 2)
+    return transaction.execute(_NOTE, (phones, ids, list(heard.values())))
 
 
-def settle_heard(transaction: Transaction, phone: int) -> None:
-    """Make the phone's recipients accepted for whom there is proof, in whichever campaign.
+def settle_heard(transaction: Transaction, phones: Sequence[int]) -> None:
+    """Make the recipients of these phones accepted for whom there is proof, in whichever campaign.
 
     An end that is being recorded at this moment is waited for: of the two, the later one sees what the other wrote.
     """
-    if transaction.rows(_LOCK, (phone,)):
-        transaction.execute(_PROVE_PHONE, (phone,))
+    if transaction.rows(_LOCK, (list(phones),)):
+        transaction.execute(_PROVE_PHONES, (list(phones),))
 
 
 def settle_call(transaction: Transaction, campaign: int, claim: Claim) -> int:

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+from mmsclient._store.heard import Heard, gathered
 from mmsclient._store.postgres import evidence
-from mmsclient._store.postgres.database import Database, Transaction, storable
-from mmsclient.models import DeliveryStatus
+from mmsclient._store.postgres.database import Database, Transaction, columns, storable
 
 __all__ = ["PostgresRecorder"]
 
 _RECORD = """
-INSERT INTO delivery VALUES (%s, %s, %s, %s, clock_timestamp())
+INSERT INTO delivery
+SELECT message_id, phone, status, final, clock_timestamp()
+FROM unnest(%s::text[], %s::bigint[], %s::text[], %s::boolean[]) WITH ORDINALITY
+AS news (message_id, phone, status, final, place) ORDER BY place
 ON CONFLICT (message_id, phone) DO UPDATE
 SET status = excluded.status, final = excluded.final, reported = excluded.reported WHERE NOT delivery.final
 """
@@ -18,38 +23,22 @@ SET status = excluded.status, final = excluded.final, reported = excluded.report
 class PostgresRecorder:
     """Notes what was heard, for all campaigns of the store; any number may, also while senders write."""
 
+    is_current = True
+
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    def record(self, message_id: str, phone: int, status: DeliveryStatus) -> None:
-        """Note what a delivery report said, and what it proves. A final status stays; the same may come again.
-
-        Args:
-            message_id: Of the message that it is about.
-            phone: The digits of its recipient, 0 where it names none.
-            status: What became of the message.
-        """
+    def record(self, heard: Sequence[Heard]) -> None:
+        """Note what was heard, and what it proves, in one transaction. See `ReportRecorder.record`."""
+        found = gathered(heard, storable)
+        deliveries = [(*delivery, *status) for delivery, status in found.deliveries.items()]
 
         def work(transaction: Transaction) -> None:
-            is_news = evidence.note(transaction, message_id, phone)
-            transaction.execute(_RECORD, (storable(message_id), phone, storable(status.value), status.is_final))
+            is_news = evidence.note(transaction, found.notes)
+            if deliveries:
+                transaction.execute(_RECORD, columns(deliveries, 4))
             if is_news:
-                evidence.settle_heard(transaction, phone)
-
-        self._database.run(work)
-
-    def record_reply(self, message_id: str, phone: int, received: float | None) -> None:
-        """Note that a phone replied to a message. The same reply may come again.
-
-        Args:
-            message_id: Of the message that it replies to.
-            phone: The digits of the sender.
-            received: Unix seconds at which the reply came, None where that is not known.
-        """
-
-        def work(transaction: Transaction) -> None:
-            if evidence.note(transaction, message_id, phone, received):
-                evidence.settle_heard(transaction, phone)
+                evidence.settle_heard(transaction, [phone for phone, _ in found.notes])
 
         self._database.run(work)
 

@@ -21,6 +21,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from mmsclient import AsyncMMSClient, DeliveryStatus
+from mmsclient._store.heard import Reported
 from mmsclient._store.sqlite_recorder import SQLiteRecorder
 from mmsclient._words import counted
 from mmsclient.cli.output import ZONE, Form
@@ -373,7 +374,7 @@ def report_on(api: Sandbox, folder: Path, numbers: list[str]) -> None:
     ids = {message.to: message.id for message in api.messages}
     with closing(SQLiteRecorder.open(folder / "spring.db")) as recorder:
         for number in numbers:
-            recorder.record(ids[number], int(number[1:]), DeliveryStatus.DELIVERED)
+            recorder.record([Reported(ids[number], int(number[1:]), DeliveryStatus.DELIVERED)])
 
 
 def test_reconcile_says_what_is_settled_and_what_remains(api: Sandbox, folder: Path, cli: Cli) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from mmsclient import DeliveryStatus
+from mmsclient._store.heard import Reported
 from mmsclient._store.stores import store_at
 from mmsclient.sandbox import Sandbox
 from mmsclient.sandbox.faults import Reject, Reset
@@ -66,7 +67,7 @@ def test_unknown_recipients_are_settled_by_reports_and_the_silent_are_sent_to_ag
     assert cli("bulk", "report", url, *name, "--json").documents[0]["unknown"]["count"] == 100
     with closing(store_at(url, "spring").open_recorder()) as recorder:
         for message in api.messages:
-            recorder.record(message.id, int(message.to[1:]), DeliveryStatus.DELIVERED)
+            recorder.record([Reported(message.id, int(message.to[1:]), DeliveryStatus.DELIVERED)])
     (done,) = cli("bulk", "reconcile", url, *name, "--json").documents
     assert (done["unknown"]["proven"], done["unknown"]["count"]) == (50, 50)
     again = cli("bulk", "resume", url, *name, "--yes", "--resend-unknown", "silent", "--silent-after", "0", "--json")
@@ -91,7 +92,7 @@ def test_a_journal_and_a_name_that_do_not_fit(cli: Cli, url: str, arguments: tup
 
 
 def test_the_tables_are_made_once(cli: Cli, url: str) -> None:
-    assert cli("store", "migrate", url).out == "applied 001_campaigns.sql\n"
+    assert cli("store", "migrate", url).out.startswith("applied 001_campaigns.sql\n")
     assert cli("store", "migrate", url).out == "up to date\n"
 
 

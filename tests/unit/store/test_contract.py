@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from mmsclient import DeliveryStatus
 from mmsclient._store.evidence import Silent
+from mmsclient._store.heard import Replied, Reported
 from mmsclient._store.models import Claim, Message, Owner, RecipientResult
 from mmsclient._store.protocol import JournalReader, SenderJournal
 from mmsclient._store.sqlite_database import translated_errors
@@ -232,11 +233,11 @@ def test_a_report_finds_its_recipient(store: JournalStore) -> None:
     """Before its call's answer or after it, with a phone or without; a final status stays."""
     with closing(store.open(MESSAGE)) as journal, closing(store.open_recorder()) as recorder:
         journal.add(check_all(listing(ONE, TWO, THREE)))
-        recorder.record(f"id-{ONE}", ONE, DeliveryStatus.DELIVERED)
+        recorder.record([Reported(f"id-{ONE}", ONE, DeliveryStatus.DELIVERED)])
         finish(journal, ACCEPTED)
         for status in (DeliveryStatus.DISPATCHED, DeliveryStatus.DELIVERED, DeliveryStatus.FAILED):
-            journal.recorder.record(f"id-{TWO}", 0, status)
-        recorder.record("\0\ud800", 0, DeliveryStatus.DELIVERED)
+            journal.recorder.record([Reported(f"id-{TWO}", 0, status)])
+        recorder.record([Reported("\0\ud800", 0, DeliveryStatus.DELIVERED)])
         found = [row for _, row in journal.reader.recipients(None, 0)]
         assert [row.delivery for row in found] == [DeliveryStatus.DELIVERED, DeliveryStatus.DELIVERED, None]
         assert found[0].reported_at is not None
@@ -259,7 +260,7 @@ def test_a_rehearsal_writes_nothing(store: JournalStore) -> None:
         journal.exclude([THREE], Exclusion.LISTED)
         journal.add(check_all([*listing(ONE, TWO), Row("x", 9)]))
         finish(journal, ACCEPTED, 1)
-        journal.recorder.record(f"id-{ONE}", ONE, DeliveryStatus.DELIVERED)
+        journal.recorder.record([Reported(f"id-{ONE}", ONE, DeliveryStatus.DELIVERED)])
         claimed(journal, 1)
     with closing(store.open_copy(MESSAGE, resend_unknown=False)) as copy:
         copy.add(check_all(listing(ONE, TWO, THREE, 61400000003)))
@@ -281,7 +282,7 @@ def test_what_a_dead_sender_left_is_settled_without_a_campaign(store: JournalSto
             store.settle()
         assert states(journal.reader) == {ONE: "sending", TWO: "sending", THREE: "pending"}
     with closing(store.open_recorder()) as recorder:
-        recorder.record("A", ONE, DeliveryStatus.DELIVERED)
+        recorder.record([Reported("A", ONE, DeliveryStatus.DELIVERED)])
     with closing(store.open_copy(MESSAGE, resend_unknown=False)) as copy:
         assert states(copy.reader) == {ONE: "accepted", TWO: "unknown", THREE: "pending"}
     with closing(store.open_reader()) as reader:
@@ -299,10 +300,10 @@ def test_a_rehearsal_sends_again_to_the_silent_alone(store: JournalStore) -> Non
         journal.note_balance(Decimal("9.50"), is_after=False)
         journal.add(check_all(listing(ONE, TWO, THREE)))
         finish(journal, ACCEPTED, 1)
-        journal.recorder.record(f"id-{ONE}", ONE, DeliveryStatus.DELIVERED)
+        journal.recorder.record([Reported(f"id-{ONE}", ONE, DeliveryStatus.DELIVERED)])
         finish(journal, UNKNOWN, 2)
-        journal.recorder.record_reply("A", THREE, 1.8e9 - 86400 * 365 * 20)  # long ago
-        journal.recorder.record_reply("B", TWO, None)
+        journal.recorder.record([Replied("A", THREE, 1.8e9 - 86400 * 365 * 20)])  # long ago
+        journal.recorder.record([Replied("B", TWO, None)])
         journal.note_balance(Decimal("9.00"), is_after=True)
     with closing(store.open_copy(MESSAGE, resend_unknown=Silent(0))) as copy:
         assert states(copy.reader) == {ONE: "accepted", TWO: "accepted", THREE: "pending"}

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from mmsclient import DeliveryStatus
 from mmsclient._store.evidence import PROOF_WINDOW, PROVEN, Silent
+from mmsclient._store.heard import Replied, Reported
 from mmsclient._store.models import Claim, RecipientResult
 from mmsclient._store.models import RecipientState as State
 from mmsclient._store.protocol import SenderJournal
@@ -65,7 +66,7 @@ def resume(journal: SenderJournal) -> None:
 
 def test_a_report_proves_that_an_unknown_message_went_out(journal: SenderJournal) -> None:
     lose(journal, 2)
-    journal.recorder.record("A", ONE, DELIVERED)
+    journal.recorder.record([Reported("A", ONE, DELIVERED)])
     found = row(journal, ONE)
     assert (found.state, found.message_id, found.reason, found.delivery) == ("accepted", "A", PROVEN, "Delivered")
     assert row(journal, TWO).state == "unknown"
@@ -75,7 +76,7 @@ def test_a_report_proves_that_an_unknown_message_went_out(journal: SenderJournal
 
 def test_a_report_that_came_before_the_death_was_noticed_counts(journal: SenderJournal) -> None:
     journal.claim(1)
-    journal.recorder.record("A", ONE, DELIVERED)
+    journal.recorder.record([Reported("A", ONE, DELIVERED)])
     assert row(journal, ONE).state == "sending"  # its answer may still come
     resume(journal)
     assert (row(journal, ONE).state, row(journal, ONE).message_id) == ("accepted", "A")
@@ -85,7 +86,7 @@ def test_a_report_that_came_before_the_death_was_noticed_counts(journal: SenderJ
 def test_a_report_that_came_before_a_call_timed_out_counts(journal: SenderJournal) -> None:
     claim = journal.claim(2)
     assert claim is not None
-    journal.recorder.record("A", ONE, DELIVERED)
+    journal.recorder.record([Reported("A", ONE, DELIVERED)])
     end(journal, claim, State.UNKNOWN)
     assert (row(journal, ONE).state, row(journal, TWO).state) == ("accepted", "unknown")
     assert all(journal.counts[state] == count for state, count in journal.reader.summary().counts.items())
@@ -94,8 +95,8 @@ def test_a_report_that_came_before_a_call_timed_out_counts(journal: SenderJourna
 def test_a_reply_proves_it_too(journal: SenderJournal, clock: Clock) -> None:
     resume(journal)
     lose(journal, 2)
-    journal.recorder.record_reply("A", ONE, clock.of_store(clock.now + 60))  # a clock that is ahead
-    journal.recorder.record_reply("B", TWO, None)
+    journal.recorder.record([Replied("A", ONE, clock.of_store(clock.now + 60))])  # a clock that is ahead
+    journal.recorder.record([Replied("B", TWO, None)])
     assert [row(journal, phone).state for phone in (ONE, TWO)] == ["accepted", "accepted"]
     assert journal.reader.summary().deliveries == {}
 
@@ -107,7 +108,7 @@ def test_an_id_that_a_whole_call_shares_proves_each_of_its_messages(journal: Sen
     if at_once:
         end(journal, claim, State.UNKNOWN)
     for phone in (ONE, TWO):
-        journal.recorder.record("A", phone, DELIVERED)
+        journal.recorder.record([Reported("A", phone, DELIVERED)])
     resume(journal)
     assert [row(journal, phone).state for phone in (ONE, TWO)] == ["accepted", "accepted"]
 
@@ -116,7 +117,7 @@ def test_a_report_that_comes_before_the_second_call_prevents_it(journal: SenderJ
     lose(journal)
     journal.begin_run(resend_unknown=True)
     assert row(journal, ONE).state == "pending"
-    journal.recorder.record("A", ONE, DELIVERED)
+    journal.recorder.record([Reported("A", ONE, DELIVERED)])
     claim = journal.claim(10)
     assert claim is not None
     assert claim.phones == (TWO, THREE)
@@ -130,12 +131,12 @@ def test_a_report_that_comes_before_the_second_call_prevents_it(journal: SenderJ
 
 def no_number(journal: SenderJournal, clock: Clock) -> None:
     lose(journal)
-    journal.recorder.record("A", 0, DELIVERED)
+    journal.recorder.record([Reported("A", 0, DELIVERED)])
 
 
 def another_phone(journal: SenderJournal, clock: Clock) -> None:
     lose(journal)
-    journal.recorder.record("A", TWO, DELIVERED)
+    journal.recorder.record([Reported("A", TWO, DELIVERED)])
 
 
 def named_for_another(journal: SenderJournal, clock: Clock) -> None:
@@ -143,62 +144,62 @@ def named_for_another(journal: SenderJournal, clock: Clock) -> None:
     claim = journal.claim(1)
     assert claim is not None
     end(journal, claim, State.ACCEPTED, "A")
-    journal.recorder.record(f"A-{TWO}", ONE, DELIVERED)
+    journal.recorder.record([Reported(f"A-{TWO}", ONE, DELIVERED)])
 
 
 def too_late(journal: SenderJournal, clock: Clock) -> None:
     lose(journal)
     clock.now += PROOF_WINDOW + 1
-    journal.recorder.record("A", ONE, DELIVERED)
+    journal.recorder.record([Reported("A", ONE, DELIVERED)])
 
 
 def before_the_call(journal: SenderJournal, clock: Clock) -> None:
-    journal.recorder.record("A", ONE, DELIVERED)
+    journal.recorder.record([Reported("A", ONE, DELIVERED)])
     clock.now += 1
     lose(journal)
 
 
 def on_its_way_before_the_call(journal: SenderJournal, clock: Clock) -> None:
-    journal.recorder.record("A", ONE, DeliveryStatus.DISPATCHED)
+    journal.recorder.record([Reported("A", ONE, DeliveryStatus.DISPATCHED)])
     clock.now += 1
     lose(journal)
     clock.now += 1
-    journal.recorder.record("A", ONE, DELIVERED)
+    journal.recorder.record([Reported("A", ONE, DELIVERED)])
 
 
 def heard_of_without_a_number_before_the_call(journal: SenderJournal, clock: Clock) -> None:
-    journal.recorder.record("A", 0, DeliveryStatus.DISPATCHED)
+    journal.recorder.record([Reported("A", 0, DeliveryStatus.DISPATCHED)])
     clock.now += 1
     lose(journal)
     clock.now += 1
-    journal.recorder.record("A", ONE, DELIVERED)
+    journal.recorder.record([Reported("A", ONE, DELIVERED)])
 
 
 def an_old_reply(journal: SenderJournal, clock: Clock) -> None:
     lose(journal)
-    journal.recorder.record_reply("A", ONE, clock.of_store(clock.now - 1))
+    journal.recorder.record([Replied("A", ONE, clock.of_store(clock.now - 1))])
 
 
 def a_reply_to_what_was_replied_to_before(journal: SenderJournal, clock: Clock) -> None:
-    journal.recorder.record_reply("A", ONE, None)
+    journal.recorder.record([Replied("A", ONE, None)])
     clock.now += 1
     lose(journal)
     clock.now += 1
-    journal.recorder.record_reply("A", ONE, None)
+    journal.recorder.record([Replied("A", ONE, None)])
 
 
 def a_call_that_was_refused(journal: SenderJournal, clock: Clock) -> None:
     claim = journal.claim(1)
     assert claim is not None
     end(journal, claim, State.REFUSED)
-    journal.recorder.record("A", ONE, DELIVERED)
+    journal.recorder.record([Reported("A", ONE, DELIVERED)])
 
 
 def a_call_that_was_surely_not_carried_out(journal: SenderJournal, clock: Clock) -> None:
     claim = journal.claim(1)
     assert claim is not None
     end(journal, claim, State.PENDING)
-    journal.recorder.record("A", ONE, DELIVERED)
+    journal.recorder.record([Reported("A", ONE, DELIVERED)])
 
 
 @pytest.mark.parametrize(
@@ -282,16 +283,16 @@ class World:
     def report(self, phone: int, *, by_number: bool, reply: bool) -> None:
         for message_id in self.sent[phone]:
             if reply:
-                self.journal.recorder.record_reply(message_id, phone, self.clock.of_store(self.clock.now))
+                self.journal.recorder.record([Replied(message_id, phone, self.clock.of_store(self.clock.now))])
             else:
-                self.journal.recorder.record(message_id, phone if by_number else 0, DELIVERED)
+                self.journal.recorder.record([Reported(message_id, phone if by_number else 0, DELIVERED)])
             if (by_number or reply) and message_id not in self.known:
                 self.known.add(message_id)
                 self.heard[phone].append(self.clock.now)
 
     def report_another(self, phone: int) -> None:
         """Of a message that somebody sent before this campaign, and that was heard of by then."""
-        self.journal.recorder.record(f"other-{phone}", phone, DELIVERED)
+        self.journal.recorder.record([Reported(f"other-{phone}", phone, DELIVERED)])
 
     def check(self) -> None:
         for phone in PHONES:
@@ -371,7 +372,7 @@ def campaign(journal: SenderJournal, *, accepted: int, reported: int, lost: int,
     if accepted and (claim := journal.claim(accepted)) is not None:
         end(journal, claim, State.ACCEPTED, "A")
         for phone in claim.phones[:reported]:
-            journal.recorder.record(f"A-{phone}", phone if by_number else 0, DELIVERED)
+            journal.recorder.record([Reported(f"A-{phone}", phone if by_number else 0, DELIVERED)])
     if lost:
         lose(journal, lost)
 
@@ -393,8 +394,8 @@ def test_the_silent_are_not_sent_to_before_their_time(empty: SenderJournal, cloc
 def test_of_whom_anything_was_heard_nothing_is_sent_again(empty: SenderJournal, clock: Clock) -> None:
     campaign(empty, accepted=10, reported=9, lost=3)
     clock.now += PROOF_WINDOW + 1
-    empty.recorder.record("late", 61410000012, DELIVERED)
-    empty.recorder.record_reply("wrong zone", 61410000011, clock.of_store(clock.now - PROOF_WINDOW - 14 * 3600))
+    empty.recorder.record([Reported("late", 61410000012, DELIVERED)])
+    empty.recorder.record([Replied("wrong zone", 61410000011, clock.of_store(clock.now - PROOF_WINDOW - 14 * 3600))])
     assert empty.reader.summary().unknown.heard_of == 2
     empty.begin_run(resend_unknown=Silent(DAY))
     assert (empty.ready, empty.counts[State.UNKNOWN]) == (1, 2)
@@ -428,7 +429,7 @@ def test_where_reports_are_missing_silence_means_nothing(
 def test_what_evidence_accepted_does_not_show_that_reports_come(empty: SenderJournal, clock: Clock) -> None:
     campaign(empty, accepted=10, reported=8, lost=13)
     for n in range(10, 20):
-        empty.recorder.record(f"A-{n}", 61410000000 + n, DELIVERED)
+        empty.recorder.record([Reported(f"A-{n}", 61410000000 + n, DELIVERED)])
     clock.now += DAY
     empty.begin_run(resend_unknown=Silent(DAY))
     assert (empty.counts[State.ACCEPTED], empty.counts[State.UNKNOWN]) == (20, 3)

@@ -262,9 +262,12 @@ def test_opening_a_journal_that_this_process_reads_leaves_the_locks_of_that(path
     journal.close()
     journal = opened(path)
     reader.close()
-    recorder = f"from mmsclient._store.sqlite_recorder import SQLiteRecorder as R; journal = R.open({str(path)!r});"
     elsewhere(
-        f"{recorder} journal.record('A', 0, __import__('mmsclient').DeliveryStatus('Delivered')); journal.close()"
+        "from mmsclient import DeliveryStatus;"
+        "from mmsclient._store.heard import Reported;"
+        "from mmsclient._store.sqlite_recorder import SQLiteRecorder;"
+        f"journal = SQLiteRecorder.open({str(path)!r});"
+        "journal.record([Reported('A', 0, DeliveryStatus.DELIVERED)]); journal.close()"
     )
     taken = journal.claim(4)
     assert taken is not None

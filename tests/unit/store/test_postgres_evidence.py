@@ -11,6 +11,7 @@ import pytest
 
 from mmsclient import DeliveryStatus
 from mmsclient._store.evidence import PROOF_WINDOW, PROVEN, Silent
+from mmsclient._store.heard import Reported
 from mmsclient._store.models import RecipientState as State
 from mmsclient._store.protocol import SenderJournal
 from mmsclient._store.stores import store_at
@@ -53,7 +54,7 @@ def clock(url: str) -> ServerClock:
 
 def test_a_report_proves_for_all_campaigns_of_the_database(spring: SenderJournal, summer: SenderJournal) -> None:
     lose(spring, 2)
-    summer.recorder.record("A", ONE, DELIVERED)
+    summer.recorder.record([Reported("A", ONE, DELIVERED)])
     assert (row(spring, ONE).state, row(spring, ONE).reason) == ("accepted", PROVEN)
     assert (row(spring, TWO).state, row(summer, ONE).state) == ("unknown", "pending")
 
@@ -64,10 +65,10 @@ def test_what_an_answer_named_in_another_campaign_is_not_heard_of_this_one(
     lose(spring, 2)
     claim = summer.claim(2)
     assert claim is not None
-    summer.recorder.record(f"A-{ONE}", ONE, DELIVERED)  # before the answer that names it
+    summer.recorder.record([Reported(f"A-{ONE}", ONE, DELIVERED)])  # before the answer that names it
     assert row(spring, ONE).state == "unknown"
     end(summer, claim, State.ACCEPTED, "A")
-    summer.recorder.record(f"A-{TWO}", TWO, DELIVERED)  # after it
+    summer.recorder.record([Reported(f"A-{TWO}", TWO, DELIVERED)])  # after it
     spring.begin_run(resend_unknown=False)
     assert [row(spring, phone).state for phone in (ONE, TWO)] == ["unknown", "unknown"]
     assert spring.reader.summary().unknown.heard_of == 0
@@ -83,7 +84,7 @@ def test_what_a_call_of_another_campaign_may_have_caused_proves_nothing(
     lose(spring)
     if ended is not None:
         end(summer, claim, ended)
-    spring.recorder.record("A", ONE, DELIVERED)
+    spring.recorder.record([Reported("A", ONE, DELIVERED)])
     spring.begin_run(resend_unknown=Silent(0))
     assert row(spring, ONE).state == "unknown"
     assert spring.reader.summary().unknown.heard_of == 1
@@ -99,7 +100,7 @@ def test_a_call_of_another_campaign_that_did_not_go_out_stands_in_no_way(
     assert claim is not None
     end(summer, claim, State.FAILED)
     lose(spring, 2)
-    spring.recorder.record("A", ONE, DELIVERED)
+    spring.recorder.record([Reported("A", ONE, DELIVERED)])
     assert row(spring, ONE).state == "accepted"
 
 
@@ -113,7 +114,7 @@ def test_what_was_sent_twice_in_another_campaign_may_have_caused_it(
     claim = summer.claim(2)
     assert claim is not None
     end(summer, claim, State.ACCEPTED, "A")
-    spring.recorder.record("B", ONE, DELIVERED)
+    spring.recorder.record([Reported("B", ONE, DELIVERED)])
     assert row(spring, ONE).state == "unknown"
 
 
@@ -123,7 +124,7 @@ def test_a_call_of_another_campaign_long_ago_stands_in_no_way(
     lose(summer, 2)
     clock.now += PROOF_WINDOW + DAY
     lose(spring, 2)
-    spring.recorder.record("A", ONE, DELIVERED)
+    spring.recorder.record([Reported("A", ONE, DELIVERED)])
     assert (row(spring, ONE).state, row(summer, ONE).state) == ("accepted", "unknown")
 
 
@@ -135,7 +136,7 @@ def test_a_report_that_comes_while_its_call_is_given_up_counts(spring: SenderJou
         sender.execute("SET search_path = mmsclient")
         sender.execute("SELECT 1 FROM lease FOR UPDATE")
         sender.execute("UPDATE recipient SET state = 'unknown' WHERE state = 'sending'")
-        thread = threading.Thread(target=recorder.record, args=("A", ONE, DELIVERED))
+        thread = threading.Thread(target=recorder.record, args=([Reported("A", ONE, DELIVERED)],))
         thread.start()
         try:
             until(lambda: waits_for_a_lock(url, "SELECT 1 FROM lease%"))

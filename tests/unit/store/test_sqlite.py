@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from mmsclient import DeliveryStatus, bulk
+from mmsclient._store.heard import Reported
 from mmsclient._store.models import Message, Owner, RecipientState
 from mmsclient._store.sqlite_database import APPLICATION_ID, VERSION
 from mmsclient._store.sqlite_opening import open_journal
@@ -108,7 +109,7 @@ def test_a_journal_of_version_1_is_read(old: Path) -> None:
 
 def test_a_journal_of_version_1_is_sent_with(old: Path) -> None:
     with closing(SQLiteRecorder.open(old)) as recorder:
-        recorder.record("B", 0, DeliveryStatus.FAILED)
+        recorder.record([Reported("B", 0, DeliveryStatus.FAILED)])
     with pytest.raises(JournalMismatchError, match=r"campaign at https://api\.example"):
         open_journal(old, MESSAGE, Owner("https://other.example", OWNER.fingerprint))
     with closing(open_journal(old, MESSAGE, OWNER)) as journal:

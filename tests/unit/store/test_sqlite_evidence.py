@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from mmsclient import DeliveryStatus
+from mmsclient._store.heard import Reported
 from mmsclient._store.models import Message
 from mmsclient._store.models import RecipientState as State
 from mmsclient._store.sqlite_opening import open_copy, open_journal, settle_journal
@@ -36,8 +37,8 @@ def old_file(path: Path) -> None:
         assert claim is not None
         end(journal, claim, State.ACCEPTED, "A")
         journal.claim(2)
-        journal.recorder.record(f"A-{ONE}", ONE, DELIVERED)
-        journal.recorder.record("B", TWO, DELIVERED)
+        journal.recorder.record([Reported(f"A-{ONE}", ONE, DELIVERED)])
+        journal.recorder.record([Reported("B", TWO, DELIVERED)])
     with closing(sqlite3.connect(path)) as database:
         database.executescript(VERSION_1)
 
@@ -67,7 +68,7 @@ def test_the_first_write_migrates_and_keeps_a_copy(tmp_path: Path, by: str) -> N
         open_journal(path, MESSAGE).close()
     elif by == "a report":
         with closing(SQLiteRecorder.open(path)) as recorder:
-            recorder.record("C", THREE, DELIVERED)
+            recorder.record([Reported("C", THREE, DELIVERED)])
     settled = settle_journal(path)
     assert settled == {"a campaign": 0, "a report": 2, "settling": 1}[by]
     assert (version(path), version(kept)) == (2, 1)

@@ -26,13 +26,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mmsclient import DeliveryStatus
-from mmsclient._store import handled_events
-from mmsclient._store.handled_events import HandledEvents, Reservation
+from mmsclient._store import handled_events, sqlite_events, stores
+from mmsclient._store.handled_events import Reservation
+from mmsclient._store.sqlite_events import events_in_file
 from mmsclient.errors import ConfigurationError, InvalidRequestError
 from mmsclient.models import DeliveryReport, InboundMessage
 from mmsclient.webhooks import CallbackReceiver, ReceiverStats, UnreadableCallback, new_token, parse_callbacks
 from mmsclient.webhooks import dispatch as dispatch_module
-from mmsclient.webhooks import receiver as receiver_module
 from mmsclient.webhooks import waiters as waiters_module
 from mmsclient.webhooks.deadlines import Deadlines
 from mmsclient.webhooks.dedup import key_of
@@ -415,7 +415,7 @@ async def test_a_worker_that_takes_nothing_gives_the_event_to_one_that_does(tmp_
 
 async def test_what_another_process_keeps_reserved_gives_its_place_back_in_time(tmp_path: Path) -> None:
     path = tmp_path / "seen.sqlite"
-    stuck = HandledEvents(path)
+    stuck = events_in_file(path)
     (event,) = parse_callbacks(json.dumps(report(1)))
     key = key_of(event)
     assert key
@@ -434,7 +434,7 @@ async def test_what_another_process_keeps_reserved_gives_its_place_back_in_time(
 async def test_what_was_handled_and_could_not_be_noted_is_not_handled_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr("mmsclient._store.handled_events.BUSY", 0.05)
+    monkeypatch.setattr("mmsclient._store.sqlite_events.BUSY", 0.05)
     path = tmp_path / "seen.sqlite"
     receiver, handled = CallbackReceiver(token=TOKEN, seen=path), list[str]()
     with closing(sqlite3.connect(path, isolation_level=None)) as other:
@@ -478,7 +478,7 @@ async def test_a_closing_that_is_cancelled_closes_the_file_all_the_same(tmp_path
     closing_it.cancel()
     await asyncio.wait([closing_it])
     assert closing_it.cancelled()
-    await until(lambda: receiver._dispatcher._dedup._commits._database is None)  # type: ignore[attr-defined]
+    await until(lambda: not receiver._dispatcher._dedup._commits.is_open)  # type: ignore[attr-defined]
     go_on.set()
     await posting
 
@@ -1065,7 +1065,7 @@ async def test_the_lease_is_read_when_the_file_is_opened(tmp_path: Path, monkeyp
     monkeypatch.setattr(handled_events, "LEASE", 1000.0)
     path = tmp_path / "seen.sqlite"
     desk = Desk(seen=path)
-    memory = HandledEvents(path)
+    memory = events_in_file(path)
     await memory.reserve(b"k" * 16)
     with closing(sqlite3.connect(path)) as file:
         ((until_when,),) = file.execute("SELECT until FROM event").fetchall()
@@ -1075,7 +1075,7 @@ async def test_the_lease_is_read_when_the_file_is_opened(tmp_path: Path, monkeyp
 
 
 async def test_a_reservation_is_renewed_and_ends_with_its_owner(tmp_path: Path) -> None:
-    living, other = (HandledEvents(tmp_path / "seen.sqlite", lease=0.6) for _ in range(2))
+    living, other = (events_in_file(tmp_path / "seen.sqlite", lease=0.6) for _ in range(2))
     key = b"k" * 16
     assert await living.reserve(key) is Reservation.OURS
     for _ in range(10):
@@ -1097,7 +1097,7 @@ async def test_a_file_that_fails_gives_503(
     desk = Desk(seen=path)
     with closing(sqlite3.connect(path)) as file:
         file.execute("DROP TABLE event")
-    monkeypatch.setattr(handled_events, "_SCHEMA", "")
+    monkeypatch.setattr(sqlite_events, "_SCHEMA", "")
     assert await status(desk.receiver, [report()]) == 503
     assert "no such table" in caplog.text
     assert not desk.reports
@@ -1114,7 +1114,7 @@ async def test_plain_functions_that_take_their_time_are_not_handled_twice(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Two workers, more handlers than there are default threads, each longer than the lease, and none of those free."""
-    monkeypatch.setattr(receiver_module, "HandledEvents", partial(HandledEvents, lease=0.3))
+    monkeypatch.setattr(stores, "events_in_file", partial(events_in_file, lease=0.3))
     loop, ended = asyncio.get_running_loop(), threading.Event()
     loop.set_default_executor(ThreadPoolExecutor(1))
     other_work = loop.run_in_executor(None, ended.wait, 30)
@@ -1141,10 +1141,11 @@ def test_two_forks_of_one_receiver_do_not_both_handle(tmp_path: Path) -> None:
     """As `gunicorn --preload` makes them; the parent has used the file as well."""
     program = """
 import asyncio, os, sys, time
-from mmsclient._store.handled_events import HandledEvents, Reservation
+from mmsclient._store.handled_events import Reservation
+from mmsclient._store.sqlite_events import events_in_file
 
 path = sys.argv[1]
-seen = HandledEvents(path, lease=0.3)
+seen = events_in_file(path, lease=0.3)
 key = b"k" * 16
 
 async def use():
@@ -1179,15 +1180,15 @@ os._exit(0)
 
 
 async def test_calls_at_the_same_time_open_the_file_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    memory = HandledEvents(tmp_path / "seen.sqlite")
+    memory = events_in_file(tmp_path / "seen.sqlite")
     opened: list[Path] = []
 
     def open_it(path: Path) -> sqlite3.Connection:
         opened.append(path)
         return open_really(path)
 
-    open_really = handled_events.connect
-    monkeypatch.setattr(handled_events, "connect", open_it)
+    open_really = sqlite_events.connect
+    monkeypatch.setattr(sqlite_events, "connect", open_it)
     states = await asyncio.gather(*(memory.reserve(bytes([number]) * 16) for number in range(20)))
     assert states == [Reservation.OURS] * 20
     assert len(opened) == 1

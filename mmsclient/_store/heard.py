@@ -1,0 +1,90 @@
+"""What delivery reports and replies say to a journal."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import TypeAlias
+
+from attrs import define, field, frozen
+
+from mmsclient._api.phone_numbers import phone_key
+from mmsclient.models import DeliveryReport, DeliveryStatus, InboundMessage, Reply
+
+__all__ = ["Gathered", "Heard", "Replied", "Reported", "gathered", "reply_heard", "report_heard"]
+
+TRUNCATED = 1.0
+"""Seconds by which the API's time of a reply may be too early: it names whole ones."""
+
+
+@frozen
+class Reported:
+    """A delivery report came."""
+
+    message_id: str
+    phone: int
+    """The digits of its recipient, 0 where it names none."""
+    status: DeliveryStatus
+
+
+@frozen
+class Replied:
+    """A phone replied to a message."""
+
+    message_id: str
+    phone: int
+    received: float | None
+    """Unix seconds, None where that is not known."""
+
+
+Heard: TypeAlias = Reported | Replied
+
+
+def report_heard(report: DeliveryReport) -> Reported:
+    """What a delivery report says."""
+    return Reported(report.message_id, _digits(report.recipient), report.status)
+
+
+def reply_heard(reply: InboundMessage | Reply) -> Replied | None:
+    """What a reply says; None for one that does not say to which message, or from whom."""
+    message_id, phone = reply.original_message_id, _digits(reply.sender)
+    if not message_id or not phone:
+        return None
+    received = None if reply.received_at is None else reply.received_at.timestamp() + TRUNCATED
+    return Replied(message_id, phone, received)
+
+
+def _digits(number: str) -> int:
+    """As the journal holds them, 0 for no number."""
+    return int(phone_key(number)[:18] or 0)
+
+
+@define
+class Gathered:
+    """What was heard, for one transaction: each row of a table once, in the order of its key."""
+
+    notes: dict[tuple[int, str], float | None] = field(factory=dict)
+    """Phone and message id, and when something was first heard of them; None: now."""
+    deliveries: dict[tuple[str, int], tuple[str, bool]] = field(factory=dict)
+    """Message id and phone; the status, and whether it is final. A final one stays."""
+
+
+def gathered(heard: Iterable[Heard], storable: Callable[[str | None], str | None]) -> Gathered:
+    """What was heard, as if it were recorded one after the other, beginning with replies that came in the past.
+
+    Args:
+        heard: In the order in which it came.
+        storable: Makes texts such as the engine takes.
+    """
+    found = Gathered()
+    for each in heard:
+        message_id = str(storable(each.message_id))
+        note = (each.phone, message_id)
+        received = (found.notes.get(note), each.received if isinstance(each, Replied) else None)
+        found.notes[note] = min((time for time in received if time is not None), default=None)
+        if isinstance(each, Reported):
+            delivery = (message_id, each.phone)
+            if not found.deliveries.get(delivery, ("", False))[1]:
+                found.deliveries[delivery] = (str(storable(each.status.value)), each.status.is_final)
+    found.notes = dict(sorted(found.notes.items()))
+    found.deliveries = dict(sorted(found.deliveries.items()))
+    return found

@@ -1,0 +1,34 @@
+"""Calls on a connection to SQLite, any number of them in one transaction."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable, Sequence
+from typing import Any, TypeAlias
+
+__all__ = ["Call", "SQLiteCalls"]
+
+Call: TypeAlias = Callable[[sqlite3.Connection], Any]
+
+
+class SQLiteCalls:
+    """A `Committer` of calls: each is given the connection, within the transaction.
+
+    Args:
+        connect: Opens the connection.
+    """
+
+    shared_failures = (sqlite3.OperationalError,)
+
+    def __init__(self, connect: Callable[[], sqlite3.Connection]) -> None:
+        self._database = connect()
+
+    def commit(self, calls: Sequence[Call], /) -> list[Any]:
+        """Run them in their order, and commit."""
+        self._database.execute("BEGIN IMMEDIATE")
+        with self._database:
+            return [call(self._database) for call in calls]
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._database.close()
