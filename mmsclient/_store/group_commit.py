@@ -15,7 +15,7 @@ from queue import SimpleQueue
 from typing import Any, Generic, Protocol, TypeVar
 from weakref import WeakSet
 
-from attrs import define
+from attrs import frozen
 
 __all__ = ["Committer", "GroupCommit"]
 
@@ -45,22 +45,11 @@ class Committer(Protocol[W_contra, R_co]):
         ...
 
 
-@define(eq=False)
-class _Write(Generic[W, R]):
-    """A write that waits for its transaction."""
+@frozen
+class _Failure:
+    """What came of a write that was not committed."""
 
-    what: W
-    future: asyncio.Future[R]
-    result: R | None = None
-    error: BaseException | None = None
-
-    def settle(self) -> None:
-        if self.future.done():
-            return
-        if self.error is None:
-            self.future.set_result(self.result)  # type: ignore[arg-type]
-        else:
-            self.future.set_exception(self.error)
+    error: BaseException
 
 
 class GroupCommit(Generic[W, R]):
@@ -91,12 +80,16 @@ class GroupCommit(Generic[W, R]):
         """A connection is open."""
         return self._worker.committer is not None
 
-    async def run(self, write: W) -> R:
-        """Returns what came of `write`, once that is committed; raises what `Committer.commit` raised."""
+    def submit(self, write: W) -> asyncio.Future[R]:
+        """What came of `write`, once that is committed; or what `Committer.commit` raised."""
         if self._process != os.getpid():  # what was open is the parent's, and must not even be closed here
             self._inherited.append(self._worker)
             self._begin()
-        return await self._worker.add(write)
+        return self._worker.add(write)
+
+    async def run(self, write: W) -> R:
+        """Returns or raises what `submit` promises."""
+        return await self.submit(write)
 
     async def aclose(self) -> None:
         """Commits what waits, and closes the connection. A parent's is left alone."""
@@ -118,7 +111,7 @@ class _Worker(Generic[W, R]):
         self._orders: SimpleQueue[bool] = SimpleQueue()
         """True: commit what waits. False: and close."""
         self._ended: Future[None] = Future()
-        self._waiting: deque[_Write[W, R]] = deque()
+        self._waiting: deque[tuple[W, asyncio.Future[R]]] = deque()
         self._scheduled_by: asyncio.AbstractEventLoop | None = None
         self.committer: Committer[W, R] | None = None
         self.is_closed = False
@@ -127,12 +120,12 @@ class _Worker(Generic[W, R]):
         if self.is_closed:
             raise RuntimeError("the database was closed")
         loop = asyncio.get_running_loop()
-        write = _Write[W, R](what, loop.create_future())
-        self._waiting.append(write)
+        future: asyncio.Future[R] = loop.create_future()
+        self._waiting.append((what, future))
         if self._scheduled_by is not loop:
             self._scheduled_by = loop
             loop.call_soon(self._commit_soon)  # with what else comes in this pass of the loop
-        return write.future
+        return future
 
     def close(self) -> Future[None]:
         """Commit what waits, and close the connection, in the thread."""
@@ -181,36 +174,37 @@ class _Worker(Generic[W, R]):
     def _commit_waiting(self) -> None:
         """Commit all that wait, and tell their loops."""
         self._scheduled_by = None  # first, so that whatever comes from now on is scheduled anew
-        writes = [self._waiting.popleft() for _ in range(len(self._waiting))]
-        if not writes:
+        waiting = [self._waiting.popleft() for _ in range(len(self._waiting))]
+        if not waiting:
             return
-        self._commit(writes)
-        for loop in {write.future.get_loop() for write in writes}:
+        outcomes = self._commit([what for what, _ in waiting])
+        settled = [(future, outcome) for (_, future), outcome in zip(waiting, outcomes, strict=True)]
+        for loop in {future.get_loop() for future, _ in settled}:
             with suppress(RuntimeError):  # it has ended, and its callers with it
-                loop.call_soon_threadsafe(_settle, [write for write in writes if write.future.get_loop() is loop])
+                loop.call_soon_threadsafe(_settle, [each for each in settled if each[0].get_loop() is loop])
 
-    def _commit(self, writes: list[_Write[W, R]]) -> None:
+    def _commit(self, writes: list[W]) -> Sequence[R | _Failure]:
         """Commit `writes` together; where that fails for the sake of one of them, each alone."""
         is_shared = True
         try:
             if self.committer is None:
                 self.committer = self._connect()
             is_shared = len(writes) == 1
-            results = self.committer.commit([write.what for write in writes])
-            for write, result in zip(writes, results, strict=True):
-                write.result = result
-        except BaseException as failure:  # each caller gets its own
-            if is_shared or (self.committer is not None and isinstance(failure, self.committer.shared_failures)):
-                for write in writes:
-                    write.error = failure
-            else:
-                for write in writes:
-                    self._commit([write])
+            return self.committer.commit(writes)
+        except BaseException as error:  # each caller gets its own
+            if is_shared or (self.committer is not None and isinstance(error, self.committer.shared_failures)):
+                return [_Failure(error)] * len(writes)
+        return [outcome for write in writes for outcome in self._commit([write])]
 
 
-def _settle(writes: list[_Write[W, R]]) -> None:
-    for write in writes:
-        write.settle()
+def _settle(settled: list[tuple[asyncio.Future[R], R | _Failure]]) -> None:
+    for future, outcome in settled:
+        if future.done():
+            continue
+        if isinstance(outcome, _Failure):
+            future.set_exception(outcome.error)
+        else:
+            future.set_result(outcome)
 
 
 _at_work: WeakSet[_Worker[Any, Any]] = WeakSet()

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from enum import Enum, auto
 from typing import TypeAlias
 
-from attrs import frozen
+from attrs import define
 
 from mmsclient._store.group_commit import Committer, GroupCommit
 from mmsclient._store.shared_reports import Listen, Look, Looked, SharedReports
@@ -56,14 +56,14 @@ class Reservation(Enum):
     """Another process has reserved it."""
 
 
-@frozen
+@define
 class Reserve:
     """Reserve an event, unless it was handled or is reserved by another owner."""
 
     key: bytes
 
 
-@frozen
+@define
 class Confirm:
     """An event was handled."""
 
@@ -72,14 +72,14 @@ class Confirm:
     """What is kept of it, where the store is shared, for those who wait for it on other machines."""
 
 
-@frozen
+@define
 class Release:
     """Give a reservation back."""
 
     key: bytes
 
 
-@frozen
+@define
 class Extend:
     """Renew reservations."""
 
@@ -125,7 +125,7 @@ class HandledEvents:
         """Reserves an event for this process, unless it was handled or is reserved by another."""
         if self._process != os.getpid():
             self._begin_in_this_process()
-        reservation = await self._commits.run(Reserve(key))
+        reservation = await self._commits.submit(Reserve(key))
         assert isinstance(reservation, Reservation)  # noqa: S101
         if reservation is Reservation.OURS:
             self._reserved.add(key)
@@ -136,12 +136,12 @@ class HandledEvents:
     async def confirm(self, key: bytes, report: DeliveryReport | None = None) -> None:
         """Notes that an event was handled; `report`: what is kept of it for those who wait on other machines."""
         self._reserved.discard(key)
-        await self._commits.run(Confirm(key, report))
+        await self._commits.submit(Confirm(key, report))
 
     async def release(self, key: bytes) -> None:
         """Gives a reservation back."""
         self._reserved.discard(key)
-        await self._commits.run(Release(key))
+        await self._commits.submit(Release(key))
 
     async def aclose(self) -> None:
         """Closes the store. What is still reserved is free when its lease has ended."""
@@ -159,6 +159,6 @@ class HandledEvents:
             await asyncio.sleep(self._lease / 3)
             if self._reserved:
                 try:
-                    await self._commits.run(Extend(tuple(self._reserved)))
+                    await self._commits.submit(Extend(tuple(self._reserved)))
                 except Exception as error:
                     log.warning("callbacks: reservations could not be renewed: %s", error)

@@ -240,7 +240,7 @@ async def listen(
     port: int = 8080,
     host: str = "127.0.0.1",
     token_file: Path | None = None,
-    seen: Path | None = None,
+    seen: str | None = None,
     exec_: Annotated[str, Parameter(name="--exec")] = "",
     json: JSONLines = False,
 ) -> None:
@@ -261,7 +261,8 @@ async def listen(
     token_file
         File that holds the token.
     seen
-        SQLite file that remembers what was handled, so that nothing is handled twice after a restart.
+        SQLite file, or URL of a PostgreSQL database, that remembers what was handled, so that nothing is handled twice
+        after a restart, or on two machines. Give a password in PGPASSWORD.
     exec_
         Command to run for each event, with the event as a line of JSON on its stdin. No shell. If it fails, the sender
         is asked to post the event again.

@@ -28,7 +28,7 @@ TIMEOUT = 30.0
 """Seconds that the sender is kept waiting for a command."""
 
 
-async def listen(*, host: str, port: int, token_file: Path | None, seen: Path | None, command: str, form: Form) -> None:
+async def listen(*, host: str, port: int, token_file: Path | None, seen: str | None, command: str, form: Form) -> None:
     """Receive until SIGINT or SIGTERM."""
     arguments = _arguments(command)
     receiver, path = _receiver(token_file, seen)
@@ -49,7 +49,7 @@ async def listen(*, host: str, port: int, token_file: Path | None, seen: Path | 
 
 
 @keeps_arguments_secret
-def _receiver(token_file: Path | None, seen: Path | None) -> tuple[CallbackReceiver, str]:
+def _receiver(token_file: Path | None, seen: str | None) -> tuple[CallbackReceiver, str]:
     """A receiver, and the end of its address to show: a token that was given stays hidden."""
     given = key_in(token_file, "--token-file") if token_file else _environment.setting(_environment.CALLBACK_TOKEN)
     token = given or new_token()

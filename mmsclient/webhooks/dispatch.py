@@ -22,7 +22,7 @@ from mmsclient._capacity import CapacityLimiter
 from mmsclient._store.handled_events import Reservation
 from mmsclient.errors import ConfigurationError, one_line
 from mmsclient.models import DeliveryReport, InboundMessage
-from mmsclient.webhooks.dedup import DedupStore, key_of
+from mmsclient.webhooks.dedup import DedupStore, InMemoryDedupStore, key_of
 from mmsclient.webhooks.elsewhere import Elsewhere
 from mmsclient.webhooks.parse import Event, UnreadableCallback
 from mmsclient.webhooks.pending import NotHandledError, PendingEvents
@@ -103,6 +103,7 @@ class Dispatcher:
 
     def __init__(self, dedup: DedupStore, *, limit: int, timeout: float) -> None:
         self._dedup = dedup
+        self._is_quick = isinstance(dedup, InMemoryDedupStore)
         self._limit = limit
         self._timeout = timeout
         self._handlers: dict[type[Any], Callable[[Any], Awaitable[object]]] = {}
@@ -198,7 +199,8 @@ class Dispatcher:
             return handling
         handling = self._under_way[key] = Handling(event, key, place)
         handling.task = asyncio.get_running_loop().create_task(self._run(handling))
-        await asyncio.sleep(0)  # most are handled by now
+        if self._is_quick:
+            await asyncio.sleep(0)  # most are handled by now
         return handling
 
     async def _end(self, handling: Handling) -> bool:

@@ -112,7 +112,7 @@ async def test_the_token_of_listen_is_not_in_the_variables_either(
                     host="127.0.0.1",
                     port=port,
                     token_file=token_file if in_file else None,
-                    seen=seen,
+                    seen=None if seen is None else str(seen),
                     command="",
                     form=Form.PLAIN,
                 )
