@@ -201,6 +201,9 @@ def test_quality_is_as_good_as_the_bytes_allow() -> None:
     assert fine.quality is not None
     assert 45 <= rough.quality < fine.quality <= 90
     assert 36_000 < rough.size <= 40_000
+    smaller = fit(encoded(noise(500, 400), "JPEG"), max_bytes=2000)  # no quality makes it fit at this size
+    assert smaller.size <= 2000
+    assert 60 < smaller.width < 500
 
 
 def test_a_photograph_in_every_source(tmp_path: Path) -> None:
