@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Mapping, Sequence
+from time import monotonic, sleep
 from typing import Self
 
 from mmsclient._store import private_files, sqlite_evidence
@@ -21,12 +22,23 @@ ON CONFLICT DO UPDATE SET status = excluded.status, final = excluded.final, repo
 """
 
 
+PAUSE = 0.005
+"""Seconds between two transactions: SQLite lets nobody queue, so a campaign would rarely meet a file that is free."""
+
+
 class SQLiteRecorder:
-    """Notes what was heard; several may, also while a campaign writes the journal."""
+    """Notes what was heard; several may, also while a campaign writes the journal.
+
+    Args:
+        database: A connection.
+        files: Where it is a connection of its own, beside that of a campaign: its files, as they were opened.
+    """
 
     def __init__(self, database: Database, files: Mapping[str, os.stat_result] | None = None) -> None:
         self._database = database
         self._files = files or {}
+        self._pause = PAUSE if files else 0.0
+        self._ended = 0.0
 
     @classmethod
     def open(cls, path: str | os.PathLike[str]) -> Self:
@@ -49,6 +61,8 @@ class SQLiteRecorder:
 
     def record(self, heard: Sequence[Heard]) -> None:
         """Note what was heard, and what it proves, in one transaction. See `ReportRecorder.record`."""
+        if (left := self._ended + self._pause - monotonic()) > 0:
+            sleep(left)
         now = time.time()
         found = gathered(heard, storable)
         notes = [(*note, now if heard_at is None else min(now, heard_at)) for note, heard_at in found.notes.items()]
@@ -58,6 +72,7 @@ class SQLiteRecorder:
             self._database.execute_rows(_RECORD, deliveries)
             if is_news:
                 sqlite_evidence.settle(self._database, {phone: None for phone, _ in found.notes})
+        self._ended = monotonic()
 
     def close(self) -> None:
         """Close the connection. May be called again."""

@@ -20,7 +20,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mmsclient import DeliveryStatus
-from mmsclient._store import sqlite_database
+from mmsclient._store import sqlite_database, sqlite_recorder
 from mmsclient._store.heard import Heard, Replied, Reported
 from mmsclient._store.models import Message, RecipientResult
 from mmsclient._store.protocol import SenderJournal
@@ -256,6 +256,22 @@ def test_what_is_dropped_without_closing_warns_of_nothing(
     command = [sys.executable, "-W", "error", "-c", DROPPED, journal, name, seen]
     done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=120)  # noqa: S603
     assert (done.stdout, done.stderr, done.returncode) == ("ended\n", "", 0)
+
+
+def test_a_file_is_left_to_the_campaign_between_two_transactions(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """SQLite lets nobody queue: whoever writes without a pause keeps all others out."""
+    slept: list[float] = []
+    monkeypatch.setattr(sqlite_recorder, "PAUSE", 3600.0)
+    monkeypatch.setattr(sqlite_recorder, "sleep", slept.append)
+    store = store_at(path)
+    with closing(store.open(MESSAGE)) as journal, closing(store.open_recorder()) as recorder:
+        heard = [Reported("A", 0, DeliveryStatus.DELIVERED)]
+        journal.recorder.record(heard)
+        journal.recorder.record(heard)
+        recorder.record(heard)
+        assert slept == []
+        recorder.record(heard)
+        assert [0 < seconds <= 3600 for seconds in slept] == [True]
 
 
 # A group is recorded as one after the other would be ------------------------------------------------------------------

@@ -108,10 +108,10 @@ async def test_a_reservation_is_renewed_and_ends_with_its_owner(url: str, postgr
     living, other = (events_in_database(Address.of(url), lease=0.6) for _ in range(2))
     key = b"k" * 16
     assert await living.reserve(key) is Reservation.OURS
-    ends: set[Any] = set()
+    renewals: set[Any] = set()
     async with asyncio.timeout(60):
-        while len(ends) < 3:
-            ends.update(await asyncio.to_thread(postgres.ask, "SELECT until FROM mmsclient.event", url))
+        while len(renewals) < 3:
+            renewals.update(await asyncio.to_thread(postgres.ask, "SELECT until FROM mmsclient.event", url))
             await asyncio.sleep(0.02)
     await living.aclose()  # dies without a word
     async with asyncio.timeout(60):
