@@ -21,7 +21,7 @@ from mmsclient._store.models import RecipientState as State
 from mmsclient._store.postgres import evidence
 from mmsclient._store.postgres.claims import ClaimWriter, end_dead_run
 from mmsclient._store.postgres.database import Database, Transaction
-from mmsclient._store.postgres.lease import Lease, now
+from mmsclient._store.postgres.lease import CampaignLease, now
 from mmsclient._store.postgres.listing import ListWriter
 from mmsclient._store.postgres.reader import PostgresReader
 from mmsclient._store.postgres.recorder import PostgresRecorder
@@ -49,7 +49,7 @@ class PostgresJournal:
         resend_unknown: Those whose outcome is unknown become pending, or those of whom nothing was heard.
     """
 
-    def __init__(self, database: Database, lease: Lease, *, resend_unknown: bool | Silent) -> None:
+    def __init__(self, database: Database, lease: CampaignLease, *, resend_unknown: bool | Silent) -> None:
         self._database = database
         self._lease = lease
         self._campaign = lease.campaign
@@ -183,7 +183,8 @@ class PostgresJournal:
 
         def work(transaction: Transaction) -> tuple[int, Chosen, bool, float]:
             asked_at = now()
-            late_ends = self._fence(transaction)
+            self._fence(transaction)
+            late_ends = self._lease.late_ends(transaction)
             is_in_doubt = was_in_doubt or transaction.is_repeated
             if is_in_doubt:
                 self._claims.undo(transaction, claim)
@@ -250,7 +251,7 @@ class PostgresJournal:
         self._doubtful_ends.add(claim.batch)
 
         def work(transaction: Transaction) -> int:
-            is_late = self._lease.fence(transaction) is None
+            is_late = not self._lease.fence(transaction)
             ended = end(transaction, is_late)
             if not ended and (was_in_doubt or transaction.is_repeated):  # an attempt before this one was committed
                 return len(claim.ids)
@@ -278,16 +279,13 @@ class PostgresJournal:
 
         return self._database.run(fenced)
 
-    def _fence(self, transaction: Transaction) -> int:
-        late_ends = self._lease.fence(transaction)
-        if late_ends is None:
+    def _fence(self, transaction: Transaction) -> None:
+        if not self._lease.fence(transaction):
             raise JournalBusyError(self.path, TAKEN_OVER)
-        return late_ends
 
     def _count(self) -> None:
         def work(transaction: Transaction) -> tuple[Summary, int, int]:
-            sql = "SELECT late_ends FROM lease WHERE campaign = %s"
-            (late_ends,) = transaction.row(sql, (self._campaign,))
+            late_ends = self._lease.late_ends(transaction)
             ready = self._claims.ready(transaction, self._last_id)
             return self.reader.summary_in(transaction), ready, late_ends
 

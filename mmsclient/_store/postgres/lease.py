@@ -1,7 +1,8 @@
-"""The lease of a sender: who may send a campaign at present, on the database's clock.
+"""The leases of senders: who may send at present, on the database's clock.
 
-Each sender has an epoch of its own. The row of the lease is locked by whoever writes the journal, so that a sender
-whose epoch is over can claim nobody. While it lives, a thread renews the lease, on a connection of its own.
+A lease is a row, which a sender locks in each transaction in which it claims something, so that one whose lease is lost
+can claim nothing. While it lives, a thread renews the lease, on a connection of its own. `CampaignLease` is that of one
+epoch of a campaign; `senders` has the leases of senders that belong to no campaign.
 """
 
 from __future__ import annotations
@@ -12,13 +13,14 @@ import socket
 import sys
 import threading
 import time
+from abc import ABC, abstractmethod
 
 from attrs import frozen
 
 from mmsclient._store.errors import JournalError, JournalUnavailableError
 from mmsclient._store.postgres.database import Database, Transaction
 
-__all__ = ["LEASE", "Lease", "Previous", "acquire", "release", "sender_name"]
+__all__ = ["LEASE", "CampaignLease", "Lease", "Previous", "acquire", "release", "sender_name"]
 
 log = logging.getLogger(__name__)
 
@@ -72,8 +74,91 @@ def release(transaction: Transaction, campaign: int, epoch: int) -> None:
     transaction.execute(sql, (campaign, epoch))
 
 
-class Lease:
-    """One epoch of one sender.
+class Lease(ABC):
+    """What a sender holds as long as it lives.
+
+    Args:
+        database: A connection for the renewals alone.
+        asked_at: When the row was written, by `now()`.
+        seconds: For how long it was.
+    """
+
+    def __init__(self, database: Database, *, asked_at: float, seconds: float) -> None:
+        self._database = database
+        self._seconds = seconds
+        self._valid_until = 0.0
+        self.extend(asked_at)
+        self._stopped = threading.Event()
+        self._is_lost = False
+        self._thread = threading.Thread(target=self._beat, name="mmsclient-lease", daemon=True)
+        self._thread.start()
+
+    @property
+    def is_valid(self) -> bool:
+        """This sender surely holds the lease. For any thread."""
+        return not self._is_lost and now() < self._valid_until
+
+    @property
+    def is_lost(self) -> bool:
+        """It was given back, or ended by another sender since its time had run out. For any thread."""
+        return self._is_lost
+
+    def fence(self, transaction: Transaction) -> bool:
+        """Keep others from ending the lease until the end of the transaction; False where one has ended it already.
+
+        As long as none has, the lease is this sender's, also where its time had run out.
+        """
+        if not self._renew(transaction, self._seconds):
+            self._is_lost = True
+            return False
+        return True
+
+    def extend(self, asked_at: float) -> None:
+        """A `fence` that was begun at `asked_at`, by `now()`, was committed. For any thread."""
+        self._valid_until = max(self._valid_until, asked_at + (1 - MARGIN) * self._seconds)
+
+    def give_back(self) -> None:
+        """End the lease, so that nobody has to wait until it has run out. Closes its connection."""
+        self._stopped.set()
+        self._thread.join()
+        self._is_lost = True
+        try:
+            self._database.run(self._release)
+        except JournalError as problem:
+            log.warning("%s; another sender has to wait until the lease has run out", problem)
+        finally:
+            self._database.close()
+
+    @abstractmethod
+    def _renew(self, transaction: Transaction, seconds: float) -> bool:
+        """Lock the row, and let it end so many seconds from now; False where it is this sender's no more."""
+
+    @abstractmethod
+    def _release(self, transaction: Transaction) -> None:
+        """End it, if it is still this sender's."""
+
+    def _beat(self) -> None:
+        """Renew the lease until it is given back, or lost."""
+        is_away = False
+        while not self._stopped.wait(self._seconds / HEARTBEATS):
+            asked_at = now()
+            try:
+                if not self._database.run(self.fence):
+                    log.warning("%s: another sender has taken over, since the lease had run out", self._database.path)
+                    return
+                self.extend(asked_at)
+                is_away = False
+            except JournalUnavailableError as problem:
+                if not is_away:
+                    log.warning("%s; the lease is not renewed, and nothing starts once it has run out", problem)
+                is_away = True
+            except JournalError as problem:
+                log.warning("%s; the lease is not renewed", problem)
+                return
+
+
+class CampaignLease(Lease):
+    """One epoch of one sender of a campaign.
 
     Args:
         database: A connection for the renewals alone.
@@ -86,67 +171,17 @@ class Lease:
     def __init__(self, database: Database, campaign: int, epoch: int, *, asked_at: float, seconds: float) -> None:
         self.campaign = campaign
         self.epoch = epoch
-        self._database = database
-        self._seconds = seconds
-        self._valid_until = 0.0
-        self.extend(asked_at)
-        self._stopped = threading.Event()
-        self._is_over = False
-        self._thread = threading.Thread(target=self._beat, name="mmsclient-lease", daemon=True)
-        self._thread.start()
+        super().__init__(database, asked_at=asked_at, seconds=seconds)
 
-    @property
-    def is_valid(self) -> bool:
-        """This sender surely holds the lease. For any thread."""
-        return not self._is_over and now() < self._valid_until
+    def late_ends(self, transaction: Transaction) -> int:
+        """How many ends were recorded late, by senders of earlier epochs."""
+        return int(transaction.row("SELECT late_ends FROM lease WHERE campaign = %s", (self.campaign,))[0])
 
-    def fence(self, transaction: Transaction) -> int | None:
-        """Keep others from beginning an epoch until the end of the transaction; None where one has begun already.
-
-        As long as none has, the lease is this sender's, also where its time had run out. Returns how many ends were
-        recorded late, by senders of earlier epochs.
-        """
-        found = transaction.row(
+    def _renew(self, transaction: Transaction, seconds: float) -> bool:
+        sql = (
             "UPDATE lease SET until = clock_timestamp() + make_interval(secs => %s) WHERE campaign = %s AND epoch = %s"
-            " RETURNING late_ends",
-            (self._seconds, self.campaign, self.epoch),
         )
-        if found is None:
-            self._is_over = True
-            return None
-        return int(found[0])
+        return transaction.execute(sql, (seconds, self.campaign, self.epoch)) == 1
 
-    def extend(self, asked_at: float) -> None:
-        """A `fence` that was begun at `asked_at`, by `now()`, was committed. For any thread."""
-        self._valid_until = max(self._valid_until, asked_at + (1 - MARGIN) * self._seconds)
-
-    def give_back(self) -> None:
-        """Let others send at once."""
-        self._stopped.set()
-        self._thread.join()
-        self._is_over = True
-        try:
-            self._database.run(lambda transaction: release(transaction, self.campaign, self.epoch))
-        except JournalError as problem:
-            log.warning("%s; another sender has to wait until the lease has run out", problem)
-        finally:
-            self._database.close()
-
-    def _beat(self) -> None:
-        """Renew the lease until it is given back, or lost."""
-        is_away = False
-        while not self._stopped.wait(self._seconds / HEARTBEATS):
-            asked_at = now()
-            try:
-                if self._database.run(self.fence) is None:
-                    log.warning("journal %s: another sender has taken over", self._database.path)
-                    return
-                self.extend(asked_at)
-                is_away = False
-            except JournalUnavailableError as problem:
-                if not is_away:
-                    log.warning("%s; the lease is not renewed, and nothing starts once it has run out", problem)
-                is_away = True
-            except JournalError as problem:
-                log.warning("%s; the lease is not renewed", problem)
-                return
+    def _release(self, transaction: Transaction) -> None:
+        release(transaction, self.campaign, self.epoch)

@@ -15,7 +15,7 @@ from mmsclient._store.postgres.claims import end_dead_run, lose
 from mmsclient._store.postgres.copying import copied
 from mmsclient._store.postgres.database import AWAY, Database, Transaction
 from mmsclient._store.postgres.journal import PostgresJournal
-from mmsclient._store.postgres.lease import Lease, Previous, acquire, release
+from mmsclient._store.postgres.lease import CampaignLease, Previous, acquire, release
 from mmsclient._store.postgres.migrations import check_version, migrate
 from mmsclient._store.postgres.reader import PostgresReader
 from mmsclient._store.postgres.recorder import PostgresRecorder
@@ -147,7 +147,7 @@ class PostgresStore:
         if owner is not None and (objection := reader.objection(owner)):
             raise JournalMismatchError(self.shown, objection)
 
-    def _acquire(self, database: Database, campaign: int) -> Lease:
+    def _acquire(self, database: Database, campaign: int) -> CampaignLease:
         """Begin an epoch; what the last sender has left `sending` is unknown from that moment."""
 
         def work(transaction: Transaction) -> tuple[int, Previous, int] | str:
@@ -166,7 +166,7 @@ class PostgresStore:
                 previous.sender,
                 counted(lost, "recipient"),
             )
-        return Lease(self._database(), campaign, epoch, asked_at=asked_at, seconds=seconds)
+        return CampaignLease(self._database(), campaign, epoch, asked_at=asked_at, seconds=seconds)
 
 
 def _find(transaction: Transaction, name: str) -> int | None:
