@@ -77,8 +77,9 @@ class AsyncMMSClient(BaseClient):
             params and base URL are not used; its event hooks are.
         verify: An `ssl.SSLContext` to trust other certificates; True for the usual ones; False only for this machine.
             Left out: the PEM file that `MMSCLIENT_CA_FILE` names, or the usual ones.
-        ledger: A file that remembers sends with a `key`, so that none of them is carried out twice ([keyed
-            sends](keyed-sends.md)). On a local disk; several processes may share it. It is made if it is not there.
+        ledger: Remembers sends with a `key`, so that none of them is carried out twice ([keyed sends](keyed-sends.md)):
+            a file on a local disk, or the URL of a PostgreSQL database (`postgresql://…`, extra `postgres`) for several
+            machines. It is made if it is not there.
         ledger_keep: How long it remembers a key after its send has ended.
         ledger_new_key: The account of the ledger is the same, and its APPKEY was changed.
 

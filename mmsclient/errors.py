@@ -117,7 +117,7 @@ class LedgerUnavailableError(MMSError):
     problem: str
     """What is wrong."""
     path: str
-    """The ledger's file."""
+    """The ledger's file, or the host and database."""
 
     def __init__(self, problem: str, path: str | os.PathLike[str] = "") -> None:
         self.problem = one_line(problem, 500)

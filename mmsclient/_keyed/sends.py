@@ -10,7 +10,7 @@ from contextlib import suppress
 from datetime import datetime
 
 import anyio.to_thread
-from attrs import define, evolve, field, frozen
+from attrs import define, evolve, frozen
 
 from mmsclient._api.types import Call
 from mmsclient._keyed.outcome import end_of, repeated_error, repeated_result, sent_at
@@ -37,6 +37,8 @@ KEPT = 60.0
 WRITE_AGAIN = 0.5
 """Seconds between the attempts to write it."""
 
+LAPSED = "the lease of its sender had run out before it left"
+
 FIRST_LOOK, LONGEST_LOOK = 0.05, 0.5
 """Seconds between two looks for the end of a send in another process: at first, and at most."""
 
@@ -58,7 +60,8 @@ class _UnderWay:
     """An order that is looked up, or sent, here."""
 
     order: _Order
-    recall: Recall = field(factory=Recall)
+    claim: KeyClaim
+    recall: Recall
     task: asyncio.Task[SentBatch | KeyedSend | MMSError] | None = None
     is_sending: bool = False
     is_left: bool = False
@@ -145,7 +148,8 @@ class KeyedSends:
         return result if isinstance(result, SentBatch) else None
 
     async def _begin(self, order: _Order) -> SentBatch | KeyedSend | MMSError:
-        under_way = _UnderWay(order)
+        claim = KeyClaim(order.key)
+        under_way = _UnderWay(order, claim, Recall(lambda: "" if self._ledger.may_leave(claim) else LAPSED))
         self._under_way[order.key] = under_way
         under_way.task = asyncio.get_running_loop().create_task(self._run(under_way))
         under_way.task.add_done_callback(lambda _: self._forget(under_way))
@@ -161,7 +165,7 @@ class KeyedSends:
         del self._under_way[under_way.order.key]
 
     async def _run(self, under_way: _UnderWay) -> SentBatch | KeyedSend | MMSError:
-        order, claim = under_way.order, KeyClaim(under_way.order.key)
+        order, claim = under_way.order, under_way.claim
         try:
             held = await self._ledger.claim(claim, order.fingerprint, retry_refused=order.retry_refused)
         except LedgerUnavailableError as error:
@@ -172,13 +176,14 @@ class KeyedSends:
         if held is not None:
             return await _told_again(order, held)
         under_way.is_sending = True
-        outcome = await self._send(under_way, claim)
+        outcome = await self._send(under_way)
         if under_way.is_left and not isinstance(outcome, NotSentError):
             ended = one_line(str(outcome), 500)
             log.warning("send-mms: the caller of key %r was cancelled after it had left; %s", order.key, ended)
         return outcome
 
-    async def _send(self, under_way: _UnderWay, claim: KeyClaim) -> SentBatch | MMSError:
+    async def _send(self, under_way: _UnderWay) -> SentBatch | MMSError:
+        claim = under_way.claim
         outcome: SentBatch | MMSError
         try:
             outcome = await under_way.order.run(under_way.recall)

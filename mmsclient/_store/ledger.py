@@ -7,7 +7,7 @@ A key is in one of these states, and moves only as this table says:
 | nothing, failed | sending | it is claimed; committed, and on the disk, before anything leaves |
 | refused | sending | likewise, where the caller asks for it |
 | sending | accepted, refused, failed, unknown | its call has ended |
-| sending | unknown | its sender has died, or has given up recording the end |
+| sending | unknown | its sender has died, or has given up recording the end; or its lease has run out |
 | unknown | accepted, refused, failed | the end comes late, from the sender itself |
 
 A key that is `accepted` or `unknown` is never claimed again.
@@ -24,8 +24,26 @@ import attrs
 from attrs import field, frozen
 
 from mmsclient._api.media import digest_of
+from mmsclient._store.models import Owner
 
-__all__ = ["Fingerprint", "KeyClaim", "KeyedSend", "Ledger", "SendEnd", "SendState", "may_claim"]
+__all__ = [
+    "DIED",
+    "PURGE_EVERY",
+    "Fingerprint",
+    "KeyClaim",
+    "KeyedSend",
+    "Ledger",
+    "SendEnd",
+    "SendState",
+    "may_claim",
+    "objection_to",
+]
+
+PURGE_EVERY = 3600.0
+"""Seconds between two looks for keys that are old enough to be forgotten."""
+
+DIED: Mapping[str, Any] = {"description": "the process that sent it ended, or could not record the end"}
+"""The result of a send that became unknown as its sender was gone."""
 
 
 class SendState(StrEnum):
@@ -113,6 +131,18 @@ def may_claim(held: KeyedSend | None, fingerprint: Fingerprint, *, retry_refused
     return held.state is SendState.FAILED or (retry_refused and held.state is SendState.REFUSED)
 
 
+def objection_to(owner: Owner, base_url: str | None, salt: bytes, fingerprint: str | None, *, another: str) -> str:
+    """Why a ledger that was begun with these is not `owner`'s; "" where it is. `another`: what else there could be."""
+    if base_url != owner.base_url:
+        return f"it belongs to sends at {base_url}, and this client calls {owner.base_url}"
+    if owner.is_new_key or owner.fingerprint(salt) == fingerprint:
+        return ""
+    return (
+        f"it belongs to sends with another APPKEY; use {another}, or ledger_new_key=True where the account is the same"
+        " and its key was changed"
+    )
+
+
 class Ledger(Protocol):
     """Remembers what was sent with which key.
 
@@ -125,6 +155,10 @@ class Ledger(Protocol):
         A send of a dead sender is `unknown` first. A caller asks only for a key of which it has no call under way
         itself; cancelled, it does not know whether it has claimed the key, and may `finish` the claim all the same.
         """
+        ...
+
+    def may_leave(self, claim: KeyClaim) -> bool:
+        """Nobody can have taken the sender of a claim for dead, so that its call may leave now."""
         ...
 
     async def finish(self, claim: KeyClaim, end: SendEnd) -> bool:

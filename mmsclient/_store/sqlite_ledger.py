@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, TypeVar, cast
 
 from mmsclient._store.group_commit import GroupCommit
-from mmsclient._store.ledger import Fingerprint, KeyClaim, KeyedSend, SendEnd, SendState, may_claim
+from mmsclient._store.ledger import DIED, PURGE_EVERY, Fingerprint, KeyClaim, KeyedSend, SendEnd, SendState, may_claim
 from mmsclient._store.models import Owner
 from mmsclient._store.sqlite_calls import Call, SQLiteCalls
 from mmsclient._store.sqlite_ledger_files import OpenLedger, check_ledger, transaction, translated
@@ -25,9 +25,6 @@ from mmsclient.errors import LedgerUnavailableError
 __all__ = ["SQLiteLedger"]
 
 T = TypeVar("T")
-
-PURGE_EVERY = 3600.0
-"""Seconds between two looks for keys that are old enough to be forgotten."""
 
 _FIND = "SELECT text, subject, image, recipients, state, sender, claimed, result FROM send WHERE key = ?"
 _CLAIM = (
@@ -62,6 +59,10 @@ class SQLiteLedger:
     async def claim(self, claim: KeyClaim, fingerprint: Fingerprint, *, retry_refused: bool) -> KeyedSend | None:
         """See `Ledger.claim`."""
         return await self._commit(partial(self._transactions.claim, claim, fingerprint, retry_refused))
+
+    def may_leave(self, claim: KeyClaim) -> bool:
+        """See `Ledger.may_leave`: a process that lives holds its lock."""
+        return True
 
     async def finish(self, claim: KeyClaim, end: SendEnd) -> bool:
         """See `Ledger.finish`."""
@@ -142,7 +143,7 @@ class _Transactions:
         database.execute("DELETE FROM send WHERE ended < ?", (time.time() - self._keep,))
 
 
-_DIED = json.dumps({"description": "the process that sent it ended, or could not record the end"})
+_DIED = json.dumps(DIED)
 
 
 def _find(database: sqlite3.Connection, key: str) -> tuple[KeyedSend | None, str]:

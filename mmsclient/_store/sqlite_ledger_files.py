@@ -15,6 +15,7 @@ from urllib.parse import quote
 
 from mmsclient._store import private_files
 from mmsclient._store.file_lock import FileLock
+from mmsclient._store.ledger import objection_to
 from mmsclient._store.models import Owner
 from mmsclient.errors import LedgerUnavailableError
 
@@ -161,17 +162,10 @@ def _check_header(path: Path) -> None:
 def _is_owned(database: sqlite3.Connection, path: Path, owner: Owner) -> bool:
     """False where it is to be `owner`'s with a new key. Raises `LedgerUnavailableError` where it is another's."""
     facts = dict(database.execute("SELECT key, value FROM meta"))
-    if facts.get("base_url") != owner.base_url:
-        problem = f"it belongs to sends at {facts.get('base_url')}, and this client calls {owner.base_url}"
+    salt, fingerprint = facts.get("key_salt", b""), facts.get("key_fingerprint")
+    if problem := objection_to(owner, facts.get("base_url"), salt, fingerprint, another="a new file"):
         raise LedgerUnavailableError(problem, path)
-    is_same_key = owner.fingerprint(facts.get("key_salt", b"")) == facts.get("key_fingerprint")
-    if not is_same_key and not owner.is_new_key:
-        problem = (
-            "it belongs to sends with another APPKEY; use a new file, or ledger_new_key=True where the account is the"
-            " same and its key was changed"
-        )
-        raise LedgerUnavailableError(problem, path)
-    return is_same_key
+    return bool(owner.fingerprint(salt) == fingerprint)
 
 
 def _set_owner(database: sqlite3.Connection, owner: Owner) -> None:

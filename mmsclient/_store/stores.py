@@ -1,4 +1,4 @@
-"""Where a journal may be, and what opens it there: the one place that knows all engines."""
+"""Where a journal or a ledger may be, and what opens it there: the one place that knows all engines."""
 
 from __future__ import annotations
 
@@ -10,15 +10,17 @@ from attrs import frozen
 from mmsclient._extras import needed
 from mmsclient._store.evidence import Silent
 from mmsclient._store.handled_events import HandledEvents
+from mmsclient._store.ledger import Ledger
 from mmsclient._store.models import Message, Owner
 from mmsclient._store.protocol import JournalReader, ReportRecorder, SenderJournal
 from mmsclient._store.sqlite_events import events_in_file
+from mmsclient._store.sqlite_ledger import SQLiteLedger
 from mmsclient._store.sqlite_opening import open_copy, open_journal, settle_journal
 from mmsclient._store.sqlite_reader import SQLiteReader
 from mmsclient._store.sqlite_recorder import SQLiteRecorder
 from mmsclient.errors import InvalidRequestError
 
-__all__ = ["FileStore", "JournalStore", "events_at", "is_url", "store_at"]
+__all__ = ["FileStore", "JournalStore", "events_at", "is_url", "ledger_at", "store_at"]
 
 LONGEST_NAME = 200
 
@@ -101,6 +103,22 @@ class FileStore:
 def is_url(journal: str | os.PathLike[str]) -> bool:
     """It is the URL of a database, and no path."""
     return isinstance(journal, str) and journal.startswith(("postgresql://", "postgres://"))
+
+
+def ledger_at(ledger: str | os.PathLike[str], owner: Owner, *, keep: float) -> Ledger:
+    """The ledger that the option of that name means; `keep`: seconds.
+
+    Raises:
+        LedgerUnavailableError: The file cannot be used. A database is looked at when a key is claimed.
+        ConfigurationError: A URL cannot be read, or the extra `postgres` is not installed.
+    """
+    if not is_url(ledger):
+        return SQLiteLedger(ledger, owner, keep=keep)
+    with needed("postgres", "a ledger in PostgreSQL"):
+        from mmsclient._store.postgres.address import Address  # noqa: PLC0415
+        from mmsclient._store.postgres.ledger import PostgresLedger  # noqa: PLC0415
+
+    return PostgresLedger(Address.of(os.fspath(ledger)), owner, keep=keep)
 
 
 def store_at(journal: str | os.PathLike[str], name: str | None = None) -> JournalStore:

@@ -101,7 +101,7 @@ async def send(
     wait: Annotated[bool, Parameter(show_default=False)] = False,
     wait_seconds: float = 300.0,
     key: str | None = None,
-    ledger: Path | None = None,
+    ledger: str | None = None,
     retry_refused: Annotated[bool, Parameter(show_default=False)] = False,
     fit: Annotated[bool, Parameter(show_default=False)] = False,
     connection: Connection = DEFAULT,
@@ -128,7 +128,8 @@ async def send(
         What this send is for, such as the number of an order: with the same key it is carried out once at most. Sent
         before, what came of it is printed again.
     ledger
-        File that remembers the keys; made if it is not there. On a local disk. Left out: MMSCLIENT_LEDGER.
+        What remembers the keys: a file on a local disk, which is made if it is not there, or the URL of a PostgreSQL
+        database (postgresql://user@host/database). Left out: MMSCLIENT_LEDGER.
     retry_refused
         With --key: send again what was refused before for the message's or the recipients' sake.
     fit

@@ -35,7 +35,7 @@ class Connection:
     """Seconds from a call's first byte to the end of its answer."""
 
     @asynccontextmanager
-    async def client(self, ledger: Path | None = None) -> AsyncIterator[AsyncMMSClient]:
+    async def client(self, ledger: str | None = None) -> AsyncIterator[AsyncMMSClient]:
         """A client; what it warns of goes to stderr."""
         with warnings_shown():
             verify = None if self.ca_file is None else trusting(self.ca_file, "--ca-file")
@@ -55,17 +55,16 @@ class Connection:
 DEFAULT = Connection()
 
 
-def ledger_for(key: str | None, path: Path | None) -> Path | None:
+def ledger_for(key: str | None, given: str | None) -> str | None:
     """The ledger of a send with `key`, or of none. Raises `UsageError` where one of the two is missing."""
     if key is None:
-        if path is not None:
+        if given is not None:
             raise UsageError("--ledger: it is for sends with --key")
         return None
-    if path is None and (setting := _environment.setting(_environment.LEDGER)) is not None:
-        path = Path(setting)
-    if path is None:
-        raise UsageError(f"--key: needs --ledger FILE, or {_environment.LEDGER}")
-    return path
+    ledger = _environment.setting(_environment.LEDGER) if given is None else given
+    if ledger is None:
+        raise UsageError(f"--key: needs --ledger FILE|URL, or {_environment.LEDGER}")
+    return ledger
 
 
 def key_in(path: Path, option: str) -> str:

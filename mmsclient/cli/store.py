@@ -36,14 +36,17 @@ def migrate(url: str) -> None:
 
 @app.command
 def purge(url: str, *, older_than: Annotated[int, Parameter(validator=Number(gte=4))]) -> None:
-    """Forget old campaigns and delivery reports. A campaign that is started again after that sends to everybody again.
+    """Forget old campaigns, delivery reports and keys of single sends.
+
+    A campaign that is started again after that sends to everybody again, and a send with such a key is sent again.
 
     Parameters
     ----------
     url
         Of the database: postgresql://user@host/database.
     older_than
-        Days for which nothing was sent in a campaign that is forgotten; at least 4, since reports may come for 3.
+        Days for which nothing was sent in a campaign that is forgotten, or since a send with a key ended; at least 4,
+        since reports may come for 3.
     """
     with needed("postgres", "`mmsclient store`"):
         from mmsclient._store.postgres.address import Address  # noqa: PLC0415
@@ -56,6 +59,9 @@ def purge(url: str, *, older_than: Annotated[int, Parameter(validator=Number(gte
         forgotten = forget(database, older_than)
     for name in forgotten.campaigns:
         print(printable(f"campaign {name}"))
-    print(
-        f"forgotten: {counted(len(forgotten.campaigns), 'campaign')}, {counted(forgotten.reports, 'delivery report')}"
+    counts = (
+        (len(forgotten.campaigns), "campaign"),
+        (forgotten.reports, "delivery report"),
+        (forgotten.keys, "keyed send"),
     )
+    print(f"forgotten: {', '.join(counted(*each) for each in counts)}")

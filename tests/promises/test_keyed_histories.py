@@ -1,6 +1,6 @@
 """Random histories of keyed sends against a model and the sandbox's count, and real processes that are killed.
 
-The full run: `python -m tests.promises.test_keyed_histories --histories 5000 --kills 60 --keys 4000`.
+The full run, on both engines: `python -m tests.promises.test_keyed_histories --histories 5000 --kills 60 --keys 4000`.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Literal
@@ -37,6 +37,7 @@ from mmsclient import (
     SentBatch,
 )
 from mmsclient._store.ledger import SendState
+from mmsclient._store.postgres import lease as leases
 from mmsclient.sandbox import Sandbox
 from mmsclient.sandbox.faults import (
     CutConnection,
@@ -49,7 +50,8 @@ from mmsclient.sandbox.faults import (
     server_error,
     throttle,
 )
-from tests.support.keyed import TEXT, DiedError, Mortal, send
+from tests.support.keyed import TEXT, DiedError, File, Mortal, Place, Tables, place_in, send
+from tests.support.postgres_server import Server
 
 # A history of one key, with two processes on one ledger ---------------------------------------------------------------
 
@@ -136,9 +138,9 @@ class Model:
 class World:
     """A sandbox, and two clients that stand for processes on one ledger."""
 
-    def __init__(self, folder: Path, api: Sandbox) -> None:
+    def __init__(self, place: Place, api: Sandbox) -> None:
         self.api = api
-        self.path = folder / "sends.db"
+        self.place = place
         self.runner = asyncio.Runner()
         self.processes: list[AsyncMMSClient] = []
         self.serial = itertools.count()
@@ -160,9 +162,9 @@ class World:
             await process.aclose()
 
     def _process(self) -> AsyncMMSClient:
-        mms = self.api.client(rate=None, max_attempts=1, ledger=self.path)
+        mms = self.api.client(rate=None, max_attempts=1, ledger=self.place.at)
         assert mms._keyed is not None
-        mms._keyed._ledger = Mortal(mms._keyed._ledger)
+        mms._keyed._ledger = Mortal(mms._keyed._ledger, self.place)
         return mms
 
     async def live(self, history: Sequence[Step]) -> None:
@@ -245,10 +247,9 @@ class World:
         self.processes[step.process] = self._process()
 
 
-@pytest.fixture(scope="module")
-def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
-    with Sandbox(rate=None, magic=False) as api, World(tmp_path_factory.mktemp("histories"), api) as world:
-        yield world
+@pytest.fixture(params=["sqlite", "postgres"])
+def place(request: pytest.FixtureRequest, tmp_path: Path) -> Place:
+    return place_in(request.param, request, tmp_path)
 
 
 def live(world: World, histories: int) -> None:
@@ -263,9 +264,10 @@ def live(world: World, histories: int) -> None:
     lived()
 
 
-def test_histories_are_what_the_model_says(world: World) -> None:
-    live(world, 120)
-    assert not world.api.errors
+def test_histories_are_what_the_model_says(place: Place) -> None:
+    with Sandbox(rate=None, magic=False) as api, World(place, api) as world:
+        live(world, 120 if isinstance(place, File) else 40)
+        assert not world.api.errors
 
 
 # Real processes, killed at random -------------------------------------------------------------------------------------
@@ -314,12 +316,10 @@ class Outcome:
     unknown_carried_out: int
 
 
-def killed(folder: Path, api: Sandbox, *, keys: int, kills: int, longest: float, seed: int) -> Outcome:
+def killed(at: str, api: Sandbox, *, keys: int, kills: int, longest: float, seed: int) -> Outcome:
     """Two processes at a time, each killed at a random moment; then one that lives, and the comparison."""
     rng = random.Random(seed)
-    plans = (
-        Plan(api.url, api.app_key, str(folder / "sends.db"), keys, rng.randrange(2**32)) for _ in itertools.count()
-    )
+    plans = (Plan(api.url, api.app_key, at, keys, rng.randrange(2**32)) for _ in itertools.count())
     interrupted = 0
     for _ in range(kills // 2):
         pair = [child(next(plans)), child(next(plans))]
@@ -346,7 +346,6 @@ def killed(folder: Path, api: Sandbox, *, keys: int, kills: int, longest: float,
             assert times <= 1, phone
             unknown_carried_out += times
     assert len(api.sends) == kinds["SentBatch"] + unknown_carried_out
-    assert sorted(each.name for each in folder.iterdir()) == ["sends.db"]
     return Outcome(interrupted, kinds, unknown_carried_out)
 
 
@@ -364,13 +363,15 @@ def add_faults(api: Sandbox) -> None:
         api.faults.add(fault, call="send-mms", share=0.02)
 
 
-def test_two_processes_that_are_killed_at_random_carry_no_key_out_twice(tmp_path: Path) -> None:
+def test_two_processes_that_are_killed_at_random_carry_no_key_out_twice(place: Place) -> None:
+    is_small = not isinstance(place, File)
     with Sandbox(rate=None, magic=False) as api:
         add_faults(api)
-        outcome = killed(tmp_path, api, keys=800, kills=8, longest=0.5, seed=3)
+        outcome = killed(place.at, api, keys=400 if is_small else 800, kills=6 if is_small else 8, longest=0.5, seed=3)
         assert not api.errors
-    assert outcome.interrupted >= 4
-    assert outcome.ends["SentBatch"] > 400
+    assert place.senders() == 0
+    assert outcome.interrupted >= 3
+    assert outcome.ends["SentBatch"] > 100
     assert outcome.ends["OutcomeUnknownError"] > 0
 
 
@@ -384,19 +385,34 @@ def main() -> None:
     asked = parser.parse_args()
     if asked.child:
         url, key, ledger, keys, seed = asked.child
+        leases.LEASE = 1.0
         print("ready", flush=True)
         asyncio.run(send_all(Plan(url, key, ledger, int(keys), int(seed))))
         return
-    with tempfile.TemporaryDirectory() as folder, Sandbox(rate=None, magic=False) as api, World(Path(folder), api) as w:
+    server = Server()
+    try:
+        with tempfile.TemporaryDirectory() as folder:
+            for engine, histories, kills in (
+                ("SQLite", File(Path(folder) / "histories.db"), File(Path(folder) / "kills.db")),
+                ("PostgreSQL", Tables(server.url, "histories"), Tables(server.url, "kills")),
+            ):
+                print(f"{engine}:")
+                measure(asked, histories, kills)
+    finally:
+        server.remove()
+
+
+def measure(asked: argparse.Namespace, histories: Place, kills: Place) -> None:
+    with Sandbox(rate=None, magic=False) as api, World(histories, api) as world:
         began = time.monotonic()
-        live(w, asked.histories)
+        live(world, asked.histories)
         took = time.monotonic() - began
-        steps = sum(w.seen.values())
-        print(f"{next(w.serial)} histories, {steps} steps in {took:.0f} s, as the model says: {dict(w.seen)}")
-    with tempfile.TemporaryDirectory() as folder, Sandbox(rate=None, magic=False) as api:
+        steps = sum(world.seen.values())
+        print(f"{next(world.serial)} histories, {steps} steps in {took:.0f} s, as the model says: {dict(world.seen)}")
+    with Sandbox(rate=None, magic=False) as api:
         add_faults(api)
         began = time.monotonic()
-        outcome = killed(Path(folder), api, keys=asked.keys, kills=asked.kills, longest=0.5, seed=asked.seed)
+        outcome = killed(kills.at, api, keys=asked.keys, kills=asked.kills, longest=0.5, seed=asked.seed)
         took = time.monotonic() - began
     print(f"{asked.kills} kills, {outcome.interrupted} of a living process; {took:.0f} s; no key twice")
     print(f"{dict(outcome.ends)}; of the unknown ones {outcome.unknown_carried_out} were carried out")

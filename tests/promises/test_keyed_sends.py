@@ -3,16 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import gc
 import logging
-import os
-import signal
-import sqlite3
-import subprocess
-import sys
 from collections.abc import AsyncIterator, Iterator
-from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -26,20 +19,17 @@ from mmsclient import (
     InsufficientCreditError,
     InvalidRequestError,
     KeyReusedError,
-    LedgerUnavailableError,
     NotSentError,
     OutcomeUnknownError,
     RateLimitError,
     RecipientsError,
     SendInProgressError,
 )
-from mmsclient._keyed import sends
 from mmsclient._transport import retry
-from mmsclient.limiter import NoLimit
 from mmsclient.sandbox import Sandbox
 from mmsclient.sandbox.faults import Latency, Reject, Reset, Respond, throttle
 from tests.conftest import PNG, until
-from tests.support.keyed import send
+from tests.support.keyed import Closed, Place, place_in, send
 
 pytestmark = pytest.mark.usefixtures("impatient")
 
@@ -53,42 +43,35 @@ def api() -> Iterator[Sandbox]:
         yield sandbox
 
 
-@pytest.fixture
-def path(tmp_path: Path) -> Path:
-    return tmp_path / "sends.db"
-
-
-def client(api: Sandbox, path: Path, **options: Any) -> AsyncMMSClient:
-    return api.client(rate=None, ledger=path, **options)
+@pytest.fixture(params=["sqlite", "postgres"])
+def place(request: pytest.FixtureRequest, tmp_path: Path) -> Place:
+    return place_in(request.param, request, tmp_path)
 
 
 @pytest.fixture
-async def mms(api: Sandbox, path: Path) -> AsyncIterator[AsyncMMSClient]:
-    async with client(api, path) as mms:
+def at(place: Place) -> str:
+    """As the client's option says it."""
+    return place.at
+
+
+def client(api: Sandbox, at: str, **options: Any) -> AsyncMMSClient:
+    return api.client(rate=None, ledger=at, **options)
+
+
+@pytest.fixture
+async def mms(api: Sandbox, at: str) -> AsyncIterator[AsyncMMSClient]:
+    async with client(api, at) as mms:
         yield mms
-
-
-class Closed:
-    """A limiter that grants nothing until it is opened."""
-
-    def __init__(self) -> None:
-        self.open = asyncio.Event()
-        self.asked = asyncio.Event()
-
-    async def acquire(self) -> mmsclient.Grant:
-        self.asked.set()
-        await self.open.wait()
-        return await NoLimit().acquire()
 
 
 # The table ------------------------------------------------------------------------------------------------------------
 
 
-async def test_what_was_accepted_comes_back_the_same_without_a_call(api: Sandbox, path: Path) -> None:
-    async with client(api, path) as mms:
+async def test_what_was_accepted_comes_back_the_same_without_a_call(api: Sandbox, at: str) -> None:
+    async with client(api, at) as mms:
         first = await send(mms, KEY, [ONE, TWO, "0400 000 000"], subject="Yours")
         again = await send(mms, KEY, [ONE, TWO, "0400 000 000"], subject="Yours")
-    async with client(api, path) as mms:
+    async with client(api, at) as mms:
         later = await send(mms, KEY, [TWO, ONE], subject="Yours")
     assert not first.repeated
     for twin in (again, later):
@@ -115,9 +98,9 @@ async def test_a_send_on_its_way_here_is_waited_for(mms: AsyncMMSClient, api: Sa
     assert api.carried_out(ONE) == 1
 
 
-async def test_a_send_on_its_way_elsewhere_is_waited_for(api: Sandbox, path: Path) -> None:
+async def test_a_send_on_its_way_elsewhere_is_waited_for(api: Sandbox, at: str) -> None:
     api.faults.add(Latency(0.3))
-    async with client(api, path) as here, client(api, path) as there:
+    async with client(api, at) as here, client(api, at) as there:
         first = asyncio.create_task(send(there, KEY, ONE))
         await until(lambda: api.arrivals)
         second = await send(here, KEY, ONE)
@@ -126,9 +109,9 @@ async def test_a_send_on_its_way_elsewhere_is_waited_for(api: Sandbox, path: Pat
     assert api.carried_out(ONE) == 1
 
 
-async def test_who_waits_too_long_is_told_so(api: Sandbox, path: Path) -> None:
+async def test_who_waits_too_long_is_told_so(api: Sandbox, at: str) -> None:
     api.faults.add(Latency(30, carried_out=True))
-    async with client(api, path, timeout=2.0) as here, client(api, path) as there:
+    async with client(api, at, timeout=2.0) as here, client(api, at) as there:
         first = asyncio.create_task(send(here, KEY, ONE))
         await until(lambda: api.sends)
         with pytest.raises(SendInProgressError, match=KEY) as caught:
@@ -142,14 +125,14 @@ async def test_who_waits_too_long_is_told_so(api: Sandbox, path: Path) -> None:
     assert api.carried_out(ONE) == 1
 
 
-async def test_what_is_unknown_stays_so_and_says_when_it_was_sent(api: Sandbox, path: Path) -> None:
+async def test_what_is_unknown_stays_so_and_says_when_it_was_sent(api: Sandbox, at: str) -> None:
     api.faults.add(Reset(carried_out=True), times=1)
-    async with client(api, path) as mms:
+    async with client(api, at) as mms:
         with pytest.raises(OutcomeUnknownError) as first:
             await send(mms, KEY, ONE)
         assert first.value.sent_at is None
     for _ in range(2):
-        async with client(api, path) as mms:
+        async with client(api, at) as mms:
             with pytest.raises(
                 OutcomeUnknownError, match=rf"key 'order-17', sent at {datetime.now(UTC):%Y-%m}"
             ) as caught:
@@ -192,8 +175,8 @@ async def test_what_was_surely_not_sent_or_refused_for_the_accounts_sake_is_sent
     assert api.carried_out(ONE) == 1
 
 
-async def test_what_never_left_is_sent(api: Sandbox, path: Path) -> None:
-    async with client(api, path, max_attempts=1) as mms:
+async def test_what_never_left_is_sent(api: Sandbox, at: str) -> None:
+    async with client(api, at, max_attempts=1) as mms:
         with api.refusing(), pytest.raises(NotSentError):
             await send(mms, KEY, ONE)
         assert (await send(mms, KEY, ONE)).accepted == 1
@@ -297,7 +280,8 @@ async def test_retry_refused_needs_a_key(mms: AsyncMMSClient, api: Sandbox) -> N
 @pytest.mark.parametrize(
     ("options", "problem"),
     [
-        ({"ledger": "postgresql://localhost/sends"}, "the path of a file"),
+        ({"ledger": "mysql://shop:hidden-word@localhost/sends"}, "the path of a file, or the URL of a PostgreSQL"),
+        ({"ledger": "postgresql://shop:hidden-word@x@localhost/sends"}, "URL of the store cannot be read"),
         ({"ledger": ""}, "the path of a file"),
         ({"ledger": 7}, "the path of a file"),
         ({"ledger": "missing/sends.db"}, "No such file"),
@@ -310,6 +294,7 @@ def test_wrong_options(options: Any, problem: str, tmp_path: Path, monkeypatch: 
     monkeypatch.chdir(tmp_path)
     with pytest.raises(ConfigurationError, match=problem) as caught:
         AsyncMMSClient("a-secret-key", **options)
+    assert "hidden-word" not in str(caught.value)
     frames = [frame for frame, _ in _frames(caught.value)]
     assert not any("a-secret-key" in repr(value) for frame in frames for value in frame.f_locals.values())
 
@@ -322,33 +307,21 @@ def _frames(error: BaseException) -> Iterator[tuple[Any, int]]:
         traceback = traceback.tb_next
 
 
-async def test_a_ledger_of_another_host_or_account_is_refused(api: Sandbox, mms: AsyncMMSClient, path: Path) -> None:
-    await send(mms, KEY, ONE)
-    with pytest.raises(ConfigurationError, match="this client calls http://localhost"):
-        AsyncMMSClient(api.app_key, base_url="http://localhost/api", ledger=path)
-    with pytest.raises(ConfigurationError, match="another APPKEY"):
-        AsyncMMSClient("another-key", base_url=api.url, ledger=path)
-    async with AsyncMMSClient("another-key", base_url=api.url, ledger=path, ledger_new_key=True) as changed:
-        assert (await send(changed, KEY, ONE)).repeated
-    with pytest.raises(ConfigurationError, match="another APPKEY"):
-        client(api, path)
-
-
 # Callers that leave, clients that are closed --------------------------------------------------------------------------
 
 
 async def test_a_cancelled_caller_whose_call_left_has_its_end_recorded(
-    api: Sandbox, path: Path, caplog: pytest.LogCaptureFixture
+    api: Sandbox, at: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     api.faults.add(Latency(0.3, carried_out=True))
-    async with client(api, path) as mms:
+    async with client(api, at) as mms:
         sending = asyncio.create_task(send(mms, KEY, ONE))
         await until(lambda: api.sends)
         sending.cancel()
         with pytest.raises(asyncio.CancelledError):
             await sending  # at once, not when the answer comes
         assert mms.stats.in_flight == 1
-    async with client(api, path) as mms:
+    async with client(api, at) as mms:
         assert (await send(mms, KEY, ONE)).repeated
     assert api.carried_out(ONE) == 1
     (record,) = [record for record in caplog.records if "cancelled" in record.message]
@@ -367,9 +340,9 @@ async def test_who_waits_for_a_send_gets_its_end_although_its_caller_leaves(mms:
     assert api.carried_out(ONE) == 1
 
 
-async def test_a_cancelled_caller_whose_call_never_left_leaves_the_key_free(api: Sandbox, path: Path) -> None:
+async def test_a_cancelled_caller_whose_call_never_left_leaves_the_key_free(api: Sandbox, at: str) -> None:
     limiter = Closed()
-    async with api.client(limiter=limiter, ledger=path) as mms:
+    async with api.client(limiter=limiter, ledger=at) as mms:
         sending = asyncio.create_task(send(mms, KEY, ONE))
         await limiter.asked.wait()
         waiting = asyncio.create_task(send(mms, KEY, ONE))
@@ -383,11 +356,11 @@ async def test_a_cancelled_caller_whose_call_never_left_leaves_the_key_free(api:
 
 
 async def test_a_cancelled_caller_between_two_attempts_leaves_the_key_free(
-    api: Sandbox, path: Path, monkeypatch: pytest.MonkeyPatch
+    api: Sandbox, at: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name, seconds in (("FIRST_WAIT", 1e6), ("LONGEST_WAIT", 1e6), ("TOTAL", 1e9)):
         monkeypatch.setattr(retry, name, seconds)
-    async with asyncio.timeout(60), client(api, path) as mms:
+    async with asyncio.timeout(60), client(api, at) as mms:
         with api.faults.add(throttle(), call="send-mms"):
             sending = asyncio.create_task(send(mms, KEY, ONE))
             await until(lambda: mms.stats.throttled and not mms.stats.in_flight)
@@ -397,9 +370,9 @@ async def test_a_cancelled_caller_between_two_attempts_leaves_the_key_free(
     assert api.carried_out(ONE) == 1
 
 
-async def test_closing_records_what_had_left_and_frees_what_had_not(api: Sandbox, path: Path) -> None:
+async def test_closing_records_what_had_left_and_frees_what_had_not(api: Sandbox, at: str, place: Place) -> None:
     api.faults.add(Latency(0.3, carried_out=True))
-    mms = client(api, path, max_in_flight=1)
+    mms = client(api, at, max_in_flight=1)
     left = asyncio.create_task(send(mms, "left", ONE))
     await until(lambda: api.sends)
     queued = asyncio.create_task(send(mms, "queued", TWO))
@@ -411,47 +384,48 @@ async def test_closing_records_what_had_left_and_frees_what_had_not(api: Sandbox
     with pytest.raises(NotSentError, match="closed"):
         await send(mms, "later", ONE)
     api.faults.clear()
-    async with client(api, path) as mms:
+    async with client(api, at) as mms:
         assert (await send(mms, "left", ONE)).repeated
         assert not (await send(mms, "queued", TWO)).repeated
     assert (api.carried_out(ONE), api.carried_out(TWO)) == (1, 1)
-    assert [each.name for each in path.parent.iterdir()] == ["sends.db"]
+    assert place.senders() == 0
 
 
-async def test_closing_tells_those_who_wait_for_another_process(api: Sandbox, path: Path) -> None:
-    api.faults.add(Latency(1.0, carried_out=True))
-    async with client(api, path) as there:
+async def test_closing_tells_those_who_wait_for_another_process(api: Sandbox, at: str) -> None:
+    limiter = Closed()
+    async with api.client(limiter=limiter, ledger=at) as there:
         first = asyncio.create_task(send(there, KEY, ONE))
-        await until(lambda: api.sends)
-        here = client(api, path)
+        await limiter.asked.wait()
+        here = client(api, at)
         waiting = asyncio.create_task(send(here, KEY, ONE))
         await asyncio.sleep(0.1)
         await here.aclose()
         with pytest.raises(SendInProgressError):
             await waiting
         assert not first.done()
-        await first
+        limiter.open.set()
+        assert (await first).accepted == 1
 
 
-async def test_a_client_that_is_closed_twice_or_never_used(api: Sandbox, path: Path) -> None:
-    mms = client(api, path)
+async def test_a_client_that_is_closed_twice_or_never_used(api: Sandbox, at: str, place: Place) -> None:
+    mms = client(api, at)
     await asyncio.gather(mms.aclose(), mms.aclose())
     await mms.aclose()
-    assert [each.name for each in path.parent.iterdir()] == ["sends.db"]
+    assert place.senders() == 0
 
 
-def test_an_event_loop_that_ends_with_a_send_under_way(api: Sandbox, path: Path) -> None:
+def test_an_event_loop_that_ends_with_a_send_under_way(api: Sandbox, at: str) -> None:
     """Nobody closed the client: what had left is unknown."""
     api.faults.add(Latency(30, carried_out=True))
 
     async def dropped() -> None:
-        mms = client(api, path)
+        mms = client(api, at)
         asyncio.create_task(send(mms, KEY, ONE))  # noqa: RUF006
         await until(lambda: api.sends)
         mms._session._owns_transport = False  # the warning of a client that was not closed is tested elsewhere
 
     async def later() -> None:
-        async with client(api, path) as mms:
+        async with client(api, at) as mms:
             with pytest.raises(OutcomeUnknownError, match="event loop"):
                 await send(mms, KEY, ONE)
 
@@ -459,211 +433,3 @@ def test_an_event_loop_that_ends_with_a_send_under_way(api: Sandbox, path: Path)
     gc.collect()
     asyncio.run(later())
     assert api.carried_out(ONE) == 1
-
-
-# Ledgers that cannot be used ------------------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("mmsclient._store.sqlite_ledger_files.BUSY", 0.05)
-    monkeypatch.setattr(sends, "WRITE_AGAIN", 0.01)
-
-
-@contextlib.contextmanager
-def locked(path: Path) -> Iterator[None]:
-    """Another program is writing."""
-    with closing(sqlite3.connect(path, isolation_level=None)) as other:
-        other.execute("BEGIN IMMEDIATE")
-        try:
-            yield
-        finally:
-            other.execute("ROLLBACK")
-
-
-@pytest.mark.usefixtures("quick")
-async def test_what_cannot_be_recorded_before_is_not_sent(mms: AsyncMMSClient, api: Sandbox, path: Path) -> None:
-    with locked(path), pytest.raises(LedgerUnavailableError, match=r"locked.*nothing was sent"):
-        await send(mms, KEY, ONE)
-    await send(mms, "another", TWO)
-    with locked(path):
-        results = await asyncio.gather(*(send(mms, f"k{n}", ONE) for n in range(5)), return_exceptions=True)
-    assert [type(each) for each in results] == [LedgerUnavailableError] * 5
-    assert not api.carried_out(ONE)
-    assert (await send(mms, KEY, ONE)).accepted == 1
-
-
-@pytest.mark.usefixtures("quick")
-async def test_an_end_that_cannot_be_written_is_written_later(
-    mms: AsyncMMSClient, api: Sandbox, path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    api.faults.add(Latency(0.2, carried_out=True))
-    sending = asyncio.create_task(send(mms, KEY, ONE))
-    await until(lambda: api.sends)
-    with locked(path):
-        await until(lambda: "is kept, and written later" in caplog.text)
-        assert not sending.done()
-    assert (await sending).accepted == 1
-    assert (await send(mms, KEY, ONE)).repeated
-
-
-@pytest.mark.usefixtures("quick")
-async def test_an_end_that_can_never_be_written_is_told_and_unknown(
-    mms: AsyncMMSClient, api: Sandbox, path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    monkeypatch.setattr(sends, "KEPT", 0.1)
-    api.faults.add(Latency(0.2, carried_out=True))
-    sending = asyncio.create_task(send(mms, KEY, ONE))
-    await until(lambda: api.sends)
-    with locked(path):
-        assert (await sending).accepted == 1
-    assert "key 'order-17' is unknown from now on, but it ended accepted" in caplog.text
-    with pytest.raises(OutcomeUnknownError):
-        await send(mms, KEY, ONE)
-    assert api.carried_out(ONE) == 1
-
-
-async def test_a_ledger_that_is_removed_or_replaced_sends_nothing_more(
-    mms: AsyncMMSClient, api: Sandbox, path: Path
-) -> None:
-    await send(mms, KEY, ONE)
-    moved = path.rename(path.with_name("moved.db"))  # noqa: ASYNC240
-    with pytest.raises(LedgerUnavailableError, match=r"sends\.db was removed or replaced"):
-        await send(mms, KEY, ONE)
-    path.write_bytes(b"")  # noqa: ASYNC240
-    with pytest.raises(LedgerUnavailableError, match="removed or replaced"):
-        await send(mms, "another", ONE)
-    moved.rename(path)
-    assert (await send(mms, KEY, ONE)).repeated
-    assert api.carried_out(ONE) == 1
-
-
-async def test_a_ledger_that_is_gone_before_the_first_send_is_not_made_anew(
-    mms: AsyncMMSClient, api: Sandbox, path: Path
-) -> None:
-    path.unlink()  # noqa: ASYNC240
-    with pytest.raises(LedgerUnavailableError, match="No such file"):
-        await send(mms, KEY, ONE)
-    assert not path.exists()  # noqa: ASYNC240
-    assert not api.calls["send-mms"]
-
-
-# Processes that die ---------------------------------------------------------------------------------------------------
-
-CHILD = """
-import asyncio, sys
-from mmsclient import AsyncMMSClient, MMSError
-from tests.conftest import PNG
-from tests.support.keyed import send
-
-async def main(url, app_key, ledger, *keys):
-    async with AsyncMMSClient(app_key, base_url=url, rate=None, ledger=ledger) as mms:
-        print("ready", flush=True)
-        async def one(key):
-            try:
-                print(key, (await send(mms, key, "+614" + key)).accepted, flush=True)
-            except MMSError as error:
-                print(key, type(error).__name__, flush=True)
-        await asyncio.gather(*(one(key) for key in keys))
-
-asyncio.run(main(*sys.argv[1:]))
-"""
-
-
-@contextlib.contextmanager
-def process(api: Sandbox, path: Path, *keys: str, script: str = CHILD) -> Iterator[subprocess.Popen[str]]:
-    """Another process that sends with `keys`, each to a number of its own."""
-    command = [sys.executable, "-W", "error", "-c", script, api.url, api.app_key, str(path), *keys]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as child:  # noqa: S603 - our own command
-        try:
-            assert child.stdout is not None
-            assert child.stdout.readline() == "ready\n"
-            yield child
-        finally:
-            child.kill()
-
-
-async def test_what_a_killed_process_was_sending_is_unknown_at_once(
-    mms: AsyncMMSClient, api: Sandbox, path: Path
-) -> None:
-    api.faults.add(Latency(30, carried_out=True))
-    await send_nothing(mms)
-    with process(api, path, "00000007", "00000008") as child:
-        await until(lambda: len(api.sends) == 2)
-        with pytest.raises(SendInProgressError):
-            await send(mms, "00000007", "+61400000007", timeout=0.2)
-        child.send_signal(signal.SIGKILL)
-        child.wait()
-        for key in ("00000007", "00000008"):
-            with pytest.raises(OutcomeUnknownError, match="the process that sent it ended"):
-                await send(mms, key, f"+614{key}", timeout=0.2)
-    assert len(api.sends) == 2
-
-
-async def send_nothing(mms: AsyncMMSClient) -> None:
-    """Let the ledger be open before the others."""
-    with contextlib.suppress(InvalidRequestError):
-        await send(mms, "", ONE)
-
-
-async def test_a_process_that_stands_still_lives(mms: AsyncMMSClient, api: Sandbox, path: Path) -> None:
-    api.faults.add(Latency(0.3, carried_out=True), times=1)
-    with process(api, path, "00000007") as child:
-        await until(lambda: api.sends)
-        child.send_signal(signal.SIGSTOP)
-        with pytest.raises(SendInProgressError):
-            await send(mms, "00000007", "+61400000007", timeout=0.6)
-        child.send_signal(signal.SIGCONT)
-        assert (await send(mms, "00000007", "+61400000007")).repeated
-        assert child.wait() == 0
-    assert len(api.sends) == 1
-
-
-async def test_a_sender_whose_lock_was_removed_is_taken_for_dead_and_its_late_answer_counts(
-    mms: AsyncMMSClient, api: Sandbox, path: Path
-) -> None:
-    api.faults.add(Latency(1.0, carried_out=True))
-    with process(api, path, "00000007") as child:
-        await until(lambda: api.sends)
-        for lock in path.parent.glob("sends.db-sender-*"):
-            lock.unlink()
-        with pytest.raises(OutcomeUnknownError):
-            await send(mms, "00000007", "+61400000007")
-        assert child.wait() == 0
-        assert (await send(mms, "00000007", "+61400000007")).repeated
-    assert len(api.sends) == 1
-
-
-FORK = """
-async def fork():
-    while not glob.glob(sys.argv[3] + "-sender-*"):
-        await asyncio.sleep(0.01)
-    warnings.simplefilter("ignore")  # of a fork beside threads
-    if not (child := os.fork()):
-        time.sleep(60)
-        os._exit(0)
-    print(child, flush=True)
-
-"""
-
-
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="no forks here")
-async def test_a_fork_that_outlives_its_parent_does_not_keep_it_alive(
-    mms: AsyncMMSClient, api: Sandbox, path: Path
-) -> None:
-    api.faults.add(Latency(30, carried_out=True))
-    script = CHILD.replace("async def main", f"import glob, os, time, warnings\n{FORK}async def main")
-    script = script.replace(
-        "        async def one", "        forking = asyncio.create_task(fork())\n        async def one"
-    )
-    with process(api, path, "00000007", script=script) as parent:
-        assert parent.stdout is not None
-        fork = int(parent.stdout.readline())
-        try:
-            await until(lambda: api.sends)
-            parent.kill()
-            parent.wait()
-            with pytest.raises(OutcomeUnknownError, match="the process that sent it ended"):
-                await send(mms, "00000007", "+61400000007", timeout=0.5)
-        finally:
-            os.kill(fork, signal.SIGKILL)

@@ -28,6 +28,7 @@ def run(code: str) -> subprocess.CompletedProcess[str]:
         ("starlette", "from mmsclient.sandbox import Sandbox", "sandbox"),
         ("psycopg", "from mmsclient._store.stores import store_at; store_at('postgresql:///x', 'spring')", "postgres"),
         ("PIL", "from mmsclient.pictures import fit; fit(b'GIF89a')", "images"),
+        ("psycopg", "from mmsclient import AsyncMMSClient; AsyncMMSClient('k', ledger='postgresql:///x')", "postgres"),
         ("trustme", "import mmsclient.sandbox; mmsclient.sandbox.Sandbox", "sandbox"),
         ("python_multipart", "from mmsclient.sandbox import Sandbox", "sandbox"),
     ],

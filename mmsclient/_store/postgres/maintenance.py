@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from attrs import frozen
 
+from mmsclient._store.postgres import keyed_sends
 from mmsclient._store.postgres.database import Database, Transaction
 
 __all__ = ["Purged", "purge"]
+
+DAY = 86400.0
+"""Seconds."""
 
 _OLD_CAMPAIGNS = """
 SELECT id, name FROM campaign JOIN lease ON lease.campaign = campaign.id
@@ -30,12 +34,15 @@ class Purged:
     """Their names."""
     reports: int
     """Delivery reports."""
+    keys: int
+    """Of single sends."""
 
 
 def purge(database: Database, days: int) -> Purged:
-    """Forget the campaigns in which nothing was sent for so many days, and the delivery reports that are older.
+    """Forget the campaigns in which nothing was sent for so many days, and the reports and keyed sends that are older.
 
-    Whoever starts a campaign of such a name again, sends to everybody again.
+    Whoever starts a campaign of such a name again, sends to everybody again, and so does whoever sends with such a key.
+    What dead senders were sending is unknown from this moment, and kept so many days from it.
     """
 
     def work(transaction: Transaction) -> Purged:
@@ -43,6 +50,9 @@ def purge(database: Database, days: int) -> Purged:
         transaction.execute("DELETE FROM campaign WHERE id = ANY(%s)", ([row[0] for row in campaigns],))
         transaction.execute(_OLD_EVIDENCE, (days,))
         sql = "DELETE FROM delivery WHERE reported < clock_timestamp() - make_interval(days => %s)"
-        return Purged(tuple(row[1] for row in campaigns), transaction.execute(sql, (days,)))
+        reports = transaction.execute(sql, (days,))
+        keyed_sends.lose_dead(transaction)
+        keys = keyed_sends.forget_old(transaction, days * DAY)
+        return Purged(tuple(row[1] for row in campaigns), reports, keys)
 
     return database.run(work)

@@ -12,6 +12,7 @@ from mmsclient.cli.sample_image import sunset
 from mmsclient.cli.status import Status
 from mmsclient.sandbox import Sandbox, faults
 from tests.support.command import Cli, Outcome, in_this_process, started
+from tests.support.postgres_server import PASSWORD, Server
 from tests.support.waiting import until
 
 NUMBER, REFUSED = "+61400000000", "+61400009901"
@@ -49,6 +50,20 @@ def test_the_same_key_is_sent_once_and_printed_twice(cli: Cli, mms_sandbox: Sand
     assert mms_sandbox.carried_out(NUMBER) == 1
 
 
+def test_the_ledger_may_be_a_database(cli: Cli, mms_sandbox: Sandbox, postgres: Server) -> None:
+    url = postgres.new_database()
+    first, again = send(cli, ledger=url), send(cli, ledger=url)
+    assert (first.status, again.status) == (0, 0)
+    assert "sent before, and not again" in again.out
+    assert mms_sandbox.carried_out(NUMBER) == 1
+    nowhere = send(cli, ledger=f"postgresql://me:{PASSWORD}@127.0.0.1:1/shop")
+    assert nowhere.status == Status.FAILED
+    assert "ledger 127.0.0.1/shop: " in nowhere.error
+    assert nowhere.error.endswith("nothing was sent")
+    assert PASSWORD not in nowhere.error
+    assert mms_sandbox.carried_out(NUMBER) == 1
+
+
 def test_the_ledger_may_come_from_the_environment(
     cli: Cli, mms_sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
@@ -64,7 +79,7 @@ def test_the_ledger_may_come_from_the_environment(
 def test_a_key_and_a_ledger_go_together(cli: Cli, mms_sandbox: Sandbox) -> None:
     without = send(cli, ledger="")
     assert without.status == Status.WRONG_USAGE
-    assert "--ledger FILE, or MMSCLIENT_LEDGER" in without.error
+    assert "--ledger FILE|URL, or MMSCLIENT_LEDGER" in without.error
     alone = cli("send", "--to", NUMBER, "--text", "Hi", "--image", "sunset.png", "--ledger", "sends.db")
     assert alone.status == Status.WRONG_USAGE
     assert "--key" in alone.error

@@ -96,6 +96,25 @@ def test_the_tables_are_made_once(cli: Cli, url: str) -> None:
     assert cli("store", "migrate", url).out == "up to date\n"
 
 
+SENDS = (
+    ("old", "accepted", "", 40),
+    ("old unknown", "unknown", "", 40),
+    ("new", "accepted", "", 20),
+    ("new unknown", "unknown", "", 20),
+    ("lost", "sending", "dead", None),
+    ("going on", "sending", "living", None),
+)
+"""Key, state, sender, and days since the end of a keyed send."""
+
+
+def send(row: tuple[str, str, str, int | None]) -> str:
+    """As the values of an insertion."""
+    key, state, sender, days = row
+    ended = "NULL" if days is None else f"now() - interval '{days} days'"
+    digests = "'', '', '', ''"
+    return f"('{key}', '{key}', {digests}, '{state}', '{sender}', now() - interval '41 days', {ended})"
+
+
 def test_what_is_old_is_forgotten(cli: Cli, url: str, postgres: Server) -> None:
     for name in ("old", "begun long ago", "never sent", "being sent"):
         assert cli(*sending(url, "--name", name)).status == 0
@@ -107,6 +126,8 @@ def test_what_is_old_is_forgotten(cli: Cli, url: str, postgres: Server) -> None:
         "UPDATE lease SET until = now() FROM campaign WHERE campaign.id = campaign AND name = 'being sent'",
         "INSERT INTO evidence SELECT min(phone), 'A', now() - interval '40 days' FROM recipient",
         "INSERT INTO evidence VALUES (1, 'A', now() - interval '40 days'), (2, 'A', now())",
+        "INSERT INTO sender VALUES ('dead', '', now() - interval '40 days'), ('living', '', now() + interval '1 day')",
+        f"INSERT INTO send VALUES {', '.join(map(send, SENDS))}",  # noqa: S608
         "INSERT INTO delivery VALUES ('A', 0, 'Failed', true, now() - interval '40 days'), ('B', 0, '', true, now())",
     ]
     for change in changes:
@@ -114,8 +135,10 @@ def test_what_is_old_is_forgotten(cli: Cli, url: str, postgres: Server) -> None:
     assert cli("store", "purge", url, "--older-than", "30").out.splitlines() == [
         "campaign never sent",
         "campaign old",
-        "forgotten: 2 campaigns, 1 delivery report",
+        "forgotten: 2 campaigns, 1 delivery report, 2 keyed sends",
     ]
+    kept = dict(postgres.ask("SELECT key, state FROM mmsclient.send", url))
+    assert kept == {"new": "accepted", "new unknown": "unknown", "lost": "unknown", "going on": "sending"}
     assert cli("bulk", "report", url, "--name", "old").error.endswith("(old): there is no such campaign")
     assert cli("bulk", "report", url, "--name", "being sent").status == 0
     assert cli("store", "purge", url, "--older-than", "3").status == 2
