@@ -31,6 +31,7 @@ REFERENCE = {
     "limiter": ("Limiters", "mmsclient.limiter", ()),
     "bulk": ("Campaigns", "mmsclient.bulk", ()),
     "pictures": ("Pictures", "mmsclient.pictures", ()),
+    "outbox": ("Outbox", "mmsclient.outbox", ()),
     "webhooks": ("Callbacks", "mmsclient.webhooks", ()),
     "sandbox": ("Sandbox", "mmsclient.sandbox", ()),
 }

@@ -66,7 +66,7 @@ def _sent_batch(envelope: Envelope, recipients: Recipients, zone: tzinfo) -> Sen
         raise UnreadableError("the answer says SUCCESS, but not how many recipients were accepted")
     total = len(recipients.numbers)  # the API's total_numbers may leave out what it dropped
     accepted = min(said, total)
-    listed = [_sent_message(object_of(item), item, zone) for item in _bounded(items_of(data.get("messages")), total)]
+    listed = [sent_message(object_of(item), item, zone) for item in _bounded(items_of(data.get("messages")), total)]
     messages = _ours(listed, recipients.numbers)
     flaws = [f"it says that {said} of {total} recipients were accepted"] if said > total else []
     if len(messages) < len(listed):
@@ -112,7 +112,8 @@ def _refused(
     return missing if len(missing) == total - accepted else None
 
 
-def _sent_message(item: Mapping[str, Any], raw: Any, zone: tzinfo) -> SentMessage:
+def sent_message(item: Mapping[str, Any], raw: Any, zone: tzinfo) -> SentMessage:
+    """A message of an answer to `send`; `raw`: the item as it came."""
     return SentMessage(
         id=text_of(item.get("message_id")),
         to=e164(text_of(item.get("to"))),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, TypeVar
 
 from attrs import evolve
 
@@ -16,7 +16,9 @@ from mmsclient._store.ledger import KeyedSend, SendEnd, SendState
 from mmsclient.errors import APIError, MMSError, OutcomeUnknownError
 from mmsclient.models import SentBatch
 
-__all__ = ["end_of", "repeated_error", "repeated_result", "sent_at"]
+__all__ = ["end_of", "kept_error", "repeated_error", "repeated_result", "restored_error", "sent_at"]
+
+E = TypeVar("E", bound=errors.CallError)
 
 _FIELDS = ("description", "call", "attempts", "host", "http_status", "code", "excerpt")
 """Of an error of a call, as they are kept."""
@@ -27,14 +29,15 @@ def end_of(outcome: SentBatch | BaseException) -> SendEnd:
     if isinstance(outcome, SentBatch):
         return SendEnd(SendState.ACCEPTED, {"raw": outcome.raw})
     if isinstance(outcome, envelope.NOT_CARRIED_OUT + envelope.OF_THE_ACCOUNT):  # later it may go well
-        return SendEnd(SendState.FAILED, _kept(outcome))
+        return SendEnd(SendState.FAILED, kept_error(outcome))
     if isinstance(outcome, APIError):
         of_the_message = envelope.is_of_the_api(outcome)  # else a proxy's, about any call
-        return SendEnd(SendState.REFUSED if of_the_message else SendState.FAILED, _kept(outcome))
-    return SendEnd(SendState.UNKNOWN, _kept(outcome))
+        return SendEnd(SendState.REFUSED if of_the_message else SendState.FAILED, kept_error(outcome))
+    return SendEnd(SendState.UNKNOWN, kept_error(outcome))
 
 
-def _kept(error: BaseException) -> Mapping[str, Any]:
+def kept_error(error: BaseException) -> Mapping[str, Any]:
+    """An error as JSON can hold it; see `restored_error`."""
     if not isinstance(error, errors.CallError):
         return {"class": type(error).__name__, "description": errors.one_line(str(error), 500)}
     kept = {name: getattr(error, name) for name in _FIELDS}
@@ -58,18 +61,24 @@ def repeated_result(call: Call[SentBatch], held: KeyedSend) -> SentBatch:
 
 def repeated_error(key: str, held: KeyedSend) -> MMSError:
     """The error of a send that was refused, or of which it is not known whether it was carried out."""
-    kept: dict[str, Any] = dict(held.result)
-    name, timed_out = kept.pop("class", ""), kept.pop("timed_out", False)
-    kept = {"description": "", "call": "send-mms", **{name: kept[name] for name in _FIELDS if name in kept}}
     when = sent_at(held)
     about = f"key {errors.one_line(key, 200)!r}, sent at {when.isoformat(timespec='seconds')}"
     if held.state is SendState.REFUSED:
-        found = getattr(errors, name, APIError)
-        refusal = (found if isinstance(found, type) and issubclass(found, APIError) else APIError)(**kept)
+        refusal = restored_error(held.result, APIError)
         refusal.add_note(f"{about}: it was refused then; retry_refused=True sends it again")
         return refusal
-    kept["description"] = f"{about}: {kept['description']}"
-    unknown = OutcomeUnknownError(**kept)
-    unknown.timed_out = bool(timed_out)
+    described = {**held.result, "class": "", "description": f"{about}: {held.result.get('description', '')}"}
+    unknown = restored_error(described, OutcomeUnknownError)
     unknown.sent_at = when
     return unknown
+
+
+def restored_error(kept: Mapping[str, Any], base: type[E], otherwise: type[E] | None = None) -> E:
+    """The error that `kept_error` was given: of its class where that is a `base`, else of `otherwise`, or `base`."""
+    found = getattr(errors, kept.get("class", ""), None)
+    cls = found if isinstance(found, type) and issubclass(found, base) else otherwise or base
+    fields = {"description": "", "call": "send-mms", **{name: kept[name] for name in _FIELDS if name in kept}}
+    error = cls(**fields)
+    if isinstance(error, OutcomeUnknownError):
+        error.timed_out = bool(kept.get("timed_out", False))
+    return error

@@ -12,15 +12,17 @@ from mmsclient._store.evidence import Silent
 from mmsclient._store.handled_events import HandledEvents
 from mmsclient._store.ledger import Ledger
 from mmsclient._store.models import Message, Owner
+from mmsclient._store.outbox import OutboxStore
 from mmsclient._store.protocol import JournalReader, ReportRecorder, SenderJournal
 from mmsclient._store.sqlite_events import events_in_file
 from mmsclient._store.sqlite_ledger import SQLiteLedger
 from mmsclient._store.sqlite_opening import open_copy, open_journal, settle_journal
+from mmsclient._store.sqlite_outbox import SQLiteOutbox
 from mmsclient._store.sqlite_reader import SQLiteReader
 from mmsclient._store.sqlite_recorder import SQLiteRecorder
 from mmsclient.errors import InvalidRequestError
 
-__all__ = ["FileStore", "JournalStore", "events_at", "is_url", "ledger_at", "store_at"]
+__all__ = ["FileStore", "JournalStore", "events_at", "is_url", "ledger_at", "outbox_at", "store_at"]
 
 LONGEST_NAME = 200
 
@@ -158,3 +160,23 @@ def events_at(seen: str | os.PathLike[str]) -> HandledEvents:
         from mmsclient._store.postgres.events import events_in_database  # noqa: PLC0415
 
     return events_in_database(Address.of(os.fspath(seen)))
+
+
+def outbox_at(store: str | os.PathLike[str], *, make: bool = True) -> OutboxStore:
+    """The outbox in a file or a database; made at its first use where it is not there, unless `make` is False.
+
+    Raises:
+        InvalidRequestError: It is neither.
+        ConfigurationError: A URL cannot be read, or the extra `postgres` is not installed.
+    """
+    is_path = isinstance(store, str | os.PathLike) and bool(os.fspath(store))
+    if not is_path or ("://" in os.fspath(store) and not is_url(store)):
+        shown = store if not isinstance(store, str) or not store else "another URL"  # which may hold a password
+        raise InvalidRequestError("store", shown, "the path of a file, or the URL of a PostgreSQL database")
+    if not is_url(store):
+        return SQLiteOutbox(store, make=make)
+    with needed("postgres", "an outbox in PostgreSQL"):
+        from mmsclient._store.postgres.address import Address  # noqa: PLC0415
+        from mmsclient._store.postgres.outbox import PostgresOutbox  # noqa: PLC0415
+
+    return PostgresOutbox(Address.of(os.fspath(store)), make=make)

@@ -85,7 +85,7 @@ def outcome_of_error(phones: Sequence[int], error: MMSError, *, may_split: bool)
         return Outcome(_all(phones, State.FAILED, error), Next.TRY_AGAIN, failed=True)
     if isinstance(error, OutcomeUnknownError):
         return Outcome(_all(phones, State.UNKNOWN, error), failed=True)
-    if isinstance(error, FieldInvalidError) and _may_be_a_recipient(error):
+    if isinstance(error, FieldInvalidError) and may_be_a_recipient(error):
         return _of_invalid(phones, error, may_split)
     if isinstance(error, _STOPPING) or (isinstance(error, APIError) and not is_of_the_api(error)):
         return Outcome(_all(phones, State.PENDING, error), Next.STOP)
@@ -102,7 +102,7 @@ def _of_invalid(phones: Sequence[int], error: FieldInvalidError, may_split: bool
     return Outcome([RecipientResult(State.FAILED, reason=f"{UNDIVIDED}: {error}")] * len(phones), failed=True)
 
 
-def _may_be_a_recipient(error: FieldInvalidError) -> bool:
+def may_be_a_recipient(error: FieldInvalidError) -> bool:
     """FIELD_INVALID is the one code that may speak of a number, unless it names a field of the message.
 
     Its words are prose (api-notes.md section 1), but nothing was carried out: a wrong guess costs a few calls.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any, TypeVar
 
@@ -50,7 +50,7 @@ class Transaction:
         """All rows of a query."""
         return self._cursor.execute(sql.encode(), values).fetchall()
 
-    def row(self, sql: str, values: Sequence[Any] = ()) -> Any:
+    def row(self, sql: str, values: Sequence[Any] | Mapping[str, Any] = ()) -> Any:
         """The first row of a query, None where there is none."""
         return self._cursor.execute(sql.encode(), values).fetchone()
 

@@ -1,0 +1,232 @@
+"""A worker of the outbox in PostgreSQL: claims under a lease, ends, and what dead workers have left."""
+
+from __future__ import annotations
+
+import json
+import logging
+import secrets
+from collections.abc import Sequence
+
+import psycopg
+
+from mmsclient._store.errors import JournalError, JournalMismatchError
+from mmsclient._store.models import Owner
+from mmsclient._store.outbox import DIED, Candidate, OrderEnd, OutboxClaim, OutboxState, chosen
+from mmsclient._store.postgres.address import Address
+from mmsclient._store.postgres.database import Database, Transaction, columns, storable
+from mmsclient._store.postgres.lease import now
+from mmsclient._store.postgres.outbox_rows import CHANNEL
+from mmsclient._store.postgres.senders import SenderLease, dead_among
+
+__all__ = ["PostgresOutboxWorker", "forget"]
+
+log = logging.getLogger(__name__)
+
+_FIRST = """
+SELECT message FROM outbox WHERE state = 'waiting' AND due <= statement_timestamp()
+ORDER BY due, id LIMIT 1 FOR UPDATE SKIP LOCKED
+"""
+_EQUAL = """
+SELECT id, key, (SELECT array_agg(phone ORDER BY position) FROM outbox_recipient AS r WHERE r.outbox = o.id),
+    attempts, together
+FROM outbox AS o WHERE state = 'waiting' AND message = %s AND due <= statement_timestamp()
+ORDER BY due, id LIMIT 1000 FOR UPDATE SKIP LOCKED
+"""
+_CLAIM = """
+UPDATE outbox SET state = 'sending', sender = %s, claim = %s, claimed = clock_timestamp(), attempts = attempts + 1
+WHERE id = ANY(%s)
+"""
+_MESSAGE = """
+SELECT text, subject, data FROM outbox JOIN outbox_picture ON sha256 = picture WHERE id = %s
+"""
+# A claim whose commit was in doubt, and whose call never began.
+_UNDO = """
+UPDATE outbox SET state = 'waiting', attempts = attempts - 1, sender = NULL, claim = NULL, ended = NULL, number = NULL
+WHERE claim = %s AND state IN ('sending', 'unknown')
+"""
+_LOCK = """
+SELECT id FROM outbox WHERE id = ANY(%s) AND claim = %s AND state IN ('sending', 'unknown') ORDER BY id FOR UPDATE
+"""
+_WAIT = """
+UPDATE outbox SET state = 'waiting', due = clock_timestamp() + make_interval(secs => given.delay),
+    together = given.together, ended = NULL, number = NULL, result = given.result
+FROM unnest(%s::bigint[], %s::float8[], %s::integer[], %s::text[]) AS given (id, delay, together, result)
+WHERE outbox.id = given.id
+"""
+_END = """
+UPDATE outbox SET state = given.state, ended = clock_timestamp(), number = given.number, result = given.result
+FROM unnest(%s::bigint[], %s::text[], %s::bigint[], %s::text[]) AS given (id, state, number, result)
+WHERE outbox.id = given.id
+"""
+_RECIPIENTS = """
+UPDATE outbox_recipient SET state = given.state, message_id = given.message_id
+FROM unnest(%s::bigint[], %s::bigint[], %s::text[], %s::text[]) AS given (outbox, phone, state, message_id)
+WHERE outbox_recipient.outbox = given.outbox AND outbox_recipient.phone = given.phone
+"""
+_RECORDED = "SELECT count(*) FROM outbox WHERE id = ANY(%s) AND claim = %s AND state NOT IN ('sending', 'unknown')"
+_NUMBERS = "UPDATE outbox_fact SET last_number = last_number + %s RETURNING last_number"
+_OTHERS = "SELECT DISTINCT sender FROM outbox WHERE state = 'sending' AND sender <> %s"
+_LEFT = "SELECT id FROM outbox WHERE state = 'sending' AND sender = ANY(%s) ORDER BY id FOR UPDATE"
+_OLD = "DELETE FROM outbox WHERE ended < clock_timestamp() - make_interval(secs => %s)"
+_UNUSED = """
+DELETE FROM outbox_picture WHERE NOT EXISTS (
+    SELECT FROM outbox WHERE picture = sha256 AND state IN ('waiting', 'sending', 'unknown')
+)
+"""
+
+
+class PostgresOutboxWorker:
+    """An `OutboxWorkerStore`, on connections of its own. Begins another lease where one is lost.
+
+    Args:
+        address: Of the database, which has its tables.
+        owner: For whom it sends.
+    """
+
+    def __init__(self, address: Address, owner: Owner) -> None:
+        self._address = address
+        self._database = Database(address)
+        self._doubtful_claim: str | None = None  # it may have been committed, and its call never left
+        try:
+            self._database.run(lambda transaction: _belong_to(transaction, address.shown, owner))
+            self._lease = SenderLease.acquire(Database(address))
+        except BaseException:
+            self._database.close()
+            raise
+
+    @property
+    def may_send(self) -> bool:
+        """See `OutboxWorkerStore.may_send`."""
+        return self._lease.is_valid
+
+    def claim(self) -> OutboxClaim | None:
+        """See `OutboxWorkerStore.claim`."""
+        if self._lease.is_lost:
+            log.warning("outbox %s: the lease was lost; this worker goes on with another one", self._address.shown)
+            self._lease.give_back()
+            self._lease = SenderLease.acquire(Database(self._address))
+        in_doubt = self._doubtful_claim
+        self._doubtful_claim = claim = in_doubt or secrets.token_hex(12)
+
+        def work(transaction: Transaction) -> tuple[OutboxClaim | None, float]:
+            asked_at = now()
+            if in_doubt is not None or transaction.is_repeated:
+                transaction.execute(_UNDO, (claim,))
+            if not self._lease.fence(transaction):
+                return None, asked_at
+            return self._next(transaction, claim), asked_at
+
+        claimed, asked_at = self._database.run(work)
+        if not self._lease.is_lost:
+            self._lease.extend(asked_at)
+        self._doubtful_claim = None
+        return claimed
+
+    def finish(self, claim: OutboxClaim, ends: Sequence[OrderEnd]) -> int:
+        """See `OutboxWorkerStore.finish`."""
+        orders = {order.id: (order, end) for order, end in zip(claim.orders, ends, strict=True)}
+
+        def work(transaction: Transaction) -> int:
+            mine = [orders[row[0]] for row in transaction.rows(_LOCK, (list(orders), claim.id))]
+            (recorded,) = transaction.row(_RECORDED, (list(orders), claim.id))
+            _end(transaction, mine)
+            return len(mine) + int(recorded)
+
+        return self._database.run(work)
+
+    def lose_dead(self) -> int:
+        """See `OutboxWorkerStore.lose_dead`."""
+
+        def work(transaction: Transaction) -> int:
+            others = [row[0] for row in transaction.rows(_OTHERS, (self._lease.id,))]
+            dead = dead_among(transaction, others) if others else []
+            left = [row[0] for row in transaction.rows(_LEFT, (dead,))] if dead else []
+            if left:
+                _end_all(transaction, [(id_, OutboxState.UNKNOWN, DIED) for id_ in left])
+            return len(left)
+
+        return self._database.run(work)
+
+    def purge(self, keep: float) -> None:
+        """See `OutboxWorkerStore.purge`."""
+        self._database.run(lambda transaction: forget(transaction, keep))
+
+    def close(self) -> None:
+        """See `OutboxWorkerStore.close`."""
+        try:
+            if (doubtful := self._doubtful_claim) is not None:
+                self._database.run(lambda transaction: transaction.execute(_UNDO, (doubtful,)))
+        except JournalError as problem:
+            log.warning("%s; what never left may be told as unknown", problem)
+        finally:
+            self._lease.give_back()
+            self._database.close()
+
+    def _next(self, transaction: Transaction, claim: str) -> OutboxClaim | None:
+        first = transaction.row(_FIRST)
+        if first is None:
+            return None
+        found = transaction.rows(_EQUAL, first)
+        taken = chosen([Candidate(i, key, tuple(phones), *rest) for i, key, phones, *rest in found])
+        transaction.execute(_CLAIM, (self._lease.id, claim, [each.id for each in taken]))
+        text, subject, picture = transaction.row(_MESSAGE, (taken[0].id,))
+        return OutboxClaim(claim, text, subject, bytes(picture), tuple(taken))
+
+
+def forget(transaction: Transaction, keep: float) -> int:
+    """Forget what ended so many seconds ago, and pictures that are not needed; how many orders that were.
+
+    Pictures only where nobody is just putting an order: who does holds a lock on their table until that is committed.
+    """
+    forgotten = transaction.execute(_OLD, (keep,))
+    transaction.script("SAVEPOINT pictures; SET LOCAL lock_timeout = 100")
+    try:
+        transaction.script("LOCK TABLE outbox_picture IN SHARE ROW EXCLUSIVE MODE")
+    except psycopg.errors.LockNotAvailable:
+        transaction.script("ROLLBACK TO SAVEPOINT pictures")
+    else:
+        transaction.execute(_UNUSED)
+    return forgotten
+
+
+def _end(transaction: Transaction, mine: Sequence[tuple[Candidate, OrderEnd]]) -> None:
+    texts = [json.dumps(dict(end.result)) for _, end in mine]
+    waiting = [
+        (order.id, end.delay, end.together, text)
+        for (order, end), text in zip(mine, texts, strict=True)
+        if end.state is OutboxState.WAITING
+    ]
+    if waiting:
+        transaction.execute(_WAIT, columns(waiting, 4))
+    recipients = [
+        (order.id, phone, state, storable(message_id))
+        for order, end in mine
+        for phone, (state, message_id) in zip(order.phones, end.recipients, strict=True)
+    ]
+    transaction.execute(_RECIPIENTS, columns(recipients, 4))
+    over = [
+        (order.id, end.state, text)
+        for (order, end), text in zip(mine, texts, strict=True)
+        if end.state is not OutboxState.WAITING
+    ]
+    _end_all(transaction, over)
+
+
+def _end_all(transaction: Transaction, ends: Sequence[tuple[int, OutboxState, str]]) -> None:
+    """Ends have numbers in the order of their commits: from here on, others wait for this one's."""
+    if ends:
+        (last,) = transaction.row(_NUMBERS, (len(ends),))
+        rows = [(id_, state, last - len(ends) + place, text) for place, (id_, state, text) in enumerate(ends, 1)]
+        transaction.execute(_END, columns(rows, 4))
+    transaction.execute("SELECT pg_notify(%s, current_schema)", (CHANNEL,))
+
+
+def _belong_to(transaction: Transaction, shown: str, owner: Owner) -> None:
+    """From the first worker on, the outbox is for its owner alone. Raises `JournalMismatchError`."""
+    sql = "SELECT base_url, key_salt, key_fingerprint FROM outbox_fact FOR UPDATE"
+    base_url, salt, fingerprint = transaction.row(sql)
+    if base_url is not None and (objection := owner.objection(base_url, bytes(salt), fingerprint)):
+        raise JournalMismatchError(shown, objection)
+    salt = secrets.token_bytes(16)
+    sql = "UPDATE outbox_fact SET base_url = %s, key_salt = %s, key_fingerprint = %s"
+    transaction.execute(sql, (owner.base_url, salt, owner.fingerprint(salt)))

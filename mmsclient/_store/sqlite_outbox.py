@@ -1,0 +1,329 @@
+"""The outbox in a SQLite file on a local disk: any number of processes put, one sends.
+
+Every commit is flushed to the disk (`synchronous=FULL`).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+from mmsclient._store.errors import JournalMismatchError
+from mmsclient._store.file_lock import FileLock
+from mmsclient._store.models import Owner, RecipientState
+from mmsclient._store.outbox import (
+    DIED,
+    Candidate,
+    HeldOrder,
+    HeldRecipient,
+    Order,
+    OrderEnd,
+    OutboxClaim,
+    OutboxFigures,
+    OutboxState,
+    chosen,
+)
+from mmsclient._store.sqlite_database import Database, translated_errors
+from mmsclient._store.sqlite_outbox_files import OutboxFile, lock_worker, open_outbox
+from mmsclient.errors import KeyReusedError
+
+__all__ = ["SQLiteOutbox", "SQLiteOutboxWorker"]
+
+T = TypeVar("T")
+
+_SELECT = (
+    "SELECT id, key, text, subject, picture, state, put, not_before, claimed, ended, attempts, number, result,"
+    " (SELECT json_group_array(json_array(phone, state, message_id)) FROM (SELECT phone, state, message_id"
+    " FROM recipient WHERE recipient.outbox = outbox.id ORDER BY position))"
+    " FROM outbox"
+)
+_PUT = (
+    "INSERT INTO outbox (key, text, subject, picture, message, put, not_before, due)"
+    " VALUES (?, ?, ?, ?, ?, ?, ?, max(?, coalesce(?, 0)))"
+)
+_EQUAL = (
+    "SELECT id, key, attempts, together, (SELECT json_group_array(phone) FROM (SELECT phone FROM recipient"
+    " WHERE recipient.outbox = outbox.id ORDER BY position)) FROM outbox"
+    " WHERE state = 'waiting' AND message = ? AND due <= ? ORDER BY due, id LIMIT 1000"
+)
+_CLAIM = "UPDATE outbox SET state = 'sending', claim = ?, claimed = ?, attempts = attempts + 1 WHERE id = ?"
+_WAIT = (
+    "UPDATE outbox SET state = 'waiting', due = ?, together = ?, ended = NULL, number = NULL, result = ?"
+    " WHERE id = ? AND claim = ? AND state IN ('sending', 'unknown')"
+)
+_END = (
+    "UPDATE outbox SET state = ?, ended = ?, number = ?, result = ?"
+    " WHERE id = ? AND claim = ? AND state IN ('sending', 'unknown')"
+)
+_COUNTS = "SELECT state, count(*) FROM outbox GROUP BY state"
+_UNUSED = (
+    "DELETE FROM picture WHERE NOT EXISTS (SELECT 1 FROM outbox WHERE outbox.picture = picture.sha256"
+    " AND state IN ('waiting', 'sending', 'unknown'))"
+)
+
+
+class SQLiteOutbox:
+    """An `OutboxStore` in the file `path`, which is made if it is not there, unless `make` is False."""
+
+    def __init__(self, path: str | os.PathLike[str], *, make: bool = True) -> None:
+        self._path = Path(os.path.realpath(path))
+        self._make = make
+        self._file: OutboxFile | None = None
+
+    @property
+    def shown(self) -> str:
+        """The path."""
+        return str(self._path)
+
+    def put(self, order: Order) -> HeldOrder:
+        """See `OutboxStore.put`."""
+
+        def work(database: Database) -> HeldOrder:
+            held = _find(database, order.key)
+            if held is None:
+                _insert(database, order)
+                held = _find(database, order.key)
+            assert held is not None  # noqa: S101
+            if differences := held.differences(order):
+                raise KeyReusedError(order.key, differences)
+            return held
+
+        return self._write(work)
+
+    def find(self, key: str) -> HeldOrder | None:
+        """See `OutboxStore.find`."""
+        return self._read(lambda database: _find(database, key))
+
+    def cancel(self, key: str) -> bool:
+        """See `OutboxStore.cancel`."""
+        sql = "UPDATE outbox SET state = 'cancelled', ended = ?, number = ? WHERE key = ? AND state = 'waiting'"
+        return self._write(
+            lambda database: database.execute(sql, (time.time(), _next_number(database), key)).rowcount == 1
+        )
+
+    def resend(self, key: str) -> bool:
+        """See `OutboxStore.resend`."""
+        sql = (
+            "UPDATE outbox SET state = 'waiting', due = ?, claim = NULL, ended = NULL, number = NULL"
+            " WHERE key = ? AND state = 'unknown'"
+        )
+        return self._write(lambda database: database.execute(sql, (time.time(), key)).rowcount == 1)
+
+    def figures(self) -> OutboxFigures:
+        """See `OutboxStore.figures`."""
+
+        def work(database: Database) -> OutboxFigures:
+            counts = dict.fromkeys(OutboxState, 0)
+            counts |= {OutboxState(state): count for state, count in database.rows(_COUNTS)}
+            ((due,),) = database.rows("SELECT min(due) FROM outbox WHERE state = 'waiting'")
+            return OutboxFigures(counts, due if due is not None and due <= time.time() else None)
+
+        return self._read(work)
+
+    def listed(self, state: OutboxState | None, after: int, limit: int) -> list[HeldOrder]:
+        """See `OutboxStore.listed`."""
+        sql = f"{_SELECT} WHERE id > ? AND (? IS NULL OR state = ?) ORDER BY id LIMIT ?"
+        return self._read(lambda database: [_held(row) for row in database.rows(sql, (after, state, state, limit))])
+
+    def ended(self, after: int, limit: int) -> list[HeldOrder]:
+        """See `OutboxStore.ended`."""
+        sql = f"{_SELECT} WHERE number > ? ORDER BY number LIMIT ?"
+        return self._read(lambda database: [_held(row) for row in database.rows(sql, (after, limit))])
+
+    def last_number(self) -> int:
+        """See `OutboxStore.last_number`."""
+        return self._read(lambda database: int(database.meta("last_number") or 0))
+
+    async def listen(self, on_news: Callable[[], object]) -> None:
+        """Nothing tells of what other processes do: whoever waits for it looks."""
+
+    def open_worker(self, owner: Owner) -> SQLiteOutboxWorker:
+        """See `OutboxStore.open_worker`."""
+        lock = lock_worker(self._path)
+        try:
+            return SQLiteOutboxWorker(open_outbox(self._path, make=self._make), lock, owner)
+        except BaseException:
+            lock.release()
+            raise
+
+    def close(self) -> None:
+        """See `OutboxStore.close`."""
+        if self._file is not None:
+            self._file.database.close()
+            self._file = None
+
+    def _opened(self) -> OutboxFile:
+        if self._file is None:
+            self._file = open_outbox(self._path, make=self._make)
+        return self._file
+
+    def _write(self, work: Callable[[Database], T]) -> T:
+        return _written(self._opened(), work)
+
+    def _read(self, work: Callable[[Database], T]) -> T:
+        file = self._opened()
+        file.check()
+        with translated_errors(self.shown), file.database.snapshot():
+            return work(file.database)
+
+
+class SQLiteOutboxWorker:
+    """The `OutboxWorkerStore` of the one worker that a file has; `lock` says that it is this one."""
+
+    def __init__(self, file: OutboxFile, lock: FileLock, owner: Owner) -> None:
+        self._file = file
+        self._lock = lock
+        try:
+            _written(file, lambda database: _belong_to(database, str(file.path), owner))
+            self._lost = _written(file, _lose)
+        except BaseException:
+            file.database.close()
+            raise
+
+    may_send: bool = True
+    """The lock is the operating system's: nobody takes over as long as the process lives."""
+
+    def claim(self) -> OutboxClaim | None:
+        """See `OutboxWorkerStore.claim`."""
+
+        def work(database: Database) -> OutboxClaim | None:
+            now = time.time()
+            sql = "SELECT message FROM outbox WHERE state = 'waiting' AND due <= ? ORDER BY due, id LIMIT 1"
+            first = database.rows(sql, (now,))
+            if not first:
+                return None
+            found = database.rows(_EQUAL, (first[0][0], now))
+            taken = chosen([Candidate(i, key, tuple(json.loads(phones)), a, t) for i, key, a, t, phones in found])
+            claim = secrets.token_hex(12)
+            database.execute_many(_CLAIM, [(claim, now, each.id) for each in taken])
+            sql = (
+                "SELECT text, subject, data FROM outbox JOIN picture ON picture.sha256 = outbox.picture"
+                " WHERE outbox.id = ?"
+            )
+            ((text, subject, picture),) = database.rows(sql, (taken[0].id,))
+            return OutboxClaim(claim, text, subject, bytes(picture), tuple(taken))
+
+        return _written(self._file, work)
+
+    def finish(self, claim: OutboxClaim, ends: Sequence[OrderEnd]) -> int:
+        """See `OutboxWorkerStore.finish`."""
+
+        def work(database: Database) -> int:
+            return sum(_finish(database, claim.id, order, end) for order, end in zip(claim.orders, ends, strict=True))
+
+        return _written(self._file, work)
+
+    def lose_dead(self) -> int:
+        """Those that the worker before this one had left; found when this one was opened, since it has the lock."""
+        lost, self._lost = self._lost, 0
+        return lost
+
+    def purge(self, keep: float) -> None:
+        """See `OutboxWorkerStore.purge`."""
+
+        def work(database: Database) -> None:
+            database.execute("DELETE FROM outbox WHERE ended < ?", (time.time() - keep,))
+            database.execute(_UNUSED)
+
+        _written(self._file, work)
+
+    def close(self) -> None:
+        """See `OutboxWorkerStore.close`."""
+        self._file.database.close()
+        self._lock.release()
+
+
+def _written(file: OutboxFile, work: Callable[[Database], T]) -> T:
+    file.check()
+    with translated_errors(str(file.path)), file.database.transaction():
+        return work(file.database)
+
+
+def _insert(database: Database, order: Order) -> None:
+    sha256, now = order.picture_sha256, time.time()
+    database.execute("INSERT OR IGNORE INTO picture VALUES (?, ?)", (sha256, order.picture))
+    message = (order.key, order.text, order.subject, sha256, order.message)
+    added = database.execute(_PUT, (*message, now, order.not_before, now, order.not_before)).lastrowid
+    sql = "INSERT INTO recipient (outbox, phone, position) VALUES (?, ?, ?)"
+    database.execute_many(sql, [(added, phone, position) for position, phone in enumerate(order.phones)])
+
+
+def _find(database: Database, key: str) -> HeldOrder | None:
+    rows = database.rows(f"{_SELECT} WHERE key = ?", (key,))
+    return _held(rows[0]) if rows else None
+
+
+def _held(row: Sequence[Any]) -> HeldOrder:
+    id_, key, text, subject, picture, state, put, not_before, claimed, ended, attempts, number, result, phones = row
+    recipients = tuple(
+        HeldRecipient(phone, None if of_it is None else RecipientState(of_it), message_id)
+        for phone, of_it, message_id in json.loads(phones)
+    )
+    return HeldOrder(
+        id=id_,
+        key=key,
+        text=text,
+        subject=subject,
+        picture_sha256=picture,
+        recipients=recipients,
+        state=OutboxState(state),
+        put_at=put,
+        not_before=not_before,
+        claimed_at=claimed,
+        ended_at=ended,
+        attempts=attempts,
+        number=number,
+        result={} if result is None else json.loads(result),
+    )
+
+
+def _finish(database: Database, claim: str, order: Candidate, end: OrderEnd) -> bool:
+    result, now = json.dumps(dict(end.result)), time.time()
+    if end.state is OutboxState.WAITING:
+        values: tuple[Any, ...] = (now + end.delay, end.together, result, order.id, claim)
+        done = database.execute(_WAIT, values).rowcount == 1
+    else:
+        known = database.rows(
+            "SELECT 1 FROM outbox WHERE id = ? AND claim = ? AND state = ?", (order.id, claim, end.state)
+        )
+        if known:  # it was recorded before
+            return True
+        values = (end.state, now, _next_number(database), result, order.id, claim)
+        done = database.execute(_END, values).rowcount == 1
+    if done:
+        sql = "UPDATE recipient SET state = ?, message_id = ? WHERE outbox = ? AND phone = ?"
+        rows = [(*told, order.id, phone) for phone, told in zip(order.phones, end.recipients, strict=True)]
+        database.execute_many(sql, rows)
+    return done
+
+
+def _next_number(database: Database) -> int:
+    number = int(database.meta("last_number") or 0) + 1
+    database.set_meta("last_number", number)
+    return number
+
+
+def _lose(database: Database) -> int:
+    """What the worker before was sending is unknown."""
+    lost = database.rows("SELECT id FROM outbox WHERE state = 'sending' ORDER BY id")
+    sql = "UPDATE outbox SET state = 'unknown', ended = ?, number = ?, result = ? WHERE id = ?"
+    for (id_,) in lost:
+        database.execute(sql, (time.time(), _next_number(database), DIED, id_))
+    return len(lost)
+
+
+def _belong_to(database: Database, path: str, owner: Owner) -> None:
+    """From the first worker on, the outbox is for its owner alone. Raises `JournalMismatchError`."""
+    if (salt := database.meta("key_salt")) is not None:
+        objection = owner.objection(database.meta("base_url"), salt, database.meta("key_fingerprint"))
+        if objection:
+            raise JournalMismatchError(path, objection)
+    salt = secrets.token_bytes(16)
+    database.set_meta("base_url", owner.base_url)
+    database.set_meta("key_salt", salt)
+    database.set_meta("key_fingerprint", owner.fingerprint(salt))

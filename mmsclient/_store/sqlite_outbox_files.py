@@ -1,0 +1,129 @@
+"""The files of an outbox in SQLite: the database, and the lock of its one worker."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import time
+from contextlib import closing
+from importlib import resources
+from pathlib import Path
+from urllib.parse import quote
+
+from mmsclient._store import private_files
+from mmsclient._store.errors import JournalBusyError, JournalError
+from mmsclient._store.file_lock import FileLock
+from mmsclient._store.sqlite_database import Database, translated_errors
+
+__all__ = ["OutboxFile", "lock_worker", "open_outbox"]
+
+APPLICATION_ID = 0x4D4D536F
+"""What marks a SQLite file as an outbox: "MMSo"."""
+VERSION = 1
+"""Of the schema."""
+
+MAKING = 10.0
+"""Seconds that an outbox is waited for which another process is making."""
+LOCK_POLL = 0.005
+"""Seconds between the looks whether it is made."""
+
+FOREIGN = "this is no outbox; it was left as it is. Choose another name"
+REPLACED = "was removed or replaced while it was open; restore it, or make a new Outbox"
+
+
+class OutboxFile:
+    """An outbox that is there, open."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        with translated_errors(str(path)):
+            self.database = Database.writable(str(path))
+            try:
+                self.database.execute("PRAGMA foreign_keys = ON")
+                with self.database.transaction():
+                    self.database.set_meta("opened", time.time())  # makes the log
+                self._files = {each: os.stat(each) for each in (str(path), f"{path}-wal") if os.path.exists(each)}
+            except BaseException:
+                self.database.close()
+                raise
+
+    def check(self) -> None:
+        """Raise `JournalError` where a file is no longer the one that was opened: another would be empty."""
+        if name := private_files.replaced_among(self._files):
+            raise JournalError(self.path, f"{name} {REPLACED}")
+
+
+def open_outbox(path: Path, *, make: bool = True) -> OutboxFile:
+    """Open the outbox at `path`, or make it. Raises `JournalError` where it cannot be used."""
+    try:
+        if make:
+            _make_if_missing(path)
+        _check_header(path)
+        private_files.make_private(path)
+    except OSError as error:
+        raise JournalError(path, f"it cannot be used ({error.strerror})") from None
+    return OutboxFile(path)
+
+
+def lock_worker(path: Path) -> FileLock:
+    """The right to send from the outbox at `path`. Raises `JournalBusyError` where another worker has it."""
+    try:
+        return FileLock(Path(f"{path}-worker"))
+    except (BlockingIOError, PermissionError):
+        problem = "another worker is sending from it; a file has room for one, a PostgreSQL database for any number"
+        raise JournalBusyError(path, problem) from None
+    except OSError as error:
+        raise JournalError(path, f"it cannot be locked ({error.strerror})") from None
+
+
+def _check_header(path: Path) -> None:
+    """Raise `JournalError` unless the file is an outbox of this version; nothing is written before."""
+    if flaw := private_files.flaw_of(path.stat()):
+        raise JournalError(path, flaw)
+    with translated_errors(str(path)), closing(_read_only(path)) as database:
+        try:
+            ((application,),) = database.execute("PRAGMA application_id").fetchall()
+            ((version,),) = database.execute("PRAGMA user_version").fetchall()
+        except sqlite3.DatabaseError as error:
+            if damage := private_files.damage_of(error, FOREIGN):
+                raise JournalError(path, damage) from None
+            raise
+    if application != APPLICATION_ID:
+        raise JournalError(path, FOREIGN)
+    if version != VERSION:
+        problem = f"it is of version {version}, and this package reads {VERSION}; use a newer mmsclient"
+        raise JournalError(path, problem)
+
+
+def _read_only(path: Path) -> sqlite3.Connection:
+    return sqlite3.connect(f"file:{quote(str(path))}?mode=ro&immutable=1", uri=True)
+
+
+def _make_if_missing(path: Path) -> None:
+    """Make an outbox in one step: it is there whole or not at all."""
+    give_up_at = time.monotonic() + MAKING
+    while not path.exists():
+        try:
+            lock = FileLock(Path(f"{path}-new-lock"))
+        except BlockingIOError:
+            if time.monotonic() > give_up_at:
+                raise JournalError(path, "another process has been making it for long") from None
+            time.sleep(LOCK_POLL)
+            continue
+        try:
+            if not path.exists():
+                _make(path)
+        finally:
+            lock.release()
+
+
+def _make(path: Path) -> None:
+    if problem := private_files.stray_log_of(path):
+        raise JournalError(path, problem)
+    schema = resources.files("mmsclient._store").joinpath("schema", f"outbox-{VERSION}.sql")
+    with (
+        private_files.made_whole(path) as draft,
+        translated_errors(str(path)),
+        closing(private_files.connect(str(draft))) as database,
+    ):
+        database.executescript(schema.read_text(encoding="utf-8"))

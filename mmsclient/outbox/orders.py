@@ -1,0 +1,150 @@
+"""What is held in an outbox: told, waited for, taken back."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Callable
+from contextlib import suppress
+from datetime import UTC, datetime
+from typing import TypeVar
+
+from mmsclient._api.checks import check_seconds, checked_key
+from mmsclient._store.outbox import OutboxStore
+from mmsclient.errors import InvalidRequestError
+from mmsclient.outbox.errors import OutboxError
+from mmsclient.outbox.models import OutboxCounts, OutboxResult, OutboxState
+from mmsclient.outbox.outcome import result_of
+from mmsclient.outbox.threads import StoreThread
+from mmsclient.outbox.worker import LOOK
+
+__all__ = ["Orders"]
+
+T = TypeVar("T")
+
+PAGE = 100
+"""Orders that are read at a time."""
+
+
+class Orders:
+    """The orders of one store. Nothing here sends, or calls the API."""
+
+    def __init__(self, store: OutboxStore) -> None:
+        self._thread: StoreThread[OutboxStore] = StoreThread(store)
+        self._is_closed = False
+        self._news = asyncio.Event()
+
+    async def aclose(self) -> None:
+        """Close the store. May be called again."""
+        self._is_closed = True
+        await self._thread.close()
+        self._tell()
+
+    async def result(self, key: str, *, timeout: float = 0.0) -> OutboxResult | None:
+        """What has become of an order; None where there is none with the key.
+
+        Args:
+            key: As it was put.
+            timeout: Seconds to wait for its end. Where it has not ended by then, it comes as it is.
+        """
+        checked_key(key)
+        check_seconds("timeout", timeout, zero=True, error=InvalidRequestError)
+        give_up_at = asyncio.get_running_loop().time() + timeout
+        while True:
+            news = self._news
+            held = await self._run(lambda store: store.find(key))
+            left = give_up_at - asyncio.get_running_loop().time()
+            if held is None or held.state.is_over or left <= 0 or self._is_closed:
+                return None if held is None else result_of(held)
+            await _wait_for(news, min(left, LOOK))
+
+    async def results(self, *, after: int | None = None) -> AsyncGenerator[OutboxResult, None]:
+        """Orders as they end, each with the `number` of its end, in ascending order, from whichever worker.
+
+        An order that was unknown and whose end came late, or that was sent again, comes once more. The iteration goes
+        on until the outbox is closed.
+
+        Args:
+            after: The number of the last end that was handled; 0 for all that are remembered. None: what ends from the
+                first step of the iteration on.
+
+        Raises:
+            OutboxStoppedError: The worker of this outbox has stopped by itself; after the last end before that.
+            OutboxError: The store cannot be used.
+        """
+        if after is None:
+            after = await self._run(lambda store: store.last_number())
+        while not self._is_closed:
+            news, is_last = self._news, self._has_stopped
+            page = await self._run(lambda store, after=after: store.ended(after, PAGE))  # type: ignore[misc]
+            for held in page:
+                yield result_of(held)
+                after = held.number
+            if not page and is_last:
+                self._raise_error()
+                return
+            if not page:
+                await _wait_for(news, LOOK)
+
+    async def orders(self, state: OutboxState | None = None) -> AsyncGenerator[OutboxResult, None]:
+        """All orders that are remembered, as they were put, or those in one state."""
+        after = 0
+        while page := await self._run(lambda store, after=after: store.listed(state, after, PAGE)):  # type: ignore[misc]
+            for held in page:
+                yield result_of(held)
+            after = page[-1].id
+
+    async def counts(self) -> OutboxCounts:
+        """How many orders are in each state."""
+        figures = await self._run(lambda store: store.figures())
+        since = figures.oldest_due
+        counts = {state.value: count for state, count in figures.counts.items()}
+        oldest = None if since is None else datetime.fromtimestamp(since, UTC)
+        return OutboxCounts(**counts, oldest_due=oldest)
+
+    async def cancel(self, key: str) -> bool:
+        """Take an order back that is waiting. False where it is not: it was claimed, has ended, or is not there.
+
+        A cancelled order keeps its key: for another try, put it under another one.
+        """
+        checked_key(key)
+        done = await self._run(lambda store: store.cancel(key))
+        self._tell()
+        return done
+
+    async def resend_unknown(self, key: str) -> bool:
+        """Send an order again that is unknown, **maybe for the second time**. False where it is not unknown.
+
+        For a person who has found out that it did not go out.
+        """
+        checked_key(key)
+        done = await self._run(lambda store: store.resend(key))
+        self._hear()
+        return done
+
+    async def _run(self, function: Callable[[OutboxStore], T]) -> T:
+        if self._is_closed:
+            raise OutboxError(self._thread.store.shown, "it is closed; make a new Outbox")
+        return await self._thread.run(function)
+
+    @property
+    def _has_stopped(self) -> bool:
+        """Nothing more ends here, since the worker has stopped by itself."""
+        return False
+
+    def _raise_error(self) -> None:
+        """Raise what the worker has stopped with."""
+
+    def _tell(self) -> None:
+        """Something has come into another state, or was put: let those look who wait for it."""
+        news, self._news = self._news, asyncio.Event()
+        news.set()
+
+    def _hear(self) -> None:
+        """Something may be there to be sent."""
+        self._tell()
+
+
+async def _wait_for(news: asyncio.Event, seconds: float) -> None:
+    with suppress(TimeoutError):
+        async with asyncio.timeout(seconds):
+            await news.wait()

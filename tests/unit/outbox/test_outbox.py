@@ -1,0 +1,422 @@
+"""The outbox as its users have it, on both engines, against the sandbox."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import pickle
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, aclosing
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mmsclient import (
+    AsyncMMSClient,
+    AuthenticationError,
+    ConfigurationError,
+    InsufficientCreditError,
+    InvalidRequestError,
+    KeyReusedError,
+    MMSError,
+    OutcomeUnknownError,
+    RecipientsError,
+)
+from mmsclient.limiter import NoLimit
+from mmsclient.outbox import (
+    Outbox,
+    OutboxBusyError,
+    OutboxCounts,
+    OutboxError,
+    OutboxResult,
+    OutboxState,
+    OutboxStoppedError,
+)
+from mmsclient.sandbox import Sandbox
+from mmsclient.sandbox.exchange import Exchange, RawAnswer
+from mmsclient.sandbox.faults import Fault, Latency, Reject, server_error, throttle
+from mmsclient.sandbox.records import Send
+from tests.conftest import PNG, until
+from tests.support.campaigns import success
+
+WAITING, SENDING, ACCEPTED, REFUSED, UNKNOWN, CANCELLED = OutboxState
+LONG = 60.0
+
+pytestmark = pytest.mark.usefixtures("impatient")
+
+New = Callable[..., Outbox]
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mmsclient.outbox.worker.FIRST_PAUSE", 0.01)
+    monkeypatch.setattr("mmsclient.outbox.worker.LOOK", 0.1)
+
+
+@pytest.fixture
+async def mms(api: Sandbox) -> AsyncIterator[AsyncMMSClient]:
+    async with api.client(limiter=NoLimit()) as mms:
+        yield mms
+
+
+@pytest.fixture
+async def new(mms: AsyncMMSClient, place: tuple[str, str]) -> AsyncIterator[New]:
+    """Makes outboxes on one store, and closes them."""
+    async with AsyncExitStack() as stack:
+
+        def make(**options: Any) -> Outbox:
+            outbox = Outbox(mms, place[0], **options)
+            stack.push_async_callback(outbox.aclose)
+            return outbox
+
+        yield make
+
+
+async def put(outbox: Outbox, key: str, to: str | list[str] = "+61400000000", **options: Any) -> OutboxResult:
+    return await outbox.put(key=key, to=to, **{"text": "Hi\nyou", "image": PNG, "subject": "Sale", **options})
+
+
+async def ended(outbox: Outbox, key: str) -> OutboxResult:
+    result = await outbox.result(key, timeout=LONG)
+    assert result is not None
+    assert result.is_over, result
+    return result
+
+
+# Put, sent, told ------------------------------------------------------------------------------------------------------
+
+
+async def test_an_order_is_put_sent_and_told(api: Sandbox, new: New) -> None:
+    before = datetime.now(UTC) - timedelta(minutes=1)
+    async with new() as outbox:
+        await put(outbox, "order-17", ["0400 000 000", "+61400000001", "+61400000000"])
+        result = await ended(outbox, "order-17")
+        assert result == await put(outbox, "order-17", ["+61400000001", "0400000000"])
+        assert await outbox.result("another") is None
+    (send,) = api.sends
+    assert (send.text, send.subject, send.recipients) == ("Hi\r\nyou", "Sale", ("+61400000000", "+61400000001"))
+    assert (result.state, result.error, result.attempts, result.number) == (ACCEPTED, None, 1, 1)
+    assert result.sent is not None
+    assert (result.sent.accepted, result.sent.total, result.sent.refused) == (2, 2, ())
+    assert [message.to for message in result.sent.messages] == ["+61400000000", "+61400000001"]
+    assert result.sent.messages[0].raw["message_id"] == result.sent.messages[0].id
+    assert [each.message_id for each in result.recipients] == [message.id for message in result.sent.messages]
+    assert [each.state for each in result.recipients] == [ACCEPTED, ACCEPTED]
+    assert before < result.put_at <= (result.sent_at or before) <= (result.ended_at or before)
+    assert pickle.loads(pickle.dumps(result)) == result  # noqa: S301
+
+
+async def test_a_result_is_what_send_returns(api: Sandbox, mms: AsyncMMSClient, new: New) -> None:
+    sent = await mms.send(to="+61400000009", text="Hi\nyou", image=PNG, subject="Sale")
+    async with new() as outbox:
+        await put(outbox, "a", "+61400000009")
+        result = await ended(outbox, "a")
+    assert result.sent is not None
+    assert result.sent.credits_used == sent.credits_used
+    assert (result.sent.accepted, result.sent.total, result.sent.flaws) == (sent.accepted, sent.total, sent.flaws)
+    (mine,), (theirs,) = result.sent.messages, sent.messages
+    assert (mine.to, mine.text, mine.subject) == (theirs.to, theirs.text, theirs.subject)
+    assert mine.sent_at is not None
+    assert mine.sent_at.strftime("%Y-%m-%d %H:%M:%S") == mine.sent_at_text
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"key": ""},
+        {"to": "nobody"},
+        {"to": []},
+        {"text": ""},
+        {"text": "a\0b"},
+        {"image": b"no picture"},
+        {"subject": "s" * 41},
+        {"not_before": datetime(2026, 1, 1)},
+        {"not_before": "tomorrow"},
+    ],
+)
+async def test_what_cannot_be_sent_is_not_put(new: New, wrong: dict[str, Any]) -> None:
+    outbox = new()
+    with pytest.raises(InvalidRequestError, match=f"^{next(iter(wrong))}"):
+        await put(outbox, **{"key": "a", **wrong})
+    assert await outbox.counts() == OutboxCounts()
+
+
+async def test_another_order_with_the_key_is_refused(api: Sandbox, new: New) -> None:
+    outbox = new()
+    await put(outbox, "a")
+    with pytest.raises(KeyReusedError, match="recipients"):
+        await put(outbox, "a", "+61400000001")
+    assert (await outbox.counts()).waiting == 1
+
+
+@pytest.mark.parametrize("wrong", [{"keep": 1}, {"stop_after": 0}, {"timeout": -1}])
+async def test_wrong_options(mms: AsyncMMSClient, tmp_path: Path, wrong: dict[str, Any]) -> None:
+    with pytest.raises(InvalidRequestError, match=f"^{next(iter(wrong))}"):
+        Outbox(mms, tmp_path / "outbox.db", **wrong)
+    assert os.listdir(tmp_path) == []
+
+
+async def test_wrong_stores(mms: AsyncMMSClient) -> None:
+    with pytest.raises(InvalidRequestError) as caught:
+        Outbox(mms, "mysql://shop:secret@host/shop")
+    assert "secret" not in str(caught.value)
+    with pytest.raises(ConfigurationError):
+        Outbox(mms, "postgresql://shop:se@cret@host/shop")
+
+
+async def test_nothing_is_sent_before_its_time(api: Sandbox, new: New) -> None:
+    async with new() as outbox:
+        now = datetime.now(UTC)
+        later = await put(outbox, "later", not_before=now + timedelta(hours=1))
+        assert later.not_before == now + timedelta(hours=1)
+        soon = now + timedelta(seconds=0.5)
+        await put(outbox, "soon", "+61400000001", not_before=soon)
+        result = await ended(outbox, "soon")
+        assert (result.sent_at or now) >= soon
+        assert await outbox.counts() == OutboxCounts(waiting=1, accepted=1)
+        assert await outbox.cancel("later")
+        assert not await outbox.cancel("soon")
+        assert (await ended(outbox, "later")).state is CANCELLED
+    assert len(api.sends) == 1
+
+
+async def test_orders_of_before_are_sent_and_equal_ones_in_one_call(api: Sandbox, new: New) -> None:
+    """Each has its own part of the answer."""
+    outbox = new()
+    for number in range(5):
+        await put(outbox, f"order-{number}", [f"+6140000000{number}", f"+6140000001{number}"])
+    await put(outbox, "another", text="Another")
+    async with outbox:
+        results = [await ended(outbox, f"order-{number}") for number in range(5)]
+        await ended(outbox, "another")
+    assert sorted(len(send.recipients) for send in api.sends) == [1, 10]
+    for number, result in enumerate(results):
+        assert result.sent is not None
+        assert [message.to[-2:] for message in result.sent.messages] == [f"0{number}", f"1{number}"]
+        assert (result.sent.accepted, result.sent.total, result.sent.credits_used) == (2, 2, None)
+    assert [order.key async for order in new().orders(ACCEPTED)][-1] == "another"
+
+
+async def test_results_come_as_they_end(api: Sandbox, new: New) -> None:
+    outbox, reader = new(), new()
+    await put(outbox, "first")
+    async with outbox:
+        await ended(outbox, "first")
+        async with aclosing(reader.results(after=0)) as all_of_them, aclosing(outbox.results()) as from_now:
+            assert (await anext(all_of_them)).key == "first"
+            following = asyncio.create_task(anext(from_now))
+            await asyncio.sleep(0.05)
+            for number in range(3):
+                await put(outbox, f"next-{number}", text=f"{number}")
+            first = await following
+            rest = [await anext(from_now), await anext(from_now)]
+            assert {result.key for result in (first, *rest)} == {f"next-{number}" for number in range(3)}
+            assert [result.number for result in (first, *rest)] == [2, 3, 4]
+            assert [await anext(all_of_them) for _ in range(3)] == [first, *rest]
+            await outbox.aclose()
+            assert [result async for result in from_now] == []
+
+
+async def test_a_closed_outbox_says_so(new: New) -> None:
+    outbox = new()
+    await outbox.aclose()
+    with pytest.raises(OutboxError, match="it is closed"):
+        await put(outbox, "a")
+    with pytest.raises(ConfigurationError):
+        await outbox.__aenter__()
+    with pytest.raises(ConfigurationError):
+        await new().stopped()
+
+
+async def test_leaving_waits_for_the_calls_under_way(api: Sandbox, new: New) -> None:
+    api.faults.add(Latency(0.3, carried_out=True), call="send-mms")
+    async with new() as outbox:
+        await put(outbox, "a")
+        await until(lambda: api.sends)
+        await put(outbox, "b", text="Another")
+    reader = new()
+    assert [(order.key, order.state) async for order in reader.orders()] == [("a", ACCEPTED), ("b", WAITING)]
+
+
+# What goes wrong ------------------------------------------------------------------------------------------------------
+
+
+async def test_what_was_throttled_is_sent_later(api: Sandbox, new: New, caplog: pytest.LogCaptureFixture) -> None:
+    api.faults.add(throttle(), call="send-mms", times=2)
+    async with new() as outbox:
+        await put(outbox, "a")
+        result = await ended(outbox, "a")
+    assert (result.state, result.attempts, len(api.sends)) == (ACCEPTED, 3, 1)
+    assert "nothing is sent for" in caplog.text
+
+
+async def test_what_could_not_leave_is_sent_later(api: Sandbox, new: New) -> None:
+    async with new() as outbox:
+        with api.refusing():
+            await put(outbox, "a")
+            while not (result := await outbox.result("a")) or result.error is None:  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
+            assert not result.is_over
+        assert (await ended(outbox, "a")).state is ACCEPTED
+
+
+@pytest.mark.parametrize(
+    ("code", "cls"), [("LEDGER_ERROR", InsufficientCreditError), ("AUTH_FAILED", AuthenticationError)]
+)
+async def test_what_is_refused_for_the_accounts_sake_waits_and_the_worker_stops(
+    api: Sandbox, new: New, code: str, cls: type[MMSError]
+) -> None:
+    api.faults.add(Reject(code, "No.", 400), call="send-mms")
+    outbox = new()
+    with pytest.raises(OutboxStoppedError, match=r"every other call would fail alike.*still waiting") as caught:  # noqa: PT012
+        async with outbox:
+            await put(outbox, "a")
+            with pytest.raises(OutboxStoppedError):
+                async for _ in outbox.results():
+                    pass
+            await outbox.stopped()
+    assert isinstance(caught.value.error, cls)
+    assert isinstance(pickle.loads(pickle.dumps(caught.value)).error, cls)  # noqa: S301
+    api.faults.clear()
+    async with new() as again:
+        assert (await ended(again, "a")).state is ACCEPTED
+    assert api.carried_out("+61400000000") == 1
+
+
+async def test_what_is_refused_for_the_messages_sake_is_over(api: Sandbox, new: New) -> None:
+    api.faults.add(Reject("RECIPIENTS_ERROR", "None left.", 400), call="send-mms")
+    async with new() as outbox:
+        await put(outbox, "a")
+        result = await ended(outbox, "a")
+        assert (result.state, result.sent) == (REFUSED, None)
+        assert isinstance(result.error, RecipientsError)
+        assert [each.state for each in result.recipients] == [REFUSED]
+        assert not await outbox.resend_unknown("a")
+
+
+async def test_an_unknown_order_stays_unknown_until_somebody_decides(api: Sandbox, new: New) -> None:
+    api.faults.add(server_error(), call="send-mms")
+    async with new() as outbox:
+        await put(outbox, "a")
+        result = await ended(outbox, "a")
+        assert (result.state, result.sent) == (UNKNOWN, None)
+        assert isinstance(result.error, OutcomeUnknownError)
+        assert result.error.sent_at == result.sent_at
+        assert [each.state for each in result.recipients] == [UNKNOWN]
+        assert (await put(outbox, "a")).state is UNKNOWN
+        api.faults.clear()
+        assert await outbox.resend_unknown("a")
+        await until(lambda: api.carried_out("+61400000000") == 2)
+        assert (await ended(outbox, "a")).state is ACCEPTED
+
+
+async def test_a_worker_stops_after_several_unknown_outcomes_in_a_row(api: Sandbox, new: New) -> None:
+    api.faults.add(server_error(), call="send-mms")
+    outbox = new(stop_after=2)
+    for number in range(5):
+        await put(outbox, f"{number}", text=f"{number}")
+    with pytest.raises(OutboxStoppedError, match="after 2 calls in a row whose outcome is unknown"):
+        async with outbox:
+            await outbox.stopped()
+    counts = await new().counts()
+    assert (counts.unknown, counts.waiting) == (2, 3)
+
+
+async def test_one_wrong_recipient_among_many_is_found(api: Sandbox, new: New) -> None:
+    """The API refuses the whole call that it is in."""
+    wrong = "+61400000005"
+
+    undone: list[Send] = []
+
+    class Picky(Fault):
+        async def after(self, exchange: Exchange, answer: RawAnswer) -> RawAnswer:
+            if wrong not in (send := api.sends[-1]).recipients:
+                return answer
+            undone.append(send)
+            return await Reject("FIELD_INVALID", "A number is invalid.", 400).before(exchange)
+
+    api.faults.add(Picky(), call="send-mms")
+    outbox = new()
+    for number in range(8):
+        await put(outbox, f"{number}", f"+6140000000{number}")
+    async with outbox:
+        states = [(await ended(outbox, f"{number}")).state for number in range(8)]
+    assert states == [REFUSED if number == 5 else ACCEPTED for number in range(8)]
+    sent = [phone for send in api.sends if send not in undone for phone in send.recipients]
+    assert sorted(sent) == [f"+6140000000{number}" for number in range(8) if number != 5]
+    assert len(undone) == 4  # of 8, 4, 2 and 1
+
+
+async def test_a_silent_refusal_is_told_of_the_order_that_it_meets(new: New, api: Sandbox) -> None:
+    phones = ["+61400000000", "+61400000001", "+61400000002"]
+    api.faults.add(taken(phones[:2], 2), call="send-mms")
+    outbox = new()
+    for phone in phones:
+        await put(outbox, phone, phone)
+    async with outbox:
+        results = [await ended(outbox, phone) for phone in phones]
+    assert [result.state for result in results] == [ACCEPTED, ACCEPTED, REFUSED]
+    assert isinstance(results[2].error, RecipientsError)
+    assert results[2].sent is not None
+    assert results[2].sent.refused == (phones[2],)
+
+
+async def test_where_the_answer_does_not_tell_whom_it_refused_they_are_unknown(new: New, api: Sandbox) -> None:
+    phones = ["+61400000000", "+61400000001", "+61400000002"]
+    api.faults.add(taken(phones[:1], 2), call="send-mms")
+    outbox = new()
+    for phone in phones:
+        await put(outbox, phone, phone)
+    async with outbox:
+        results = [await ended(outbox, phone) for phone in phones]
+    assert [result.state for result in results] == [ACCEPTED, UNKNOWN, UNKNOWN]
+    assert results[2].sent is not None
+    assert (results[2].sent.accepted, results[2].sent.refused) == (0, None)
+
+
+def taken(listed: list[str], accepted: int) -> Fault:
+    """An answer of three that lists some."""
+    messages = [{"message_id": f"id-{phone}", "to": phone} for phone in listed]
+    return success({"messages": messages, "total_numbers": 3, "success_number": accepted, "credits_used": accepted})
+
+
+# One worker for a file ------------------------------------------------------------------------------------------------
+
+
+async def test_a_file_has_one_worker(api: Sandbox, mms: AsyncMMSClient, tmp_path: Path) -> None:
+    path = tmp_path / "outbox.db"
+    async with Outbox(mms, path) as outbox:
+        second = Outbox(mms, path)
+        with pytest.raises(OutboxBusyError, match="another worker"):
+            await second.__aenter__()
+        other = Outbox(mms, path)
+        await put(other, "a")
+        assert (await ended(outbox, "a")).state is ACCEPTED
+        await other.aclose()
+    async with Outbox(mms, path) as outbox:
+        assert (await outbox.counts()).accepted == 1
+    assert os.listdir(tmp_path) == ["outbox.db"]
+    assert os.stat(path).st_mode & 0o777 == 0o600
+
+
+@pytest.mark.parametrize("content", [b"", b"no database" * 1000])
+async def test_a_file_that_is_no_outbox_is_left_alone(mms: AsyncMMSClient, tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "outbox.db"
+    path.write_bytes(content)
+    outbox = Outbox(mms, path)
+    with pytest.raises(OutboxError):
+        await put(outbox, "a")
+    await outbox.aclose()
+    assert path.read_bytes() == content
+
+
+async def test_a_file_that_is_replaced_while_it_is_open(mms: AsyncMMSClient, tmp_path: Path) -> None:
+    path = tmp_path / "outbox.db"
+    outbox = Outbox(mms, path)
+    await put(outbox, "a")
+    path.rename(tmp_path / "moved.db")
+    with pytest.raises(OutboxError, match="was removed or replaced"):
+        await put(outbox, "b")
+    await outbox.aclose()
