@@ -132,6 +132,15 @@ mmsclient bulk resume spring.db
 mmsclient bulk report spring.db --csv --state unknown
 ```
 
+The outbox: a worker, and a look at what is there.
+
+```sh
+mmsclient outbox run outbox.db
+mmsclient outbox status outbox.db
+mmsclient outbox list outbox.db --state unknown
+mmsclient outbox cancel outbox.db order-17
+```
+
 ## Exit statuses
 
 | status | what it means |

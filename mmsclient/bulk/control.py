@@ -79,6 +79,10 @@ class Control:
     async def wait_for_change(self, until: float | None) -> None:
         """Wait for the next change, or for that time of the event loop."""
         self.changed.clear()
+        await self.wait(until)
+
+    async def wait(self, until: float | None) -> None:
+        """Wait for a change since `changed` was cleared, or for that time of the event loop."""
         with suppress(TimeoutError):
             async with asyncio.timeout_at(until):
                 await self.changed.wait()

@@ -54,9 +54,14 @@ app.command(
     help="Campaigns: one message to any number of recipients, none of them twice, also after a crash.",
 )
 app.command(
+    "mmsclient.cli.outbox:app",
+    name="outbox",
+    help="The outbox: send what programs have put, each order once at most.",
+)
+app.command(
     "mmsclient.cli.store:app",
     name="store",
-    help="The tables in PostgreSQL that campaigns on several machines share.",
+    help="The tables in PostgreSQL that campaigns and the outbox share.",
 )
 app.command("mmsclient.cli.picture:app", name="picture", help="Make pictures fit, and see what they are and give away.")
 

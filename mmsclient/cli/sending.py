@@ -84,7 +84,7 @@ async def send(campaign: Campaign, recipients: Recipients | None, form: Form, co
         run.signal = number
         complain("stopping: waiting for the calls under way; once more ends it at once")
 
-    with _told_of_signals(stop):
+    with told_of_signals(stop):
         await _print_batches(sending, printing, Screen.of(form), run)
         status = await _sum_up(campaign, printing, run, form, commands)
     if printing.error is None:
@@ -158,7 +158,7 @@ def of_campaign(report: Report) -> Status:
 
 
 @contextmanager
-def _told_of_signals(stop: Callable[[int], None]) -> Iterator[None]:
+def told_of_signals(stop: Callable[[int], None]) -> Iterator[None]:
     """The first signal is for `stop`; a later one ends the process. One that is ignored (`nohup`) stays so."""
     loop = asyncio.get_running_loop()
     before = {number: signal.getsignal(number) for number in SIGNALS}

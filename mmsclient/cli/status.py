@@ -59,7 +59,7 @@ _MEANINGS = {
     Status.WRONG_USAGE: "wrong usage or input, nothing was sent",
     Status.PARTLY_ACCEPTED: "sent, but some numbers were refused",
     Status.OUTCOME_UNKNOWN: "some of it may have been sent",
-    Status.STOPPED: "a part was sent, the rest can be: `bulk resume`",
+    Status.STOPPED: "a part was sent, the rest can be: `bulk resume`, `outbox run`",
     Status.HANGUP: "ended by SIGHUP before it was done",
     Status.INTERRUPTED: "ended by Ctrl-C before it was done",
     Status.OUTPUT_LOST: "done as far as the output could be written",

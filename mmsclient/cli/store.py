@@ -36,16 +36,16 @@ def migrate(url: str) -> None:
 
 @app.command
 def purge(url: str, *, older_than: Annotated[int, Parameter(validator=Number(gte=4))]) -> None:
-    """Forget old campaigns, delivery reports and keys of single sends.
+    """Forget old campaigns, delivery reports, keys of single sends and orders of the outbox.
 
-    A campaign that is started again after that sends to everybody again, and a send with such a key is sent again.
+    What is begun again after that is sent again: a campaign to everybody, a send with such a key, an order.
 
     Parameters
     ----------
     url
         Of the database: postgresql://user@host/database.
     older_than
-        Days for which nothing was sent in a campaign that is forgotten, or since a send with a key ended; at least 4,
+        Days for which nothing was sent in a campaign that is forgotten, or since a keyed send or an order ended; at least 4,
         since reports may come for 3.
     """
     with needed("postgres", "`mmsclient store`"):
@@ -63,5 +63,6 @@ def purge(url: str, *, older_than: Annotated[int, Parameter(validator=Number(gte
         (len(forgotten.campaigns), "campaign"),
         (forgotten.reports, "delivery report"),
         (forgotten.keys, "keyed send"),
+        (forgotten.orders, "order"),
     )
     print(f"forgotten: {', '.join(counted(*each) for each in counts)}")

@@ -32,6 +32,8 @@ class Orders:
         self._thread: StoreThread[OutboxStore] = StoreThread(store)
         self._is_closed = False
         self._news = asyncio.Event()
+        self._began_after: int | None = None
+        """The number of the last end before a worker began here."""
 
     async def aclose(self) -> None:
         """Close the store. May be called again."""
@@ -61,16 +63,18 @@ class Orders:
         """Orders as they end, each with the `number` of its end, in ascending order, from whichever worker.
 
         An order that was unknown and whose end came late, or that was sent again, comes once more. The iteration goes
-        on until the outbox is closed.
+        on until the worker of this outbox has ended, or the outbox is closed.
 
         Args:
             after: The number of the last end that was handled; 0 for all that are remembered. None: what ends from the
-                first step of the iteration on.
+                beginning of `async with` on, or where there is none, from the first step of the iteration on.
 
         Raises:
             OutboxStoppedError: The worker of this outbox has stopped by itself; after the last end before that.
             OutboxError: The store cannot be used.
         """
+        if after is None:
+            after = self._began_after
         if after is None:
             after = await self._run(lambda store: store.last_number())
         while not self._is_closed:

@@ -92,13 +92,14 @@ class Outbox(Orders):
         if self._is_closed or self._worker is not None:
             raise ConfigurationError("the outbox was used before; make a new one")
         owner = Owner(self._mms.base_url, self._mms.key_fingerprint, self._options.new_key)
-        opening = self._thread.submit(lambda store: store.open_worker(owner))
+        opening = self._thread.submit(lambda store: (store.last_number(), store.open_worker(owner)))
         try:
             await all_done(opening)
-            self._worker = Worker(self._mms, StoreThread(opening.result()), self._options, self._tell)
+            self._began_after, opened = opening.result()
+            self._worker = Worker(self._mms, StoreThread(opened), self._options, self._tell)
         except BaseException:
             if opening.done() and opening.exception() is None:
-                opening.result().close()
+                opening.result()[1].close()
             await self.aclose()
             raise
         self._listening = asyncio.create_task(self._thread.store.listen(self._hear))

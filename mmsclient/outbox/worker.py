@@ -108,6 +108,7 @@ class Worker:
         unsubscribe = self._capacity.on_change(self._control.changed.set)
         try:
             while not self._control.is_stopping:
+                self._control.changed.clear()  # what changes from here on is looked at again
                 if self._loop.time() >= self._tidy_at:
                     await self._unless_away(self._tidy)
                 if self._loop.time() < self._look_at or not await self._unless_away(self._look):
@@ -139,10 +140,11 @@ class Worker:
         """Start what may start; whether there may be more."""
         if not self._may_start():
             return False
+        self._look_at = self._loop.time() + LOOK  # unless something is put meanwhile
         claim = await self._recorder.claim()
         if claim is None:
-            self._look_at = self._loop.time() + LOOK
             return False
+        self._look_at = 0.0
         self._start(claim)
         return True
 
@@ -168,7 +170,7 @@ class Worker:
         until = max(self._look_at, self._control.held_until)
         if until <= now:
             until = now + (LOOK if self._capacity.has_signals else TICK)
-        await self._control.wait_for_change(min(until, self._tidy_at))
+        await self._control.wait(min(until, self._tidy_at))
 
     def _start(self, claim: OutboxClaim) -> None:
         number = next(self._numbers)

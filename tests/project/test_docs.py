@@ -17,7 +17,7 @@ from xml.etree import ElementTree
 import pytest
 
 import mmsclient
-from mmsclient import bulk, errors
+from mmsclient import bulk, errors, outbox
 from mmsclient.bulk import RecipientState
 from mmsclient.sandbox import Ending, Sandbox
 from mmsclient.webhooks import CallbackReceiver, new_token
@@ -32,6 +32,7 @@ MODULES = (
     "mmsclient",
     "mmsclient.bulk",
     "mmsclient.pictures",
+    "mmsclient.outbox",
     "mmsclient.webhooks",
     "mmsclient.sandbox",
     "mmsclient.limiter",
@@ -218,7 +219,7 @@ def test_every_error_stands_in_the_table() -> None:
     table = page[page.index("## Was it sent?") : page.index("## What is repeated")]
     named = set(re.findall(r"`(\w+Error)`", table))
     assert set(errors.__all__) - {"MMSError"} <= named
-    assert {name for name in bulk.__all__ if name.endswith("Error")} <= named
+    assert {name for name in (*bulk.__all__, *outbox.__all__) if name.endswith("Error")} <= named
 
 
 def test_every_state_of_a_recipient_is_explained_and_drawn() -> None:

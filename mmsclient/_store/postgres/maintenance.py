@@ -6,6 +6,7 @@ from attrs import frozen
 
 from mmsclient._store.postgres import keyed_sends
 from mmsclient._store.postgres.database import Database, Transaction
+from mmsclient._store.postgres.outbox_worker import forget
 
 __all__ = ["Purged", "purge"]
 
@@ -36,10 +37,12 @@ class Purged:
     """Delivery reports."""
     keys: int
     """Of single sends."""
+    orders: int
+    """Orders of the outbox."""
 
 
 def purge(database: Database, days: int) -> Purged:
-    """Forget the campaigns in which nothing was sent for so many days, and the reports and keyed sends that are older.
+    """Forget campaigns in which nothing was sent for so many days, and reports, keyed sends and orders that are older.
 
     Whoever starts a campaign of such a name again, sends to everybody again, and so does whoever sends with such a key.
     What dead senders were sending is unknown from this moment, and kept so many days from it.
@@ -53,6 +56,6 @@ def purge(database: Database, days: int) -> Purged:
         reports = transaction.execute(sql, (days,))
         keyed_sends.lose_dead(transaction)
         keys = keyed_sends.forget_old(transaction, days * DAY)
-        return Purged(tuple(row[1] for row in campaigns), reports, keys)
+        return Purged(tuple(row[1] for row in campaigns), reports, keys, forget(transaction, days * DAY))
 
     return database.run(work)

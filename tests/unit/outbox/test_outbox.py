@@ -200,23 +200,28 @@ async def test_orders_of_before_are_sent_and_equal_ones_in_one_call(api: Sandbox
 
 
 async def test_results_come_as_they_end(api: Sandbox, new: New) -> None:
-    outbox, reader = new(), new()
-    await put(outbox, "first")
-    async with outbox:
-        await ended(outbox, "first")
-        async with aclosing(reader.results(after=0)) as all_of_them, aclosing(outbox.results()) as from_now:
-            assert (await anext(all_of_them)).key == "first"
-            following = asyncio.create_task(anext(from_now))
-            await asyncio.sleep(0.05)
-            for number in range(3):
-                await put(outbox, f"next-{number}", text=f"{number}")
-            first = await following
-            rest = [await anext(from_now), await anext(from_now)]
-            assert {result.key for result in (first, *rest)} == {f"next-{number}" for number in range(3)}
-            assert [result.number for result in (first, *rest)] == [2, 3, 4]
-            assert [await anext(all_of_them) for _ in range(3)] == [first, *rest]
-            await outbox.aclose()
-            assert [result async for result in from_now] == []
+    before, outbox, reader = new(), new(), new()
+    await put(before, "first")
+    async with before:
+        await ended(before, "first")
+    async with outbox, aclosing(reader.results(after=0)) as all_of_them, aclosing(outbox.results()) as from_now:
+        assert (await anext(all_of_them)).key == "first"
+        following = asyncio.create_task(anext(from_now))
+        for number in range(3):
+            await put(outbox, f"next-{number}", text=f"{number}")
+        first = await following
+        rest = [await anext(from_now), await anext(from_now)]
+        assert {result.key for result in (first, *rest)} == {f"next-{number}" for number in range(3)}
+        assert [result.number for result in (first, *rest)] == [2, 3, 4]
+        assert [await anext(all_of_them) for _ in range(3)] == [first, *rest]
+        await put(outbox, "last")
+        assert (await anext(from_now)).key == "last"
+        outbox.stop()
+        assert [result async for result in from_now] == []
+    await reader.aclose()
+    async with aclosing(reader.results(after=0)) as closed:
+        with pytest.raises(StopAsyncIteration):
+            await anext(closed)
 
 
 async def test_a_closed_outbox_says_so(new: New) -> None:

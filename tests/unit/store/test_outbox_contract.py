@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Iterator, Sequence
+from contextlib import closing
+from itertools import count, repeat
 
 import pytest
 from attrs import evolve
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
 
 from mmsclient import KeyReusedError
 from mmsclient._store.errors import JournalError, JournalMismatchError
 from mmsclient._store.models import Owner, RecipientState
-from mmsclient._store.outbox import Candidate, OutboxState, OutboxStore, chosen
+from mmsclient._store.outbox import Candidate, OutboxClaim, OutboxState, OutboxStore, OutboxWorkerStore, chosen
 from mmsclient._store.stores import outbox_at
 from tests.support.outbox import ONE, OWNER, THREE, TWO, claimed, end, keys, opened, order, state_of, working
+from tests.support.postgres_server import Server
 
 WAITING, SENDING, ACCEPTED, REFUSED, UNKNOWN, CANCELLED = OutboxState
 
@@ -273,3 +278,140 @@ def test_an_outbox_is_for_one_account(store: OutboxStore) -> None:
         pass
     with pytest.raises(JournalMismatchError, match="another APPKEY"), working(store):
         pass
+
+
+# Random histories -----------------------------------------------------------------------------------------------------
+
+
+class Histories(RuleBasedStateMachine):
+    """Two workers that come and die, against a model of what each key may be.
+
+    A call that a worker holds is carried out at most once: it is never claimed again before it is known not to have
+    left, unless somebody says so.
+    """
+
+    place: str
+    engine: str
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.store = outbox_at(self.place)
+        self.model: dict[str, OutboxState] = {}
+        self.workers: list[OutboxWorkerStore] = []
+        self.claims: list[tuple[OutboxClaim, OutboxWorkerStore]] = []
+        self.numbers = 0
+        self._begin()
+
+    def _begin(self) -> None:
+        self.workers.append(self.store.open_worker(OWNER))
+
+    @rule(key=st.sampled_from("abcdef"), text=st.sampled_from(("x", "y")))
+    def put(self, key: str, text: str) -> None:
+        try:
+            held = self.store.put(order(f"{id(self)} {key}", ONE + ord(key), text=text))
+        except KeyReusedError:
+            assert key in self.model
+        else:
+            assert held.state is self.model.setdefault(key, WAITING)
+
+    @rule(data=st.data())
+    def claim(self, data: st.DataObject) -> None:
+        worker = data.draw(st.sampled_from(self.workers))
+        claim = worker.claim()
+        found = [each.key.split()[1] for each in claim.orders] if claim is not None else []
+        assert all(self.model[key] is WAITING for key in found)
+        assert found or WAITING not in self.model.values()
+        self.model |= dict.fromkeys(found, SENDING)
+        if claim is not None:
+            self.claims.append((claim, worker))
+
+    @precondition(lambda self: self.claims)
+    @rule(data=st.data(), state=st.sampled_from((WAITING, ACCEPTED, REFUSED, UNKNOWN)), again=st.booleans())
+    def finish(self, data: st.DataObject, state: OutboxState, again: bool) -> None:
+        """Also after the worker was found dead, by another one that lives."""
+        at = data.draw(st.integers(0, len(self.claims) - 1))
+        claim, worker = self.claims.pop(at)
+        finisher = worker if worker in self.workers else self.workers[0]
+        held = {each.key: self.store.find(each.key) for each in claim.orders}
+        assert finisher.finish(claim, end(claim, state)) == len(claim.orders), held
+        if again:
+            finisher.finish(claim, end(claim, state))
+        for each in claim.orders:
+            self.model[each.key.split()[1]] = state
+
+    @rule(key=st.sampled_from("abcdef"))
+    def cancel(self, key: str) -> None:
+        assert self.store.cancel(f"{id(self)} {key}") == (self.model.get(key) is WAITING)
+        if self.model.get(key) is WAITING:
+            self.model[key] = CANCELLED
+
+    @rule(key=st.sampled_from("abcdef"))
+    def resend(self, key: str) -> None:
+        assert self.store.resend(f"{id(self)} {key}") == (self.model.get(key) is UNKNOWN)
+        if self.model.get(key) is UNKNOWN:
+            self.model[key] = WAITING
+            for at, (claim, _) in reversed(list(enumerate(self.claims))):
+                if key in {each.key.split()[1] for each in claim.orders}:  # its end counts no more
+                    del self.claims[at]
+
+    @rule(data=st.data())
+    def die(self, data: st.DataObject) -> None:
+        at = data.draw(st.integers(0, len(self.workers) - 1))
+        dead = self.workers.pop(at)
+        dead.close()
+        self._begin()
+        self.workers[-1].lose_dead()
+        for claim, worker in self.claims:
+            if worker is dead:
+                self.model |= {
+                    key: UNKNOWN for key in (each.key.split()[1] for each in claim.orders) if self.model[key] is SENDING
+                }
+
+    @precondition(lambda self: self.engine == "postgres" and len(self.workers) < 2)
+    @rule()
+    def another(self) -> None:
+        self._begin()
+
+    @invariant()
+    def agrees(self) -> None:
+        counts = Counter(self.model.values())
+        assert {state: count for state, count in self.store.figures().counts.items() if count} == counts
+        ends = self.store.ended(self.numbers, 100)
+        numbers = [held.number or 0 for held in ends]
+        assert numbers == sorted(set(numbers))
+        assert all(held.state.is_over for held in ends)
+        self.numbers = max(self.numbers, *numbers, 0)
+
+    def teardown(self) -> None:
+        for worker in self.workers:
+            worker.close()
+        self.store.close()
+
+
+def test_histories_are_what_the_model_says(request: pytest.FixtureRequest, place: tuple[str, str]) -> None:
+    places = (f"{place[0]}-{number}" for number in count()) if "://" not in place[0] else repeat(place[0])
+
+    class Lived(Histories):
+        engine = "postgres" if "://" in place[0] else "sqlite"
+
+        def __init__(self) -> None:
+            type(self).place = next(places)
+            if self.engine == "postgres":
+                server: Server = request.getfixturevalue("postgres")
+                with closing(outbox_at(place[0])) as store:
+                    store.last_number()
+                server.ask(
+                    "WITH x AS (DELETE FROM mmsclient.outbox) DELETE FROM mmsclient.sender RETURNING 1", place[0]
+                )
+            super().__init__()
+
+    run_state_machine_as_test(
+        Lived,
+        settings=settings(
+            max_examples=8,
+            stateful_step_count=25,
+            deadline=None,
+            database=None,
+            suppress_health_check=list(HealthCheck),
+        ),
+    )

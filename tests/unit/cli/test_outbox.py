@@ -1,0 +1,121 @@
+"""`mmsclient outbox` as a script and a service manager run it."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mmsclient.limiter import NoLimit
+from mmsclient.outbox import Outbox, OutboxState
+from mmsclient.sandbox import Sandbox
+from mmsclient.sandbox.faults import Reject, server_error
+from tests.conftest import PNG
+from tests.support.command import Cli, in_this_process, started
+from tests.support.postgres_server import PASSWORD
+from tests.support.waiting import until
+
+
+@pytest.fixture
+def cli(api: Sandbox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Cli:
+    """The command. It never prints the password of the store."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("MMSCLIENT_APP_KEY", api.app_key)
+    monkeypatch.setenv("MMSCLIENT_BASE_URL", api.url)
+    return in_this_process(PASSWORD, capsys)
+
+
+def put(api: Sandbox, store: str, *keys: str, **options: Any) -> None:
+    """As a program does."""
+
+    async def put_all() -> None:
+        async with api.client(limiter=NoLimit()) as mms:
+            outbox = Outbox(mms, store)
+            for key in keys:
+                await outbox.put(**{"key": key, "to": "+61400000000", "text": key, "image": PNG, **options})
+            await outbox.aclose()
+
+    asyncio.run(put_all())
+
+
+def sent(api: Sandbox, store: str, *keys: str) -> None:
+    """Send until these have ended."""
+
+    async def send() -> None:
+        async with api.client(limiter=NoLimit()) as mms, Outbox(mms, store, stop_after=100) as outbox:
+            for key in keys:
+                result = await outbox.result(key, timeout=60)
+                assert result is not None
+                assert result.is_over
+
+    asyncio.run(send())
+
+
+def test_status_list_and_cancel(cli: Cli, api: Sandbox, place: tuple[str, str]) -> None:
+    store, _ = place
+    put(api, store, "order-1", "order-2", "order-3")
+    cancelled = cli("outbox", "cancel", store, "order-2", "order-4")
+    assert (cancelled.status, cancelled.out) == (1, "cancelled order-2\n")
+    assert cancelled.error == "not cancelled: 'order-4' is not there"
+    shown = cli("outbox", "status", store)
+    assert shown.status == 0
+    assert shown.out.splitlines()[:6] == [
+        "Waiting: 2",
+        "Sending: 0",
+        "Accepted: 0",
+        "Refused: 0",
+        "Unknown: 0",
+        "Cancelled: 1",
+    ]
+    assert shown.out.splitlines()[6].startswith("Could be sent since: 20")
+    api.faults.add(server_error(), call="send-mms", times=1)
+    sent(api, store, "order-1", "order-3")
+    shown = cli("outbox", "status", store, "--json")
+    (counts,) = shown.documents
+    assert (shown.status, counts["unknown"], counts["accepted"], counts["oldest_due"]) == (4, 1, 1, None)
+    listed = cli("outbox", "list", store)
+    assert [line.split("\t")[0] for line in listed.out.splitlines()] in (
+        ["unknown", "cancelled", "accepted"],
+        ["accepted", "cancelled", "unknown"],
+    )
+    (unknown,) = cli("outbox", "list", store, "--state", "unknown", "--json").documents
+    assert (unknown["recipients"], unknown["accepted"], unknown["attempts"]) == (1, None, 1)
+    assert "may have been carried out" in unknown["error"]
+    assert cli("outbox", "cancel", store, unknown["key"]).error == f"not cancelled: '{unknown['key']}' is unknown"
+
+
+def test_a_store_that_is_not_there(cli: Cli) -> None:
+    assert cli("outbox", "status", "outbox.db").status == 1
+    assert os.listdir() == []
+    assert cli("outbox", "status", "mysql://shop:secret@host/shop").status == 2
+
+
+def test_a_worker_stops_for_the_accounts_sake(cli: Cli, api: Sandbox) -> None:
+    put(api, "outbox.db", "order-1")
+    api.faults.add(Reject("LEDGER_ERROR", "No credit.", 400), call="send-mms")
+    stopped = cli("outbox", "run", "outbox.db")
+    assert stopped.status == 1
+    assert "what was not sent is still waiting" in stopped.err
+
+
+def test_a_worker_of_its_own_sends_until_it_is_told_to_stop(cli: Cli, api: Sandbox, place: tuple[str, str]) -> None:
+    """It begins before anything is there, and prints a line for each order that ends."""
+    store, _ = place
+    cli("outbox", "status", store)
+    with started("outbox", "run", store, "--json") as worker:
+        assert worker.stdout is not None
+        until(lambda: cli("outbox", "status", store).status == 0)
+        put(api, store, "order-1", to=["+61400000000", "+61400000001"])
+        line = json.loads(worker.stdout.readline())
+        assert (line["key"], line["state"], line["recipients"], line["accepted"]) == ("order-1", "accepted", 2, 2)
+        worker.send_signal(signal.SIGTERM)
+        out, err = worker.communicate()
+    assert (worker.returncode, out) == (143, "")
+    assert err == "mmsclient: stopping: waiting for the calls under way; once more ends it at once\n"
+    assert len(api.sends) == 1
+    assert OutboxState.ACCEPTED in cli("outbox", "list", store).out
