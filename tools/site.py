@@ -82,7 +82,7 @@ def reference(page: str) -> str:
 
 def _options(name: str) -> list[str]:
     options = []
-    if name == "AsyncMMSClient":
+    if name in ("AsyncMMSClient", "Outbox"):
         options += ["members_order: source", "inherited_members: true"]
     return ["    options:", *(f"      {option}" for option in options)] if options else []
 

@@ -14,8 +14,8 @@ from mmsclient.errors import MMSError
 
 __all__ = ["Control", "Stop"]
 
-LAPSED = "the lease on its journal had run out before it left"
-STOPPED = "the campaign was stopped before it left"
+LAPSED = "the lease of its sender had run out before it left"
+STOPPED = "the sending was stopped before it left"
 
 
 @frozen

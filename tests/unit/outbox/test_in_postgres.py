@@ -15,17 +15,21 @@ import pytest
 from psycopg.rows import dict_row
 
 from mmsclient import AsyncMMSClient, InvalidRequestError, KeyReusedError, MMSError
+from mmsclient._store.errors import JournalUnavailableError
+from mmsclient._store.postgres import lease as leases
 from mmsclient._store.postgres.address import Address
-from mmsclient._store.postgres.database import Database
+from mmsclient._store.postgres.database import Database, Transaction
 from mmsclient._store.postgres.migrations import migrate
+from mmsclient._store.postgres.outbox_worker import PostgresOutboxWorker
 from mmsclient._store.stores import outbox_at
 from mmsclient.limiter import NoLimit
 from mmsclient.outbox import Outbox, OutboxCounts, OutboxError, OutboxResult, OutboxState, Statement
 from mmsclient.sandbox import Sandbox
 from mmsclient.sandbox.faults import Latency
 from tests.conftest import PNG, until
-from tests.support.outbox import OWNER, claimed, end, order
+from tests.support.outbox import OWNER, claimed, end, keys, order
 from tests.support.postgres_server import PASSWORD, Server
+from tests.support.waiting import until as eventually
 
 NEVER = 10_000.0
 
@@ -245,3 +249,49 @@ async def test_the_password_shows_nowhere(
     error: MMSError = pickle.loads(pickle.dumps(caught.value))  # noqa: S301
     assert PASSWORD not in f"{outbox!r}{caught.value!r}{error}{caplog.text}"
     assert str(error).startswith("outbox ")
+
+
+# Leases and doubts ----------------------------------------------------------------------------------------------------
+
+
+def test_a_worker_that_lost_its_lease_claims_nothing_under_it(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its late end still counts, and with another lease it goes on."""
+    with closing(outbox_at(url)) as store:
+        store.put(order("a"))
+        with monkeypatch.context() as patch:
+            patch.setattr(leases, "LEASE", 0.01)
+            patch.setattr(leases, "HEARTBEATS", 0.00001)
+            frozen = store.open_worker(OWNER)
+        with closing(frozen), closing(store.open_worker(OWNER)) as living:
+            claim = claimed(frozen)
+            eventually(lambda: living.lose_dead() == 1)
+            store.put(order("b"))
+            assert not frozen.may_send
+            assert frozen.claim() is None
+            assert frozen.finish(claim, end(claim, OutboxState.ACCEPTED)) == 1
+            assert keys(frozen.claim()) == ["b"]
+            assert frozen.may_send
+
+
+def test_a_claim_whose_commit_was_in_doubt_is_made_once(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    with closing(outbox_at(url)) as store, closing(store.open_worker(OWNER)) as worker:
+        store.put(order("a"))
+        assert isinstance(worker, PostgresOutboxWorker)
+        connection, run_once = worker._database, Database._run_once
+        lost: list[str] = []
+
+        def lossy(self: Database, work: Callable[[Transaction], Any], **options: bool) -> Any:
+            result = run_once(self, work, **options)
+            if self is connection and not lost:
+                lost.append("the answer to the commit")
+                raise JournalUnavailableError("", lost[0])
+            return result
+
+        with monkeypatch.context() as patch:
+            patch.setattr(Database, "_run_once", lossy)
+            claim = claimed(worker)
+        assert lost
+        held = store.find("a")
+        assert held is not None
+        assert (held.state, held.attempts) == (OutboxState.SENDING, 1)
+        assert worker.finish(claim, end(claim, OutboxState.ACCEPTED)) == 1

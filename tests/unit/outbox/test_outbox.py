@@ -276,7 +276,7 @@ async def test_what_is_refused_for_the_accounts_sake_waits_and_the_worker_stops(
     api.faults.add(Reject(code, "No.", 400), call="send-mms")
     outbox = new()
     with pytest.raises(OutboxStoppedError, match=r"every other call would fail alike.*still waiting") as caught:  # noqa: PT012
-        async with outbox:
+        async with asyncio.timeout(LONG), outbox:
             await put(outbox, "a")
             with pytest.raises(OutboxStoppedError):
                 async for _ in outbox.results():
@@ -323,7 +323,7 @@ async def test_a_worker_stops_after_several_unknown_outcomes_in_a_row(api: Sandb
     for number in range(5):
         await put(outbox, f"{number}", text=f"{number}")
     with pytest.raises(OutboxStoppedError, match="after 2 calls in a row whose outcome is unknown"):
-        async with outbox:
+        async with asyncio.timeout(LONG), outbox:
             await outbox.stopped()
     counts = await new().counts()
     assert (counts.unknown, counts.waiting) == (2, 3)
