@@ -129,9 +129,11 @@ def test_what_is_old_is_forgotten(cli: Cli, url: str, postgres: Server) -> None:
         "INSERT INTO sender VALUES ('dead', '', now() - interval '40 days'), ('living', '', now() + interval '1 day')",
         f"INSERT INTO send VALUES {', '.join(map(send, SENDS))}",  # noqa: S608
         "INSERT INTO delivery VALUES ('A', 0, 'Failed', true, now() - interval '40 days'), ('B', 0, '', true, now())",
-        "INSERT INTO outbox (key, text, subject, picture, message, due, state, ended) VALUES"
-        " ('old', '', '', '', '', now(), 'accepted', now() - interval '40 days'),"
-        " ('new', '', '', '', '', now(), 'accepted', now())",
+        (
+            "INSERT INTO outbox (key, text, subject, picture, message, due, state, ended) VALUES"
+            " ('old', '', '', '', '', now(), 'accepted', now() - interval '40 days'),"
+            " ('new', '', '', '', '', now(), 'accepted', now())"
+        ),
     ]
     for change in changes:
         assert postgres.ask(f"{change} RETURNING 1", f"{url}&options=-csearch_path%3Dmmsclient")
