@@ -17,8 +17,18 @@ import griffe
 import mmsclient
 
 SNAPSHOT = Path(__file__).parent.parent / "tests" / "project" / "public_api.txt"
-MODULES = ("mmsclient", "bulk", "errors", "limiter", "models", "pictures", "sandbox", "sandbox.faults", "webhooks")
-MODULES = ("mmsclient", "bulk", "errors", "limiter", "models", "outbox", "sandbox", "sandbox.faults", "webhooks")
+MODULES = (
+    "mmsclient",
+    "bulk",
+    "errors",
+    "limiter",
+    "models",
+    "outbox",
+    "pictures",
+    "sandbox",
+    "sandbox.faults",
+    "webhooks",
+)
 """The public modules; all but the first are below it."""
 
 SHOWN_DUNDERS = frozenset({"__init__", "__call__"})

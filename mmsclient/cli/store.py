@@ -45,8 +45,8 @@ def purge(url: str, *, older_than: Annotated[int, Parameter(validator=Number(gte
     url
         Of the database: postgresql://user@host/database.
     older_than
-        Days for which nothing was sent in a campaign that is forgotten, or since a keyed send or an order ended; at least 4,
-        since reports may come for 3.
+        Days for which nothing was sent in a campaign that is forgotten, or since a keyed send or an order ended; at
+        least 4, since reports may come for 3.
     """
     with needed("postgres", "`mmsclient store`"):
         from mmsclient._store.postgres.address import Address  # noqa: PLC0415
