@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 
+import anyio
 from attrs import evolve
 
 from mmsclient._transport.adapter import Poster as HTTPPoster
@@ -31,31 +32,31 @@ class Poster:
 
     def __init__(self, state: State) -> None:
         self._state = state
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._under_way = 0
+        self._ended = asyncio.Event()
+        """One of those under way has ended."""
         self._http: HTTPPoster | None = None
 
     async def run(self) -> None:
         """Post until cancelled; what is under way then is dropped."""
         try:
-            while True:
-                outbox = self._state.outbox
-                for job in outbox.due(self._state.clock()):
-                    await self._make_room()
-                    task = asyncio.get_running_loop().create_task(self._post(job, outbox))
-                    self._tasks.add(task)
-                    task.add_done_callback(self._tasks.discard)
-                await asyncio.sleep(LOOK_AGAIN)
+            async with anyio.create_task_group() as posts:  # the HTTP library shields what it closes from its end
+                while True:
+                    outbox = self._state.outbox
+                    for job in outbox.due(self._state.clock()):
+                        await self._make_room()
+                        self._under_way += 1
+                        posts.start_soon(self._post, job, outbox)
+                    await asyncio.sleep(LOOK_AGAIN)
         finally:
-            for task in self._tasks:
-                task.cancel()
-            await asyncio.gather(*self._tasks, return_exceptions=True)
             if self._http is not None:
                 await self._http.aclose()
 
     async def _make_room(self) -> None:
         most = AT_ONCE if self._state.settings.disorder else 1
-        while len(self._tasks) >= most:
-            await asyncio.wait(self._tasks, return_when=asyncio.FIRST_COMPLETED)
+        while self._under_way >= most:
+            self._ended.clear()
+            await self._ended.wait()
 
     async def _post(self, job: Job, outbox: Outbox) -> None:
         settings, clock = self._state.settings, self._state.clock
@@ -76,6 +77,8 @@ class Poster:
             self._state.errors.append(error)
         finally:
             outbox.done()
+            self._under_way -= 1
+            self._ended.set()
 
     async def _exchange(self, callback: Callback) -> int | None:
         """Post it, and return the status that came; None where none did."""

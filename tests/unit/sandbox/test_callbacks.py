@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import threading
 from collections import Counter
 from collections.abc import AsyncIterator
 from typing import Any
 
+import anyio
 import pytest
 
 from mmsclient.models import DeliveryReport, InboundMessage
@@ -167,6 +169,30 @@ async def test_it_stops_at_once_whatever_is_under_way() -> None:
         assert sandbox.callbacks_open  # it did not wait for an answer
     finally:
         await listener.close()
+
+
+async def test_what_the_http_library_closes_as_it_stops_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:
+    closing, closed = threading.Event(), list[bool]()
+
+    class Closing:
+        """A pool that closes connections which have lain idle, before it makes another for a post."""
+
+        def __init__(self, timeout: float) -> None: ...
+
+        async def post(self, url: str, body: bytes) -> int:
+            with anyio.CancelScope(shield=True):  # as httpcore does
+                closing.set()
+                await asyncio.sleep(0.05)
+                closed.append(True)
+            return 200
+
+        async def aclose(self) -> None: ...
+
+    monkeypatch.setattr("mmsclient.sandbox.callbacks.HTTPPoster", Closing)
+    with Sandbox(callback_url="http://127.0.0.1:1/", rate=None) as sandbox:
+        sandbox.add_replies(1)
+        await until(closing.is_set)
+    assert closed == [True]
 
 
 async def test_a_clock_of_ones_own(ear: Ear) -> None:
