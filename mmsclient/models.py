@@ -8,7 +8,6 @@ API sent it.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from datetime import datetime
 from decimal import Decimal
@@ -17,6 +16,7 @@ from typing import Any, Generic, TypeVar
 
 from attrs import field, frozen
 
+from mmsclient._api.stop_words import asks_to_stop
 from mmsclient._words import counted
 from mmsclient.limiter.protocol import TokenBucketStats
 
@@ -25,13 +25,6 @@ T = TypeVar("T")
 
 def _raw() -> Any:
     return field(factory=dict, eq=False, repr=False)
-
-
-_OPT_OUT = re.compile(r"[\W_]*(STOP|UNSUBSCRIBE|QUIT|END|CANCEL|OPT[\W_]*OUT)[\W_]*", re.IGNORECASE)
-
-
-def _asks_to_stop(text: str) -> bool:
-    return _OPT_OUT.fullmatch(text) is not None
 
 
 class DeliveryStatus(StrEnum):
@@ -142,11 +135,11 @@ class Reply:
 
     @property
     def is_opt_out(self) -> bool:
-        """The sender asks for no more messages: the text is STOP, UNSUBSCRIBE, QUIT, END, CANCEL or OPT OUT alone.
+        """The sender asks for no more messages: the text is STOP, STOP ALL, UNSUBSCRIBE, QUIT, END, CANCEL or OPT OUT.
 
-        Case does not matter, nor do space and punctuation around it.
+        And nothing else. Case does not matter, nor do space and punctuation around it.
         """
-        return _asks_to_stop(self.text)
+        return asks_to_stop(self.text)
 
 
 @frozen(kw_only=True)
@@ -192,7 +185,7 @@ class InboundMessage:
     @property
     def is_opt_out(self) -> bool:
         """The sender asks for no more messages; see `Reply.is_opt_out`."""
-        return _asks_to_stop(self.text)
+        return asks_to_stop(self.text)
 
 
 @frozen(kw_only=True)

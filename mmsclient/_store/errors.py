@@ -1,4 +1,4 @@
-"""The errors of journals; `mmsclient.bulk.errors` draws the tree."""
+"""The errors of journals and suppression lists; `mmsclient.bulk.errors` draws the tree."""
 
 from __future__ import annotations
 
@@ -6,7 +6,14 @@ import os
 
 from mmsclient.errors import MMSError, one_line
 
-__all__ = ["JournalBusyError", "JournalError", "JournalMismatchError", "JournalUnavailableError"]
+__all__ = [
+    "JournalBusyError",
+    "JournalError",
+    "JournalMismatchError",
+    "JournalUnavailableError",
+    "SuppressionListError",
+    "SuppressionListUnavailableError",
+]
 
 
 class JournalError(MMSError):
@@ -36,3 +43,21 @@ class JournalUnavailableError(JournalError):
 
     Where calls had ended that it did not take, `problem` says how, and so does the log.
     """
+
+
+class SuppressionListError(MMSError):
+    """A suppression list cannot be opened, read or written. Nothing is sent past a list that cannot be asked."""
+
+    path: str
+    """The list's file, or host and database."""
+    problem: str
+    """What is wrong, and what to do."""
+
+    def __init__(self, path: str | os.PathLike[str], problem: str) -> None:
+        self.path = one_line(os.fspath(path), 500)
+        self.problem = one_line(problem, 500)
+        super().__init__(f"suppression list {self.path}: {self.problem}")
+
+
+class SuppressionListUnavailableError(SuppressionListError):
+    """The list cannot be used at present: it is locked for long, its disk is full, or its database is away."""

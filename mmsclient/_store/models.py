@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from datetime import datetime
 from decimal import Decimal
 from enum import StrEnum
@@ -47,6 +47,8 @@ class Exclusion(StrEnum):
     """The API lists it as unsubscribed."""
     LISTED = "listed"
     """It stands in `exclude=`."""
+    SUPPRESSED = "suppressed"
+    """It stood in the suppression list when its call was about to leave; `Recipient.reason` says why and since when."""
 
 
 @frozen(kw_only=True)
@@ -137,6 +139,11 @@ class Claim:
     def numbers(self) -> tuple[str, ...]:
         """As they go out."""
         return tuple(map(number_of, self.phones))
+
+    def only(self, phones: Collection[int]) -> Claim:
+        """Those of it with these phones."""
+        kept = [(each, phone) for each, phone in zip(self.ids, self.phones, strict=True) if phone in phones]
+        return Claim(self.batch, tuple(each for each, _ in kept), tuple(phone for _, phone in kept))
 
 
 @frozen

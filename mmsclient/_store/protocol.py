@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from decimal import Decimal
 from typing import Protocol
 
@@ -159,6 +159,10 @@ class SenderJournal(Protocol):
 
     def release(self, claim: Claim) -> None:
         """Undo a claim: the call never left."""
+        ...
+
+    def suppress(self, claim: Claim, reasons: Mapping[int, str]) -> None:
+        """Exclude some of a claim whose call has not left: by their phones, which are in it, the reasons."""
         ...
 
     def close(self) -> None:

@@ -11,7 +11,7 @@ import secrets
 import sqlite3
 import time
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from decimal import Decimal
 
@@ -24,7 +24,7 @@ from mmsclient._store.sqlite_database import Database, storable
 from mmsclient._store.sqlite_files import OpenFiles
 from mmsclient._store.sqlite_reader import SQLiteReader
 from mmsclient._store.sqlite_recorder import SQLiteRecorder
-from mmsclient._store.states import CLAIM, END, EXCLUDE, LOSE, RELEASE
+from mmsclient._store.states import CLAIM, END, EXCLUDE, LOSE, RELEASE, SUPPRESS
 
 __all__ = ["SQLiteJournal", "end_dead_run"]
 
@@ -41,6 +41,10 @@ _CLAIM = (
 )
 _END = f"UPDATE recipient SET state = ?, message_id = ?, reason = ? WHERE id = ? AND batch = ? AND {END.guard}"  # noqa: S608
 _RELEASE = f"UPDATE recipient SET state = 'pending', batch = NULL WHERE id = ? AND batch = ? AND {RELEASE.guard}"  # noqa: S608
+_SUPPRESS = (
+    "UPDATE recipient SET state = 'excluded', batch = NULL, exclusion = ?, reason = ?"  # noqa: S608
+    f" WHERE id = ? AND batch = ? AND {SUPPRESS.guard}"
+)
 _EXCLUDE = (
     "UPDATE recipient SET state = 'excluded', reason = NULL,"  # noqa: S608
     " exclusion = (SELECT exclusion FROM excluded WHERE excluded.phone = recipient.phone)"
@@ -274,6 +278,22 @@ class SQLiteJournal:
             self._database.execute("DELETE FROM batch WHERE id = ?", (claim.batch,))
         self.counts[State.SENDING] -= released
         self.counts[State.PENDING] += released
+
+    def suppress(self, claim: Claim, reasons: Mapping[int, str]) -> None:
+        """Exclude some of a claim whose call has not left: by their phones, which are in it, the reasons."""
+        part = claim.only(reasons)
+        with self._database.transaction():
+            rows = (
+                (Exclusion.SUPPRESSED, storable(reasons[phone]), each, claim.batch)
+                for each, phone in zip(part.ids, part.phones, strict=True)
+            )
+            if self._database.execute_many(_SUPPRESS, rows) != len(reasons):
+                raise JournalError(self.path, _CHANGED)
+            sql = "UPDATE batch SET recipients = recipients - ? WHERE id = ?"
+            self._database.execute(sql, (len(reasons), claim.batch))
+            self._database.execute("DELETE FROM batch WHERE id = ? AND recipients = 0", (claim.batch,))
+        self.counts[State.SENDING] -= len(reasons)
+        self.counts[State.EXCLUDED] += len(reasons)
 
     def _check_files(self) -> None:
         if self._files is not None:

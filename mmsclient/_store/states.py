@@ -6,10 +6,12 @@
 | `END` | sending | accepted, refused, failed, unknown | its answer |
 | | sending | pending | it was refused whole, for a reason that has nothing to do with its recipients |
 | `RELEASE` | sending | pending | it was taken back before it left |
+| `SUPPRESS` | sending | excluded | it was found in the suppression list before its call left |
 | `LOSE` | sending | unknown | found when the journal is opened: the process died in between |
 | `PROVE` | unknown | accepted | a delivery report or a reply proves that it was sent (`evidence`) |
 | | pending | accepted | the same, after the decision to send again and before the claim |
 | `LATE` | unknown | accepted, refused, failed, pending | the answer to a call whose sender had lost its lease |
+| | unknown | excluded | as `SUPPRESS`, by such a sender |
 | `EXCLUDE` | pending, failed | excluded | an exclusion that came later |
 | `RESEND` | unknown | pending | only with `resend_unknown`; "silent" adds conditions |
 """
@@ -20,7 +22,7 @@ from attrs import frozen
 
 from mmsclient._store.models import RecipientState as State
 
-__all__ = ["CLAIM", "END", "EXCLUDE", "LATE", "LOSE", "PROVE", "RELEASE", "RESEND", "Transition"]
+__all__ = ["CLAIM", "END", "EXCLUDE", "LATE", "LOSE", "PROVE", "RELEASE", "RESEND", "SUPPRESS", "Transition"]
 
 
 @frozen
@@ -44,8 +46,9 @@ def _transition(*sources: State, to: tuple[State, ...]) -> Transition:
 CLAIM = _transition(State.PENDING, State.FAILED, to=(State.SENDING,))
 END = _transition(State.SENDING, to=(State.ACCEPTED, State.REFUSED, State.FAILED, State.UNKNOWN, State.PENDING))
 RELEASE = _transition(State.SENDING, to=(State.PENDING,))
+SUPPRESS = _transition(State.SENDING, to=(State.EXCLUDED,))
 LOSE = _transition(State.SENDING, to=(State.UNKNOWN,))
 PROVE = _transition(State.UNKNOWN, State.PENDING, to=(State.ACCEPTED,))
-LATE = _transition(State.UNKNOWN, to=(State.ACCEPTED, State.REFUSED, State.FAILED, State.PENDING))
+LATE = _transition(State.UNKNOWN, to=(State.ACCEPTED, State.REFUSED, State.FAILED, State.PENDING, State.EXCLUDED))
 EXCLUDE = _transition(State.PENDING, State.FAILED, to=(State.EXCLUDED,))
 RESEND = _transition(State.UNKNOWN, to=(State.PENDING,))

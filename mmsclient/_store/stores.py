@@ -20,9 +20,20 @@ from mmsclient._store.sqlite_opening import open_copy, open_journal, settle_jour
 from mmsclient._store.sqlite_outbox import SQLiteOutbox
 from mmsclient._store.sqlite_reader import SQLiteReader
 from mmsclient._store.sqlite_recorder import SQLiteRecorder
+from mmsclient._store.sqlite_suppression import suppression_in_file
+from mmsclient._store.suppression import SuppressionStore
 from mmsclient.errors import InvalidRequestError
 
-__all__ = ["FileStore", "JournalStore", "events_at", "is_url", "ledger_at", "outbox_at", "store_at"]
+__all__ = [
+    "FileStore",
+    "JournalStore",
+    "events_at",
+    "is_url",
+    "ledger_at",
+    "outbox_at",
+    "store_at",
+    "suppression_at",
+]
 
 LONGEST_NAME = 200
 
@@ -180,3 +191,21 @@ def outbox_at(store: str | os.PathLike[str], *, make: bool = True) -> OutboxStor
         from mmsclient._store.postgres.outbox import PostgresOutbox  # noqa: PLC0415
 
     return PostgresOutbox(Address.of(os.fspath(store)), make=make)
+
+
+def suppression_at(place: str | os.PathLike[str]) -> SuppressionStore:
+    """The suppression list at `place`: a file, or the URL of a database, which is opened when needed.
+
+    Raises:
+        InvalidRequestError: It is no place.
+        ConfigurationError: A URL cannot be read, or the extra `postgres` is not installed.
+    """
+    if not isinstance(place, str | os.PathLike) or not os.fspath(place):
+        raise InvalidRequestError("place", place, "the path of a file, or the URL of a PostgreSQL database")
+    if not is_url(place):
+        return suppression_in_file(place)
+    with needed("postgres", "a store in PostgreSQL"):
+        from mmsclient._store.postgres.address import Address  # noqa: PLC0415
+        from mmsclient._store.postgres.suppression import suppression_in_database  # noqa: PLC0415
+
+    return suppression_in_database(Address.of(os.fspath(place)))

@@ -12,6 +12,8 @@ from mmsclient.bulk.errors import (
     JournalMismatchError,
     JournalUnavailableError,
     OptOutsIncompleteError,
+    SuppressionListError,
+    SuppressionListUnavailableError,
 )
 from mmsclient.bulk.models import Batch, Exclusion, Progress, Recipient, RecipientState, UnknownRecipients
 from mmsclient.bulk.options import CampaignOptions
@@ -20,6 +22,8 @@ from mmsclient.bulk.recipients_csv import CSVList, read_csv
 from mmsclient.bulk.reconciliation import Reconciliation, reconcile
 from mmsclient.bulk.report import Report, read_report
 from mmsclient.bulk.resuming import resume
+from mmsclient.bulk.suppression import SuppressionList
+from mmsclient.bulk.suppression_models import Suppression, SuppressionReport, SuppressionUpdate, UnreadableNumber
 
 __all__ = [
     "Batch",
@@ -42,7 +46,14 @@ __all__ = [
     "ReportRecorder",
     "Row",
     "Sending",
+    "Suppression",
+    "SuppressionList",
+    "SuppressionListError",
+    "SuppressionListUnavailableError",
+    "SuppressionReport",
+    "SuppressionUpdate",
     "UnknownRecipients",
+    "UnreadableNumber",
     "read_csv",
     "read_report",
     "reconcile",

@@ -17,6 +17,7 @@ from mmsclient.bulk.meter import Meter
 from mmsclient.bulk.options import STOP_AFTER, Options
 from mmsclient.bulk.outcome import Next, Outcome, outcome_of_answer, outcome_of_error
 from mmsclient.bulk.recorder import Recorder
+from mmsclient.bulk.screening import Screening
 from mmsclient.bulk.sender import Sender
 from mmsclient.errors import LimiterUnavailableError, MMSError, NotSentError, OutcomeUnknownError, RecipientsError
 from mmsclient.models import SentBatch
@@ -39,6 +40,7 @@ class RunParts:
     capacity: Capacity
     meter: Meter
     recorder: Recorder
+    screening: Screening
 
 
 class BatchSender:
@@ -52,6 +54,7 @@ class BatchSender:
         self._capacity = parts.capacity
         self._meter = parts.meter
         self._recorder = parts.recorder
+        self._screening = parts.screening
         self._tell = tell
         self._failed_in_a_row = 0
 
@@ -71,10 +74,11 @@ class BatchSender:
             ids, phones = parts.pop()
             if claim is None:
                 claim = await self._claim_again(ids, phones)
-            outcome, error = await self._send_claim(batch, claim, may_split=splits < MOST_SPLITS)
+            outcome, error, called = await self._send_claim(batch, claim, may_split=splits < MOST_SPLITS)
             claim = None
             if outcome.next is Next.SPLIT:
                 splits += 1
+                ids, phones = called.ids, called.phones
                 middle = len(ids) // 2
                 parts += [(ids[middle:], phones[middle:]), (ids[:middle], phones[:middle])]
             accepted += outcome.accepted
@@ -94,14 +98,23 @@ class BatchSender:
             several = f"{self._failed_in_a_row} batches in a row" if self._failed_in_a_row > 1 else "a batch"
             self._control.fail(Stop(failure, f"after {several} that failed"))
 
-    async def _send_claim(self, batch: Claim, claim: Claim, *, may_split: bool) -> tuple[Outcome, MMSError | None]:
-        """One call of `batch`, tried again where it surely was not carried out. Each try is recorded as it ends."""
+    async def _send_claim(
+        self, batch: Claim, claim: Claim, *, may_split: bool
+    ) -> tuple[Outcome, MMSError | None, Claim]:
+        """One call of `batch`, tried again where it surely was not carried out. Each try is recorded as it ends.
+
+        Returns the claim that was called last too: those of `claim` who were not suppressed.
+        """
         attempt = 1
         while True:
+            passed = await self._screening.passed(claim)
+            if passed is None:
+                return Outcome(()), None, claim
+            claim = passed
             sent, error = await self._call(batch, claim)
             if self._control.is_stopping and isinstance(error, NotSentError | LimiterUnavailableError):
                 await self._recorder.release(claim)
-                return Outcome(()), None
+                return Outcome(()), None, claim
             if sent is not None:
                 outcome = outcome_of_answer(claim.phones, sent)
             else:
@@ -119,7 +132,7 @@ class BatchSender:
             again = outcome.next is Next.TRY_AGAIN and attempt <= self._options.max_attempts and pause is not None
             if not again or not await self._control.pause(pause or 0.0):
                 self._tell(claim, outcome, sent, error)
-                return outcome, error
+                return outcome, error, claim
             claim = await self._claim_again(claim.ids, claim.phones)
 
     async def _claim_again(self, ids: tuple[int, ...], phones: tuple[int, ...]) -> Claim:

@@ -19,6 +19,7 @@ from mmsclient.bulk.preparation import Preparation, read_list
 from mmsclient.bulk.recipients import Recipients
 from mmsclient.bulk.report import Report, report_from, report_of
 from mmsclient.bulk.runner import Runner
+from mmsclient.bulk.screening import exclude_suppressed
 from mmsclient.bulk.sender import Sender
 from mmsclient.errors import ConfigurationError
 from mmsclient.models import DeliveryReport, InboundMessage, Reply
@@ -55,9 +56,15 @@ class Campaign:
         batch_size (int): Recipients a call, up to 1000.
         exclude (Recipients): Numbers that get nothing, in any form that `send` takes. One that cannot be read is an
             error.
-        exclude_opt_outs (bool): Ask the API first who has unsubscribed, and leave them out. If its list ends early or a
-            number in it cannot be read, nothing is sent (`OptOutsIncompleteError`), unless `partial_opt_outs` is set.
+        exclude_opt_outs (bool | None): Ask the API first who has unsubscribed, and leave them out. If its list ends
+            early or a number in it cannot be read, nothing is sent (`OptOutsIncompleteError`), unless
+            `partial_opt_outs` is set. Left out: where `suppress` is given, and then a number that cannot be read is
+            told of and kept in the list's report.
         partial_opt_outs (bool): A part of the opt-outs is enough.
+        suppress (SuppressionList | str | os.PathLike[str] | None): Numbers that get nothing: a list, its file, or the
+            URL of the database that it is in ([suppression](suppression.md)). It is asked when a call is about to
+            leave, so one that is added meanwhile counts. The API's opt-outs are added to it first.
+        opt_out_line (str | None): Such as `Reply STOP to opt out`: a line below the text, unless that holds it.
         resend_unknown (bool | Literal["silent"]): Send also to those of whom an earlier run does not know whether they
             got it. With True, some get it twice. With "silent", only to those of whom no report and no reply came for
             `silent_after` since their call, and only where nine tenths of the accepted ones were reported on; else to
@@ -132,10 +139,12 @@ class Campaign:
         """
         copy = await self._preparation.open_copy()
         try:
-            await self._preparation.exclude(copy)
+            await self._preparation.exclude(copy, is_dry=True)
             await read_list(copy, recipients, lambda: None)
+            await exclude_suppressed(copy, self._options.suppression)
             return await copy.run(lambda: report_from(copy.journal.reader, None, RecipientState.EXCLUDED))
         finally:
+            await self._preparation.end_run(None)
             await copy.close()
 
     async def report(self) -> Report:

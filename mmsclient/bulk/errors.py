@@ -5,6 +5,8 @@ MMSError
 │   ├── JournalBusyError         another process or campaign has it open
 │   ├── JournalUnavailableError  it cannot be written for the moment: locked, or the disk is full
 │   └── JournalMismatchError     it belongs to another message, host or account
+├── SuppressionListError                 a suppression list cannot be used; nothing was sent past it
+│   └── SuppressionListUnavailableError  for the moment: locked, the disk is full, or its database is away
 ├── OptOutsIncompleteError       who has unsubscribed is not known in full; nothing was sent
 └── CampaignStoppedError         it ended before its list did; says how far it got
 
@@ -13,7 +15,14 @@ Like all errors of this package they can be pickled and read as one line.
 
 from __future__ import annotations
 
-from mmsclient._store.errors import JournalBusyError, JournalError, JournalMismatchError, JournalUnavailableError
+from mmsclient._store.errors import (
+    JournalBusyError,
+    JournalError,
+    JournalMismatchError,
+    JournalUnavailableError,
+    SuppressionListError,
+    SuppressionListUnavailableError,
+)
 from mmsclient.bulk.report import Report
 from mmsclient.errors import MMSError, one_line
 
@@ -24,6 +33,8 @@ __all__ = [
     "JournalMismatchError",
     "JournalUnavailableError",
     "OptOutsIncompleteError",
+    "SuppressionListError",
+    "SuppressionListUnavailableError",
 ]
 
 

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import logging
 import re
+from collections.abc import Sequence
+from typing import Self
+
+from attrs import frozen
 
 from mmsclient._reading.listing import Listing
 from mmsclient.bulk.errors import OptOutsIncompleteError
@@ -11,7 +15,7 @@ from mmsclient.bulk.recipients import Recipients, Row, chunks, phone_of
 from mmsclient.errors import InvalidRequestError
 from mmsclient.models import OptOut
 
-__all__ = ["excluded_phones", "opted_out_phones"]
+__all__ = ["OptOuts", "check_opt_outs", "excluded_phones", "opted_out_phones"]
 
 log: logging.Logger = logging.getLogger(__name__)
 
@@ -21,15 +25,32 @@ async def excluded_phones(source: Recipients) -> list[int]:
     return [_excluded(row) async for rows in chunks(source) for row in rows]
 
 
-async def opted_out_phones(listing: Listing[OptOut], *, may_be_partial: bool) -> list[int]:
-    """The phones that have unsubscribed. Raises `OptOutsIncompleteError` where some may be missing."""
-    phones, unreadable = [], []
-    async for opt_out in listing:
-        if (phone := _phone(opt_out)) is None:
-            unreadable.append(opt_out.number)
-        else:
-            phones.append(phone)
-    problems = [f"the list ended early: {listing.ended_early}"] if listing.ended_early else []
+@frozen
+class OptOuts:
+    """Who has unsubscribed at the API, as far as its list could be read."""
+
+    phones: Sequence[tuple[int, OptOut]]
+    unreadable: Sequence[str]
+    """Numbers in a spelling that cannot be compared with one."""
+    ended_early: str
+    """Why the list ended before its end, "" where it did not."""
+
+    @classmethod
+    async def read(cls, listing: Listing[OptOut]) -> Self:
+        """Read the whole list."""
+        phones: list[tuple[int, OptOut]] = []
+        unreadable: list[str] = []
+        async for opt_out in listing:
+            if (phone := _phone(opt_out)) is None:
+                unreadable.append(opt_out.number)
+            else:
+                phones.append((phone, opt_out))
+        return cls(phones, unreadable, listing.ended_early)
+
+
+def check_opt_outs(ended_early: str, unreadable: Sequence[str], *, may_be_partial: bool) -> None:
+    """Raise `OptOutsIncompleteError` where opt-outs may be missing, or warn where that may be."""
+    problems = [f"the list ended early: {ended_early}"] if ended_early else []
     if unreadable:
         shown = ", ".join(ascii(number)[:40] for number in unreadable[:3])
         problems.append(f"{len(unreadable)} of its numbers cannot be read ({shown})")
@@ -37,7 +58,13 @@ async def opted_out_phones(listing: Listing[OptOut], *, may_be_partial: bool) ->
         raise OptOutsIncompleteError(" and ".join(problems))
     for problem in problems:
         log.warning("opt-outs: %s; those people may get the message", problem)
-    return phones
+
+
+async def opted_out_phones(listing: Listing[OptOut], *, may_be_partial: bool) -> list[int]:
+    """The phones that have unsubscribed. Raises `OptOutsIncompleteError` where some may be missing."""
+    found = await OptOuts.read(listing)
+    check_opt_outs(found.ended_early, found.unreadable, may_be_partial=may_be_partial)
+    return [phone for phone, _ in found.phones]
 
 
 def _excluded(row: Row) -> int:

@@ -15,7 +15,9 @@ from mmsclient._reading.image_file import ImageSource
 from mmsclient._store.evidence import Silent
 from mmsclient._store.stores import JournalStore, store_at
 from mmsclient.bulk.models import Progress
+from mmsclient.bulk.opt_out_line import check_opt_out_line
 from mmsclient.bulk.recipients import Recipients
+from mmsclient.bulk.suppression import SuppressionList
 from mmsclient.errors import InvalidRequestError
 
 __all__ = ["ATTEMPTS", "STOP_AFTER", "CampaignOptions", "Options"]
@@ -34,8 +36,10 @@ class CampaignOptions(TypedDict, total=False):
     fit: bool
     batch_size: int
     exclude: Recipients
-    exclude_opt_outs: bool
+    exclude_opt_outs: bool | None
     partial_opt_outs: bool
+    suppress: SuppressionList | str | os.PathLike[str] | None
+    opt_out_line: str | None
     resend_unknown: bool | Literal["silent"]
     silent_after: timedelta | float
     check_balance: bool
@@ -67,6 +71,13 @@ def _seconds(value: timedelta | float) -> float:
     return float(seconds)
 
 
+def _list_at(place: Any) -> SuppressionList:
+    if not isinstance(place, str | os.PathLike) or not os.fspath(place):
+        expected = "a SuppressionList, the path of its file, or the URL of a PostgreSQL database"
+        raise InvalidRequestError("suppress", place, expected)
+    return SuppressionList(place)
+
+
 @frozen(kw_only=True)
 class Options:
     """What a campaign was asked for. Raises `InvalidRequestError` for a wrong option."""
@@ -79,8 +90,10 @@ class Options:
     fit: bool = False
     batch_size: int = field(default=MAX_RECIPIENTS, validator=_whole(MAX_RECIPIENTS))
     exclude: Recipients = ()
-    exclude_opt_outs: bool = False
+    exclude_opt_outs: bool | None = None
     partial_opt_outs: bool = False
+    suppress: SuppressionList | str | os.PathLike[str] | None = field(default=None, repr=False)
+    opt_out_line: str | None = field(default=None, validator=check_opt_out_line)
     resend_unknown: bool | Literal["silent"] = field(default=False, validator=_resend)
     silent_after: float = field(default=86400.0, converter=_seconds)
     check_balance: bool = False
@@ -91,14 +104,23 @@ class Options:
     on_progress: Callable[[Progress], object] | None = None
     store: JournalStore | None = field(init=False)
     """Where its journal is, None for memory."""
+    suppression: SuppressionList | None = field(init=False)
+    """`suppress`, or the list at that place."""
 
     def __attrs_post_init__(self) -> None:
         if self.journal is None and self.name is not None:
             raise InvalidRequestError("name", self.name, "a journal in PostgreSQL beside it")
         store = None if self.journal is None else store_at(self.journal, self.name)
         object.__setattr__(self, "store", store)
+        is_list = self.suppress is None or isinstance(self.suppress, SuppressionList)
+        object.__setattr__(self, "suppression", self.suppress if is_list else _list_at(self.suppress))
 
     @property
     def resend(self) -> bool | Silent:
         """`resend_unknown` as the journal takes it."""
         return Silent(self.silent_after) if self.resend_unknown == "silent" else bool(self.resend_unknown)
+
+    @property
+    def owns_suppression(self) -> bool:
+        """The suppression list was made here, and is closed here."""
+        return self.suppression is not self.suppress

@@ -11,8 +11,9 @@ from mmsclient._reading import image_file
 from mmsclient._store.models import Exclusion, Message, Owner
 from mmsclient._store.stores import FileStore, JournalStore
 from mmsclient.bulk.errors import JournalBusyError, JournalError
-from mmsclient.bulk.exclusions import excluded_phones, opted_out_phones
+from mmsclient.bulk.exclusions import check_opt_outs, excluded_phones, opted_out_phones
 from mmsclient.bulk.journal_thread import JournalThread
+from mmsclient.bulk.opt_out_line import with_opt_out_line
 from mmsclient.bulk.options import Options
 from mmsclient.bulk.recipients import Recipients, check_all, chunks
 from mmsclient.bulk.sender import Sender
@@ -43,7 +44,7 @@ class Preparation:
         """What is sent. The image is read once."""
         if self._message is None:
             image = await image_file.load(self.options.image, fit=self.options.fit)
-            text = checked_text(self.options.text, image)
+            text = checked_text(with_opt_out_line(self.options.text, self.options.opt_out_line), image)
             self._message = Message(text, self.options.subject or "", image.data)
         return self._message
 
@@ -90,16 +91,23 @@ class Preparation:
     def _owner(self) -> Owner:
         return Owner(self.client.base_url, self.client.key_fingerprint, self.options.new_key)
 
-    async def exclude(self, thread: JournalThread) -> None:
-        """Note who gets nothing."""
+    async def exclude(self, thread: JournalThread, *, is_dry: bool = False) -> None:
+        """Note who gets nothing. Where there is a suppression list, the API's opt-outs go there, unless `is_dry`."""
         journal = thread.journal
         if self._excluded is None:  # kept: a generator gives its numbers once
             self._excluded = await excluded_phones(self.options.exclude)
         if excluded := self._excluded:
             await thread.run(lambda: journal.exclude(excluded, Exclusion.LISTED))
-        if self.options.exclude_opt_outs:
-            listing = self.client.opt_outs()
-            phones = await opted_out_phones(listing, may_be_partial=self.options.partial_opt_outs)
+        options, suppression = self.options, self.options.suppression
+        if suppression is not None:
+            await suppression.report()  # it is there: else nothing is sent
+        if suppression is not None and not is_dry and options.exclude_opt_outs is not False:
+            update = await suppression.sync(self.client)
+            unreadable = update.unreadable if options.exclude_opt_outs else ()  # it has warned of them
+            check_opt_outs(update.ended_early, unreadable, may_be_partial=options.partial_opt_outs)
+        elif options.exclude_opt_outs or (suppression is not None and options.exclude_opt_outs is None):
+            may_be_partial = options.partial_opt_outs or not options.exclude_opt_outs
+            phones = await opted_out_phones(self.client.opt_outs(), may_be_partial=may_be_partial)
             await thread.run(lambda: journal.exclude(phones, Exclusion.OPTED_OUT))
 
     async def note_balance(self, thread: JournalThread, *, is_after: bool) -> None:
@@ -115,6 +123,15 @@ class Preparation:
             log.warning("the balance was not noted: %s", error)
         except TimeoutError:
             log.warning("the balance was not noted: the account call took longer than %g s", BALANCE_TIMEOUT)
+
+    async def end_run(self, thread: JournalThread | None) -> None:
+        """Close what is for one run: a journal that is not in memory, and a suppression list that was made here."""
+        try:
+            if thread is not None and self.options.store is not None:
+                await thread.close()
+        finally:
+            if self.options.suppression is not None and self.options.owns_suppression:
+                await self.options.suppression.aclose()
 
     async def forget(self) -> None:
         """Close a journal in memory."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TypeVar
 
 from attrs import field, frozen
@@ -90,6 +90,14 @@ class Recorder:
     async def release(self, claim: Claim) -> None:
         """Write down that a call never left. Raises as `record`."""
         await self._write(claim, lambda: self._thread.journal.release(claim), "it never left")
+
+    async def suppress(self, claim: Claim, reasons: Mapping[int, str]) -> None:
+        """Write down who of a call that has not left is suppressed. Raises as `record`."""
+        await self._write(
+            claim,
+            lambda: self._thread.journal.suppress(claim, reasons),
+            f"{len(reasons)} of {len(claim.ids)} recipients suppressed, and it never left",
+        )
 
     async def _write(self, claim: Claim, write: Callable[[], None], what: str) -> None:
         try:

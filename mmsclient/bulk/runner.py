@@ -22,6 +22,7 @@ from mmsclient.bulk.preparation import Preparation, read_list
 from mmsclient.bulk.recipients import Recipients
 from mmsclient.bulk.recorder import Recorder
 from mmsclient.bulk.report import Report, report_from
+from mmsclient.bulk.screening import Screening
 from mmsclient.bulk.waiting import all_done, is_ending
 from mmsclient.errors import MMSError
 from mmsclient.models import SentBatch
@@ -135,8 +136,7 @@ class Runner:
                 self._error = await self._in_words(self._control.error, recorder)
         finally:
             thread_, self._thread = self._thread, None
-            if thread_ is not None and self._options.store is not None:
-                await thread_.close()
+            await self._preparation.end_run(thread_)
             self._loop.call_soon(self._news.set)  # when this task is done
 
     async def _in_words(self, error: BaseException, recorder: Recorder | None) -> BaseException:
@@ -153,7 +153,8 @@ class Runner:
         return CampaignStoppedError(error.error, report, error.why)
 
     async def _send_all(self, thread: JournalThread, recorder: Recorder) -> None:
-        parts = RunParts(self._options, self._control, self._capacity, self._meter, recorder)
+        screening = Screening(self._options.suppression, recorder, self._control)
+        parts = RunParts(self._options, self._control, self._capacity, self._meter, recorder, screening)
         sender = BatchSender(self._preparation.client, await self._preparation.message(), parts, self._tell)
         reader = self._loop.create_task(self._read_list(thread))
         unsubscribe = self._capacity.on_change(self._control.changed.set)

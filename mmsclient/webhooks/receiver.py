@@ -209,6 +209,17 @@ class CallbackReceiver:
         if isinstance(journal, RecordsReplies):
             self._dispatcher.add_recorder(InboundMessage, journal.record_reply)
 
+    def suppress_into(self, suppression: RecordsReplies) -> None:
+        """Puts the sender of each inbound message that asks for no more on a list, before all else.
+
+        A callback is answered after that is on the list; where it cannot be, with 503, and it is tried again when it is
+        posted again. Inbound messages still need somebody to take them. The list is not closed with the receiver.
+
+        Args:
+            suppression: A `mmsclient.bulk.SuppressionList`, which says which words ask for that.
+        """
+        self._dispatcher.add_recorder(InboundMessage, suppression.record_reply)
+
     def events(self) -> AsyncGenerator[Event, None]:
         """Iterates over the events that have no handler, until the receiver is closed.
 

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from decimal import Decimal
 
 from attrs import frozen
 
-from mmsclient._store.models import Claim, Owner, RecipientResult
+from mmsclient._store.models import Claim, Exclusion, Owner, RecipientResult
 from mmsclient._store.models import RecipientState as State
 from mmsclient._store.postgres.database import Transaction, columns, storable
 from mmsclient._store.postgres.evidence import settle_all, settle_call
-from mmsclient._store.states import CLAIM, END, LATE, LOSE, RELEASE, Transition
+from mmsclient._store.states import CLAIM, END, LATE, LOSE, RELEASE, SUPPRESS, Transition
 
 __all__ = ["ClaimWriter", "end_dead_run", "lose"]
 
@@ -65,8 +65,19 @@ def _release(transition: Transition) -> str:
     """  # noqa: S608
 
 
+def _suppress(transition: Transition) -> str:
+    return f"""
+        UPDATE recipient SET state = 'excluded', batch = NULL, exclusion = '{Exclusion.SUPPRESSED}',
+            reason = suppressed.reason
+        FROM unnest(%s::bigint[], %s::text[]) AS suppressed (id, reason)
+        WHERE campaign = %s AND batch = %s AND recipient.id BETWEEN %s AND %s
+            AND recipient.id = suppressed.id AND {transition.guard}
+    """  # noqa: S608
+
+
 _ENDS = {False: _end(END), True: _end(LATE)}
 _RELEASES = {False: _release(RELEASE), True: _release(LATE)}
+_SUPPRESSIONS = {False: _suppress(SUPPRESS), True: _suppress(LATE)}
 
 
 def lose(transaction: Transaction, campaign: int) -> int:
@@ -170,6 +181,19 @@ class ClaimWriter:
         values = (list(claim.ids), self.campaign, claim.batch, min(claim.ids), max(claim.ids))
         released = transaction.execute(_RELEASES[is_late], values)
         return self._counted(transaction, released, is_late=is_late)
+
+    def suppress(self, transaction: Transaction, part: Claim, reasons: Mapping[int, str], *, is_late: bool) -> int:
+        """Those of a call that has not left are excluded; how many that holds of."""
+        rows = ((each, storable(reasons[phone])) for each, phone in zip(part.ids, part.phones, strict=True))
+        values = (*columns(rows, 2), self.campaign, part.batch, min(part.ids), max(part.ids))
+        suppressed = self._counted(transaction, transaction.execute(_SUPPRESSIONS[is_late], values), is_late=is_late)
+        if suppressed:
+            key = (self.campaign, part.batch, self.epoch)
+            sql = "UPDATE batch SET recipients = recipients - %s WHERE campaign = %s AND id = %s AND epoch = %s"
+            transaction.execute(sql, (suppressed, *key))
+            sql = "DELETE FROM batch WHERE campaign = %s AND id = %s AND epoch = %s AND recipients = 0"
+            transaction.execute(sql, key)
+        return suppressed
 
     def _counted(self, transaction: Transaction, changed: int, *, is_late: bool) -> int:
         """Let the present sender know that its counts are no longer true."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import secrets
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from decimal import Decimal
 from functools import partial
 from typing import TypeVar
@@ -242,8 +242,13 @@ class PostgresJournal:
     def release(self, claim: Claim) -> None:
         """Undo a claim: the call never left."""
         self._end(claim, lambda transaction, is_late: self._claims.release(transaction, claim, is_late=is_late))
-        self.counts[State.SENDING] -= len(claim.ids)
-        self.counts[State.PENDING] += len(claim.ids)
+        self.counts.update({State.SENDING: -len(claim.ids), State.PENDING: len(claim.ids)})
+
+    def suppress(self, claim: Claim, reasons: Mapping[int, str]) -> None:
+        """Exclude some of a claim whose call has not left: by their phones, which are in it, the reasons."""
+        part = claim.only(reasons)
+        self._end(part, lambda transaction, is_late: self._claims.suppress(transaction, part, reasons, is_late=is_late))
+        self.counts.update({State.SENDING: -len(part.ids), State.EXCLUDED: len(part.ids)})
 
     def _end(self, claim: Claim, end: Callable[[Transaction, bool], int]) -> None:
         """Record the end of a call by `end`, which returns for how many recipients."""

@@ -1,0 +1,92 @@
+"""Keeps those who are suppressed out of a call that is about to leave."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from functools import partial
+
+from mmsclient._api.phone_numbers import MAX_RECIPIENTS
+from mmsclient._store.models import Claim, number_of
+from mmsclient._store.protocol import SenderJournal
+from mmsclient.bulk.control import Control
+from mmsclient.bulk.errors import SuppressionListUnavailableError
+from mmsclient.bulk.journal_thread import JournalThread
+from mmsclient.bulk.recorder import Recorder
+from mmsclient.bulk.suppression import SuppressionList
+from mmsclient.bulk.suppression_models import Suppression
+
+__all__ = ["Screening", "exclude_suppressed"]
+
+AWAY = 60.0
+"""Seconds that a list is waited for which cannot be used for the moment."""
+LOOK_AGAIN = 0.5
+"""Seconds between the attempts to read it."""
+
+
+async def exclude_suppressed(copy: JournalThread, suppression: SuppressionList | None) -> None:
+    """Exclude all who are suppressed in the copy of a journal, whose recipients are claimed for it."""
+    while suppression is not None and (claim := await copy.run(lambda: copy.journal.claim(MAX_RECIPIENTS))):
+        reasons = _reasons(claim, await suppression.among(claim.numbers))
+        await copy.run(partial(_suppress_and_release, copy.journal, claim, reasons))
+
+
+def _suppress_and_release(journal: SenderJournal, claim: Claim, reasons: Mapping[int, str]) -> None:
+    if reasons:
+        journal.suppress(claim, reasons)
+    if rest := _rest(claim, reasons):
+        journal.release(rest)
+
+
+def _reasons(claim: Claim, found: Mapping[str, Suppression]) -> dict[int, str]:
+    """Why those of `claim` that were found are suppressed, by phone."""
+    return {phone: str(found[number]) for phone in claim.phones if (number := number_of(phone)) in found}
+
+
+def _rest(claim: Claim, reasons: Mapping[int, str]) -> Claim | None:
+    """The others of `claim`, None where there are none."""
+    rest = claim.only(set(claim.phones) - reasons.keys())
+    return rest if rest.ids else None
+
+
+class Screening:
+    """Asks a suppression list, if there is one, right before each call of a run takes its turn."""
+
+    def __init__(self, suppression: SuppressionList | None, recorder: Recorder, control: Control) -> None:
+        self._list = suppression
+        self._recorder = recorder
+        self._control = control
+
+    async def passed(self, claim: Claim) -> Claim | None:
+        """Those of `claim` who may be sent to; the others are recorded as excluded. None: nobody is left.
+
+        Raises:
+            SuppressionListError: The list cannot be used. Nobody of `claim` was sent to, and all are pending again.
+        """
+        if self._list is None:
+            return claim
+        try:
+            found = await self._suppressed(self._list, claim)
+        except BaseException:
+            await self._recorder.release(claim)
+            raise
+        if found is None:  # the run is to stop
+            await self._recorder.release(claim)
+            return None
+        if not (reasons := _reasons(claim, found)):
+            return claim
+        await self._recorder.suppress(claim, reasons)
+        return _rest(claim, reasons)
+
+    async def _suppressed(self, suppression: SuppressionList, claim: Claim) -> dict[str, Suppression] | None:
+        """Those of `claim` that are in the list; None where the run is stopped while that is away."""
+        loop = asyncio.get_running_loop()
+        give_up_at = loop.time() + AWAY
+        while True:
+            try:
+                return await suppression.among(claim.numbers)
+            except SuppressionListUnavailableError:
+                if loop.time() > give_up_at:
+                    raise
+            if not await self._control.pause(LOOK_AGAIN):
+                return None
