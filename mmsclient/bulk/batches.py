@@ -115,6 +115,10 @@ class BatchSender:
             if self._control.is_stopping and isinstance(error, NotSentError | LimiterUnavailableError):
                 await self._recorder.release(claim)
                 return Outcome(()), None, claim
+            if self._screening.took_back(claim) and isinstance(error, NotSentError):
+                await self._recorder.release(claim)
+                claim = await self._claim_again(claim.ids, claim.phones)
+                continue
             if sent is not None:
                 outcome = outcome_of_answer(claim.phones, sent)
             else:
@@ -146,13 +150,14 @@ class BatchSender:
         failure: BaseException | None = None
         self._capacity.begin_call(batch.batch, loop.time())
         try:
-            sent = await client.send(
-                to=claim.numbers,
-                text=message.text,
-                image=message.image,
-                subject=message.subject or None,
-                timeout=self._options.timeout,
-            )
+            async with self._screening.watched(claim, recall):
+                sent = await client.send(
+                    to=claim.numbers,
+                    text=message.text,
+                    image=message.image,
+                    subject=message.subject or None,
+                    timeout=self._options.timeout,
+                )
             return sent, None
         except MMSError as error:
             failure = error

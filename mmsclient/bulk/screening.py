@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager, suppress
 from functools import partial
 
 from mmsclient._api.phone_numbers import MAX_RECIPIENTS
 from mmsclient._store.models import Claim, number_of
 from mmsclient._store.protocol import SenderJournal
+from mmsclient._transport.session import Recall
 from mmsclient.bulk.control import Control
-from mmsclient.bulk.errors import SuppressionListUnavailableError
+from mmsclient.bulk.errors import SuppressionListError, SuppressionListUnavailableError
 from mmsclient.bulk.journal_thread import JournalThread
 from mmsclient.bulk.recorder import Recorder
 from mmsclient.bulk.suppression import SuppressionList
 from mmsclient.bulk.suppression_models import Suppression
+from mmsclient.bulk.waiting import all_done
 
 __all__ = ["Screening", "exclude_suppressed"]
 
@@ -22,6 +25,10 @@ AWAY = 60.0
 """Seconds that a list is waited for which cannot be used for the moment."""
 LOOK_AGAIN = 0.5
 """Seconds between the attempts to read it."""
+ASK_AGAIN = 1.0
+"""Seconds between two looks at the list while a call waits for its turn."""
+
+STOPPED = "a recipient was suppressed before it left"
 
 
 async def exclude_suppressed(copy: JournalThread, suppression: SuppressionList | None) -> None:
@@ -50,12 +57,13 @@ def _rest(claim: Claim, reasons: Mapping[int, str]) -> Claim | None:
 
 
 class Screening:
-    """Asks a suppression list, if there is one, right before each call of a run takes its turn."""
+    """Asks a suppression list, if there is one, before each call of a run, and again while that waits."""
 
     def __init__(self, suppression: SuppressionList | None, recorder: Recorder, control: Control) -> None:
         self._list = suppression
         self._recorder = recorder
         self._control = control
+        self._taken_back: set[int] = set()  # batches
 
     async def passed(self, claim: Claim) -> Claim | None:
         """Those of `claim` who may be sent to; the others are recorded as excluded. None: nobody is left.
@@ -77,6 +85,34 @@ class Screening:
             return claim
         await self._recorder.suppress(claim, reasons)
         return _rest(claim, reasons)
+
+    @asynccontextmanager
+    async def watched(self, claim: Claim, recall: Recall) -> AsyncIterator[None]:
+        """Within, the call of `claim` is taken back if it has not left when somebody of it is suppressed."""
+        if self._list is None:
+            yield
+            return
+        watching = asyncio.get_running_loop().create_task(self._watch(self._list, claim, recall))
+        try:
+            yield
+        finally:
+            watching.cancel()
+            await all_done(watching)
+
+    def took_back(self, claim: Claim) -> bool:
+        """A call of `claim` was taken back; told once."""
+        was_taken_back = claim.batch in self._taken_back
+        self._taken_back.discard(claim.batch)
+        return was_taken_back
+
+    async def _watch(self, suppression: SuppressionList, claim: Claim, recall: Recall) -> None:
+        while True:
+            await asyncio.sleep(ASK_AGAIN)
+            with suppress(SuppressionListError):  # the next call stops the run, unless it has passed by then
+                if await suppression.among(claim.numbers):
+                    self._taken_back.add(claim.batch)
+                    recall.all(STOPPED)
+                    return
 
     async def _suppressed(self, suppression: SuppressionList, claim: Claim) -> dict[str, Suppression] | None:
         """Those of `claim` that are in the list; None where the run is stopped while that is away."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import time
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncGenerator, Iterable, Sequence
 from functools import partial
 from types import TracebackType
 from typing import Protocol, Self
@@ -195,7 +195,7 @@ class SuppressionList:
         """
         return await self._store.read(partial(_among, numbers))
 
-    async def entries(self) -> AsyncIterator[Suppression]:
+    async def entries(self) -> AsyncGenerator[Suppression, None]:
         """All that are suppressed, by number; read a thousand at a time, as the list is then."""
         after = 0
         while page := await self._store.read(lambda tables, after=after: tables.page(after, PAGE)):  # type: ignore[misc]

@@ -63,6 +63,11 @@ app.command(
     name="store",
     help="The tables in PostgreSQL that campaigns and the outbox share.",
 )
+app.command(
+    "mmsclient.cli.suppress:app",
+    name="suppress",
+    help="Suppression lists: who must get no message, kept over campaigns.",
+)
 app.command("mmsclient.cli.picture:app", name="picture", help="Make pictures fit, and see what they are and give away.")
 
 OneJSON = Annotated[bool, Parameter(help="Print one JSON object for scripts.", show_default=False)]

@@ -13,6 +13,7 @@ from cyclopts import App, Group, Parameter
 
 from mmsclient import AsyncMMSClient, bulk
 from mmsclient._api.phone_numbers import MAX_RECIPIENTS
+from mmsclient._store.stores import is_url
 from mmsclient._words import counted
 from mmsclient.bulk import Campaign, CampaignOptions, CSVList, RecipientState, Report, read_csv, read_report
 from mmsclient.cli import sending
@@ -73,8 +74,11 @@ class SendOptions:
     """What the campaign is called in a PostgreSQL database."""
     batch_size: int = MAX_RECIPIENTS
     """Recipients a call, up to 1000."""
-    exclude_opt_outs: bool = False
-    """Ask the API who has unsubscribed, and leave them out."""
+    suppress: str | None = None
+    """Suppression list: a file, or the URL of a PostgreSQL database. Who is on it, or comes on it before a call leaves,
+    gets nothing. The API's opt-outs are put on it first."""
+    exclude_opt_outs: Annotated[bool | None, Parameter(negative="--no-opt-outs", show_default=False)] = None
+    """Ask the API who has unsubscribed, and leave them out. Left out: only with --suppress."""
     resend_unknown: bool | Literal["silent"] = False
     """Send also to those of whom an earlier run does not know whether they got it. Without a word after it, some get it
     twice. `silent`: only to those of whom no report and no reply came, where nine tenths of the others were reported
@@ -91,12 +95,14 @@ class SendOptions:
     json: Annotated[bool, Parameter(show_default=False)] = False
     """Print a JSON object a line for scripts."""
 
-    def of_campaign(self, exclude: CSVList | None = None) -> CampaignOptions:
+    def of_campaign(self, exclude: CSVList | None = None, opt_out_line: str | None = None) -> CampaignOptions:
         """Those of `AsyncMMSClient.campaign`."""
         return {
             "exclude": () if exclude is None else exclude,
             "name": self.name,
             "batch_size": self.batch_size,
+            "suppress": self.suppress,
+            "opt_out_line": opt_out_line,
             "exclude_opt_outs": self.exclude_opt_outs,
             "resend_unknown": self.resend_unknown,
             "silent_after": self.silent_after,
@@ -112,6 +118,7 @@ async def send(
     image: Path,
     journal: str,
     subject: str | None = None,
+    opt_out_line: str | None = None,
     exclude: Path | None = None,
     fit: Annotated[bool, Parameter(show_default=False)] = False,
     listing: ListOptions = ListOptions(),
@@ -136,6 +143,8 @@ async def send(
         PostgreSQL database, for senders on several machines.
     subject
         One line of at most 40 characters.
+    opt_out_line
+        Such as "Reply STOP to opt out": a line below the text, unless that holds it.
     exclude
         CSV file with numbers that get nothing, read as the other one is.
     fit
@@ -147,9 +156,9 @@ async def send(
             image=await fitted(image, Form.chosen(options.json)) if fit else image,
             subject=subject,
             journal=journal,
-            **options.of_campaign(None if exclude is None else listing.read(exclude)),
+            **options.of_campaign(None if exclude is None else listing.read(exclude), opt_out_line),
         )
-        commands = _commands(journal, options.name, recipients, listing)
+        commands = _commands(journal, options.name, recipients, listing, options.suppress)
         return await _send(mms, campaign, listing.read(recipients), options, commands)
 
 
@@ -174,7 +183,8 @@ async def resume(
     async with connection.client() as mms:
         campaign = await bulk.resume(mms, journal, **options.of_campaign())
         rows = None if recipients is None else listing.read(recipients)
-        return await _send(mms, campaign, rows, options, _commands(journal, options.name, recipients, listing))
+        commands = _commands(journal, options.name, recipients, listing, options.suppress)
+        return await _send(mms, campaign, rows, options, commands)
 
 
 @app.command
@@ -227,10 +237,16 @@ async def reconcile(journal: str, *, name: str | None = None, json: OneJSON = Fa
     return Status.OUTCOME_UNKNOWN if done.report.unknown.count else Status.DONE
 
 
-def _commands(journal: str, name: str | None, recipients: Path | None, listing: ListOptions) -> Commands:
-    """What is told of how to go on."""
-    words = (journal,) if name is None else ("URL", "--name", name)  # a URL may hold a password
-    return Commands(words, ("LIST",) if recipients is None else (str(recipients), *listing.in_words()))
+def _commands(
+    journal: str, name: str | None, recipients: Path | None, listing: ListOptions, suppress: str | None = None
+) -> Commands:
+    """What is told of how to go on. A URL may hold a password, and is not told."""
+    words = (journal,) if name is None else ("URL", "--name", name)
+    return Commands(
+        words,
+        ("LIST",) if recipients is None else (str(recipients), *listing.in_words()),
+        () if suppress is None else ("--suppress", "URL" if is_url(suppress) else suppress),
+    )
 
 
 # Sending ------------------------------------------------------------------------------------------------------------

@@ -49,12 +49,13 @@ class Commands:
     """The arguments that lead to the journal."""
     recipients: tuple[str, ...]
     """Those that lead to the list."""
+    options: tuple[str, ...] = ()
+    """Those that a run must have again."""
 
     def resume(self, report: Report) -> str:
         """Sends what a report leaves; it needs the list where that was not read to its end."""
-        return shlex.join(
-            ["mmsclient", "bulk", "resume", *self.journal, *(() if report.list_read else self.recipients)]
-        )
+        recipients = () if report.list_read else self.recipients
+        return shlex.join(["mmsclient", "bulk", "resume", *self.journal, *recipients, *self.options])
 
     def excluded(self) -> str:
         """Prints who was excluded."""
