@@ -44,7 +44,7 @@ def suppression_in_file(path: str | os.PathLike[str]) -> SuppressionStore:
 
 
 class SQLiteSuppression:
-    """A `SuppressionCommitter`. A file that is removed or replaced meanwhile is opened anew."""
+    """A `SuppressionCommitter`."""
 
     shared_failures = (SuppressionListUnavailableError,)
 
@@ -57,8 +57,9 @@ class SQLiteSuppression:
         """Run them in one transaction."""
         reads = all(request.reads for request in requests)
         with translated(self._path):
-            if self._database is not None and private_files.replaced_among(self._files):
-                self.close()
+            if name := private_files.replaced_among(self._files):  # SQLite would go on with the old one
+                problem = f"{name} was removed or replaced while it was open; put it back, or open the list again"
+                raise SuppressionListError(self._path, problem)
             if self._database is None:
                 self._database = _opened(self._path, makes=not reads)
                 self._files = private_files.identities(str(self._path))

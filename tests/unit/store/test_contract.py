@@ -251,6 +251,34 @@ def test_a_report_finds_its_recipient(store: JournalStore) -> None:
         assert summary.started <= summary.ended
 
 
+def test_who_is_suppressed_before_a_call_leaves_is_excluded_for_good(store: JournalStore) -> None:
+    with closing(store.open(MESSAGE)) as journal:
+        journal.add(check_all(listing(ONE, TWO, THREE)))
+        claim = claimed(journal)
+        journal.suppress(claim, {TWO: "replied STOP"})
+        agrees(journal)
+        rest = claim.only([ONE, THREE])
+        results = [RecipientResult(ACCEPTED, "A"), RecipientResult(FAILED)]
+        journal.finish(rest, results, accepted=1, credits_used=None, error=None)
+        agrees(journal)
+        again = journal.claim_again(rest.ids[1:], rest.phones[1:])
+        journal.suppress(again, {THREE: "by hand"})
+        agrees(journal)
+        assert journal.reader.summary().calls == 1  # the second one never was
+        with pytest.raises(JournalError, match="another program changed it"):
+            journal.suppress(claim, {TWO: "again"})
+    with closing(store.open(MESSAGE, resend_unknown=True)) as journal:
+        journal.add(check_all(listing(ONE, TWO, THREE)))
+        assert journal.claim(10) is None
+        assert states(journal.reader) == {ONE: "accepted", TWO: "excluded", THREE: "excluded"}
+        found = [row for _, row in journal.reader.recipients(RecipientState.EXCLUDED, 0)]
+        assert [(row.exclusion, row.reason, row.batch) for row in found] == [
+            (Exclusion.SUPPRESSED, "replied STOP", None),
+            (Exclusion.SUPPRESSED, "by hand", None),
+        ]
+        assert journal.reader.summary().exclusions[Exclusion.SUPPRESSED] == 2
+
+
 def test_a_rehearsal_writes_nothing(store: JournalStore) -> None:
     with closing(store.open_copy(MESSAGE, resend_unknown=False)) as copy:
         copy.add(check_all(listing(ONE, TWO, THREE)))

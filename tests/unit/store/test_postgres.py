@@ -330,15 +330,16 @@ def test_what_a_dead_sender_was_at_is_unknown_and_its_late_answers_count(
         frozen.claim_again(first.ids, first.phones)
     finish(frozen, second)
     finish(frozen, third, FAILED)
-    frozen.release(fourth)
+    frozen.suppress(fourth, {fourth.phones[0]: "replied STOP"})
+    frozen.release(fourth.only(fourth.phones[1:]))
     claim = claimed(journal)  # notices that something has changed
     assert claim.ids == third.ids
-    assert journal.ready == 20
-    assert counts(journal) == {"accepted": 20, "sending": 10, "pending": 20}
+    assert journal.ready == 19
+    assert counts(journal) == {"accepted": 20, "sending": 10, "pending": 19, "excluded": 1}
     finish(journal, claim)
     frozen.close()
     assert journal.may_send
-    assert claimed(journal, 50).ids == (*fourth.ids, *range(41, 51))
+    assert claimed(journal, 50).ids == (*fourth.ids[1:], *range(41, 51))
     journal.close()
 
 
@@ -482,6 +483,25 @@ def test_a_commit_whose_answer_is_lost_is_neither_lost_nor_made_twice(
         finish(journal, third)
         assert counts(journal) == {"accepted": 20, "pending": 10, "excluded": 2}
         assert journal.reader.summary().calls == 3
+
+
+@pytest.mark.usefixtures("quick")
+@pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
+def test_who_is_suppressed_is_so_once_where_the_answer_to_a_commit_is_lost(
+    spring: PostgresStore, postgres: Server, monkeypatch: pytest.MonkeyPatch, after: bool
+) -> None:
+    cutter = Cutter(monkeypatch, postgres, after=after)
+    with closing(spring.open(MESSAGE)) as journal:
+        journal.add(check_all(rows(20)))
+        claim = claimed(journal)
+        cutter.arm()
+        journal.suppress(claim, dict.fromkeys(claim.phones[:4], "replied STOP"))
+        finish(journal, claim.only(claim.phones[4:]))
+        claim = claimed(journal)
+        cutter.arm()
+        journal.suppress(claim, dict.fromkeys(claim.phones, "replied STOP"))
+        assert counts(journal) == {"accepted": 6, "excluded": 14}
+        assert journal.reader.summary().calls == 1
 
 
 @pytest.mark.usefixtures("quick")
