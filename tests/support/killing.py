@@ -10,7 +10,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -42,11 +42,13 @@ class Plan:
     recipients: int
     batch_size: int
     rate: float
+    suppress: str = ""
+    """A suppression list, "" for none."""
 
     def arguments(self) -> list[str]:
         return [
             *(self.url, self.app_key, self.journal, self.name),
-            *(str(self.recipients), str(self.batch_size), str(self.rate)),
+            *(str(self.recipients), str(self.batch_size), str(self.rate), self.suppress),
         ]
 
     def campaign(self, mms: AsyncMMSClient, *, resend_silent: bool = False) -> Campaign:
@@ -60,6 +62,7 @@ class Plan:
             stop_after=10**6,
             resend_unknown="silent" if resend_silent else False,
             silent_after=0,
+            suppress=self.suppress or None,
         )
 
 
@@ -71,12 +74,19 @@ async def sent(plan: Plan, *, resend_silent: bool = False) -> Report:
 
 def killed(plan: Plan, delay: float) -> bool:
     """Send in a process that is killed after `delay` seconds; whether it was still at it."""
+    return killed_when(plan, lambda: time.sleep(delay))
+
+
+def killed_when(plan: Plan, wait: Callable[[], object]) -> bool:
+    """Send in a process that is killed when `wait` returns; whether it was still at it."""
     command = [sys.executable, "-m", "tests.support.killing", *plan.arguments()]
     with subprocess.Popen(command, stdout=subprocess.PIPE) as child:  # noqa: S603 - our own command
         assert child.stdout is not None
         assert child.stdout.readline() == b"ready\n"
-        time.sleep(delay)
-        child.send_signal(signal.SIGKILL)
+        try:
+            wait()
+        finally:
+            child.send_signal(signal.SIGKILL)
         return child.wait() == -signal.SIGKILL
 
 
@@ -112,8 +122,8 @@ def place_of_a_full_run(in_postgres: bool) -> Iterator[tuple[str, str]]:
 
 
 if __name__ == "__main__":
-    url, key, journal, name, recipients, batch_size, rate = sys.argv[1:]
+    url, key, journal, name, recipients, batch_size, rate, suppress = sys.argv[1:]
     if name:
         leases.LEASE, preparation.LOOK_AGAIN = LEASE, 0.05
     print("ready", flush=True)
-    asyncio.run(sent(Plan(url, key, journal, name, int(recipients), int(batch_size), float(rate))))
+    asyncio.run(sent(Plan(url, key, journal, name, int(recipients), int(batch_size), float(rate), suppress)))
