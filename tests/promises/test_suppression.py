@@ -20,7 +20,6 @@ from tests.support.command import COMMAND
 from tests.support.killing import Plan, killed_when, sent
 from tests.support.waiting import until as soon
 
-
 TOTAL = 400
 """Recipients of the campaign that is killed."""
 

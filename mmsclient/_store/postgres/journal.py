@@ -290,9 +290,8 @@ class PostgresJournal:
 
     def _count(self) -> None:
         def work(transaction: Transaction) -> tuple[Summary, int, int]:
-            late_ends = self._lease.late_ends(transaction)
             ready = self._claims.ready(transaction, self._last_id)
-            return self.reader.summary_in(transaction), ready, late_ends
+            return self.reader.summary_in(transaction), ready, self._lease.late_ends(transaction)
 
         summary, self.ready, self._late_ends = self._database.run(work, reads=True)
         self.counts = Counter(summary.counts)
