@@ -29,6 +29,9 @@ from mmsclient.models import Page, SentBatch, Stats
 
 if TYPE_CHECKING:
     from mmsclient._keyed.sends import KeyedSends
+    from mmsclient.observe.calls import ClientObserver
+    from mmsclient.observe.events import CampaignRef
+    from mmsclient.observe.observer import Emit, Observer
 
 T = TypeVar("T")
 
@@ -50,6 +53,7 @@ class CallOptions:
     timeout: float
     max_attempts: int
     recall: Recall | None = None
+    campaign: CampaignRef | None = None
     is_view: bool = False
 
 
@@ -80,6 +84,7 @@ class BaseClient:
         ledger: str | os.PathLike[str] | None = None,
         ledger_keep: timedelta = LEDGER_KEEP,
         ledger_new_key: bool = False,
+        observer: Observer | Sequence[Observer] | None = None,
     ) -> None:
         key = credentials.app_key(app_key, auth)
         base_url = endpoint.base_url_of(base_url)
@@ -91,6 +96,7 @@ class BaseClient:
         if http_client is not None and verify is not None and verify is not True:
             raise ConfigurationError("verify: the http_client brings its own certificates; set them there")
         limiter = _limiter(rate, limiter)
+        self._observer = None if observer is None else _observer(observer)
         self._keyed = None if ledger is None else _keyed_sends(ledger, ledger_keep, base_url, key, ledger_new_key)
         self._keyed_closing: asyncio.Task[None] | None = None
         if http_client is None:
@@ -102,6 +108,7 @@ class BaseClient:
             limiter,
             max_in_flight=max_in_flight,
             owns_transport=http_client is None,
+            observer=self._observer,
         )
         self._base_url = base_url
         self._campaigns: WeakSet[Drains] = WeakSet()
@@ -136,11 +143,17 @@ class BaseClient:
         await asyncio.shield(self._keyed_closing)  # who is cancelled here leaves; the rest is closed all the same
 
     def with_options(
-        self, *, timeout: float | None = None, max_attempts: int | None = None, recall: Recall | None = None
+        self,
+        *,
+        timeout: float | None = None,
+        max_attempts: int | None = None,
+        recall: Recall | None = None,
+        campaign: CampaignRef | None = None,
     ) -> Self:
         """The same client with another `timeout` (seconds) or `max_attempts`, on the same connections and limiter.
 
-        `recall` takes back the calls of this view that have not left.
+        `recall` takes back the calls of this view that have not left; `campaign` is what observers are told that they
+        belong to.
         """
         if timeout is not None:
             check_seconds("timeout", timeout)
@@ -153,6 +166,7 @@ class BaseClient:
             timeout=options.timeout if timeout is None else timeout,
             max_attempts=options.max_attempts if max_attempts is None else max_attempts,
             recall=options.recall if recall is None else recall,
+            campaign=options.campaign if campaign is None else campaign,
         )
         return view
 
@@ -165,6 +179,11 @@ class BaseClient:
     def limiter(self) -> Limiter:
         """What grants the tokens: the one that was given, or that of `rate`."""
         return self._session.limiter
+
+    @property
+    def emit(self) -> Emit | None:
+        """Tells this client's observers of an event, as campaigns do; None where there are none."""
+        return None if self._observer is None else self._observer.emit
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self._base_url}>"
@@ -190,8 +209,13 @@ class BaseClient:
     async def _run(self, call: Call[T], timeout: float | None, recall: Recall | None = None) -> T:
         options = self._options
         recall = options.recall if recall is None else recall
-        seconds = self._seconds(timeout)
-        return await self._session.run(call, timeout=seconds, max_attempts=options.max_attempts, recall=recall)
+        return await self._session.run(
+            call,
+            timeout=self._seconds(timeout),
+            max_attempts=options.max_attempts,
+            recall=recall,
+            campaign=options.campaign,
+        )
 
     async def _run_keyed(
         self, key: str | None, call: Call[SentBatch], content: Content, timeout: float | None, *, retry_refused: bool
@@ -224,6 +248,14 @@ def _keyed_sends(
     from mmsclient._keyed import open_keyed_sends  # noqa: PLC0415 - only who has a ledger needs SQLite
 
     return open_keyed_sends(ledger, keep, base_url, key.fingerprint, is_new_key=is_new_key)
+
+
+def _observer(given: Observer | Sequence[Observer]) -> ClientObserver | None:
+    from mmsclient.observe.calls import ClientObserver  # noqa: PLC0415 - only who observes needs it
+    from mmsclient.observe.observer import emitter  # noqa: PLC0415
+
+    emit = emitter(given)
+    return None if emit is None else ClientObserver(emit)
 
 
 def _limiter(rate: float | None, limiter: Limiter | None) -> Limiter:

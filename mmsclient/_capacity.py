@@ -22,6 +22,16 @@ class CapacityLimiter:
         self.waiting: int = 0
         """Callers in the queue."""
 
+    @property
+    def held(self) -> int:
+        """Holders that are in."""
+        return self.permits - self._free
+
+    @property
+    def is_full(self) -> bool:
+        """Whoever asks now has to wait."""
+        return self._free <= 0
+
     async def acquire(self) -> None:
         """Waits for a permit.
 

@@ -82,6 +82,8 @@ class AsyncMMSClient(BaseClient):
             machines. It is made if it is not there.
         ledger_keep: How long it remembers a key after its send has ended.
         ledger_new_key: The account of the ledger is the same, and its APPKEY was changed.
+        observer: Called with each event of the client, its limiter and its campaigns ([observing](observing.md)): a
+            function, or several. It must not block.
 
     Raises:
         ConfigurationError: An option is wrong. An environment variable that is empty counts as not set.

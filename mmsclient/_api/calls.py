@@ -54,6 +54,7 @@ def send(recipients: Recipients, text: str, image: Image, subject: str | None, z
         form=form,
         files={"mms_file": File(image.filename, image.data, image.content_type)},
         repeatable=False,
+        recipients=len(recipients.numbers),
         read=lambda envelope: _sent_batch(envelope, recipients, zone),
         max_answer=max(MAX_BODY, len(recipients.numbers) * (1024 + 12 * (len(text) + len(subject or "")))),  # echoed
     )

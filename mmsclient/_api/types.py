@@ -37,6 +37,8 @@ class Call(Generic[T]):
     """Turns the envelope of a success into the result; raises `UnreadableError`."""
     repeatable: bool
     """Carrying it out twice is as good as once."""
+    recipients: int = 0
+    """Phones that get a message by it."""
     params: Mapping[str, str] = field(factory=dict)
     form: Mapping[str, str] | None = None
     files: Mapping[str, File] | None = None

@@ -115,33 +115,42 @@ class HandledEvents:
         self._commits: GroupCommit[EventWrite, EventResult] = GroupCommit(connect)
         self.elsewhere = None if listen is None else SharedReports(self._commits.run, listen)
         """The reports of other machines, where there are any."""
+        self.leases_lost: int = 0
+        """Reservations that were not renewed in time, so that another process may have made them its own."""
 
     def _begin_in_this_process(self) -> None:
         self._process = os.getpid()
-        self._reserved: set[bytes] = set()
+        self._reserved: dict[bytes, float] = {}
+        """When each was made or renewed last."""
         self._renewing: asyncio.Task[None] | None = None
 
     async def reserve(self, key: bytes) -> Reservation:
         """Reserves an event for this process, unless it was handled or is reserved by another."""
         if self._process != os.getpid():
             self._begin_in_this_process()
+        now = asyncio.get_running_loop().time()
         reservation = await self._commits.submit(Reserve(key))
         assert isinstance(reservation, Reservation)  # noqa: S101
         if reservation is Reservation.OURS:
-            self._reserved.add(key)
+            self._reserved[key] = now
             if self._renewing is None or self._renewing.done():
                 self._renewing = asyncio.get_running_loop().create_task(self._renew())
         return reservation
 
     async def confirm(self, key: bytes, report: DeliveryReport | None = None) -> None:
         """Notes that an event was handled; `report`: what is kept of it for those who wait on other machines."""
-        self._reserved.discard(key)
+        self._end_lease(key)
         await self._commits.submit(Confirm(key, report))
 
     async def release(self, key: bytes) -> None:
         """Gives a reservation back."""
-        self._reserved.discard(key)
+        self._end_lease(key)
         await self._commits.submit(Release(key))
+
+    def _end_lease(self, key: bytes) -> None:
+        """A reservation of this process ends, unless it had no more."""
+        made = self._reserved.pop(key, None)
+        self.leases_lost += made is not None and asyncio.get_running_loop().time() - made > self._lease
 
     async def aclose(self) -> None:
         """Closes the store. What is still reserved is free when its lease has ended."""
@@ -155,10 +164,17 @@ class HandledEvents:
 
     async def _renew(self) -> None:
         """As long as anything is reserved: a task that does not end would keep this alive."""
+        clock = asyncio.get_running_loop().time
         while self._reserved:
             await asyncio.sleep(self._lease / 3)
             if self._reserved:
+                now, keys = clock(), tuple(self._reserved)
                 try:
-                    await self._commits.submit(Extend(tuple(self._reserved)))
+                    await self._commits.submit(Extend(keys))
                 except Exception as error:
                     log.warning("callbacks: reservations could not be renewed: %s", error)
+                    continue
+                for key in keys:
+                    if (made := self._reserved.get(key)) is not None:
+                        self.leases_lost += now - made > self._lease
+                        self._reserved[key] = max(made, now)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Mapping
 from enum import IntEnum, auto
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import anyio
 from attrs import define, field, frozen
@@ -19,7 +19,9 @@ from mmsclient._transport.protocols import NetworkStream, Request, Response
 from mmsclient._transport.tokens import Token, WithdrawnError
 from mmsclient._transport.trace import Step, Trace
 from mmsclient.errors import MMSError
-from mmsclient.limiter import Limiter
+
+if TYPE_CHECKING:
+    from mmsclient.observe.calls import ObservedAttempt
 
 CONNECT_TIMEOUT = 10.0
 """Seconds for a connection with its TLS handshake, and for a place in the pool."""
@@ -76,14 +78,14 @@ class Exchange:
     known of a failure follows from the same hook: before it, the call was surely not carried out.
     """
 
-    def __init__(self, transport: Transport, limiter: Limiter, call: Call[Any], timeout: float, place: Place) -> None:
+    def __init__(self, transport: Transport, token: Token, call: Call[Any], timeout: float, place: Place) -> None:
         """`timeout`: seconds from the first byte to the end of the answer."""
         self._transport = transport
         self._call = call
         self._timeout = timeout
         self._place = place
         self._phase = Phase.PREPARED
-        self._token = Token(limiter)
+        self._token = token
         self._trace = Trace()
         self._timeouts: dict[str, float | None] = {}
         self._request: Request | None = None
@@ -91,6 +93,7 @@ class Exchange:
         self._deadline: Deadline | None = None
         self.objection: Callable[[], str] = lambda: ""
         """Asked right before the first byte: a reason why it must not leave, or ""."""
+        self.observed: ObservedAttempt | None = None
         self._withdrawn = ""
         self._replaced = 0
         self._idle: float | None = None
@@ -164,7 +167,8 @@ class Exchange:
             return Answer(status=received.status, headers=received.headers, body=body, flaw=flaw, scrub=scrub)
         if not self.may_have_left:
             return Failure(self._withdrawn or flaw or "", may_have_left=False)
-        self._learn_from_close()
+        # A connection that had lain idle broke before an answer came: the server's patience may be that short.
+        self._transport.keepalive.closed_after(self._idle)
         return Failure(flaw or self._withdrawn, may_have_left=True, timed_out=timed_out)
 
     async def close(self, *, reusable: bool) -> None:
@@ -189,10 +193,6 @@ class Exchange:
         if self._trace.seen:
             return not self._trace.only_opening
         return not self._transport.is_of_library or type(error).__name__ not in _NEVER_CONNECTED
-
-    def _learn_from_close(self) -> None:
-        """A connection that had lain idle broke before an answer came: the server's patience may be that short."""
-        self._transport.keepalive.closed_after(self._idle)
 
     async def _until_answered(self) -> None:
         """Try on one connection after the other until one is good for the call, and read its answer."""
@@ -321,6 +321,8 @@ class Exchange:
         self._place.token_spent(self._token.waited if self._transport.is_traced else 0.0)
 
     def _start_time(self) -> None:
+        if self.observed is not None:
+            self.observed.left()
         self._timeouts.update(read=None, write=None)
         self._deadline = Deadline(self._timeout, self._scope.cancel)
 

@@ -9,7 +9,7 @@ import warnings
 from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
-from typing import Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 from weakref import WeakSet
 
 import anyio.to_thread
@@ -21,6 +21,7 @@ from mmsclient._transport import retry
 from mmsclient._transport.adapter import Transport
 from mmsclient._transport.admission import Admission, Place
 from mmsclient._transport.exchange import Exchange, Failure
+from mmsclient._transport.tokens import Token
 from mmsclient.errors import (
     CallError,
     ConfigurationError,
@@ -31,7 +32,12 @@ from mmsclient.errors import (
     one_line,
 )
 from mmsclient.limiter import Limiter, TokenBucketStats
+from mmsclient.limiter.changes import TellsRate
 from mmsclient.models import SentBatch, Stats
+
+if TYPE_CHECKING:
+    from mmsclient.observe.calls import ClientObserver, ObservedAttempt, ObservedCall
+    from mmsclient.observe.events import CampaignRef
 
 T = TypeVar("T")
 
@@ -93,9 +99,20 @@ class Recall:
 class Session:
     """Runs calls for one account. Shared by a client and its `with_options` views."""
 
-    def __init__(self, transport: Transport, limiter: Limiter, *, max_in_flight: int, owns_transport: bool) -> None:
+    def __init__(
+        self,
+        transport: Transport,
+        limiter: Limiter,
+        *,
+        max_in_flight: int,
+        owns_transport: bool,
+        observer: ClientObserver | None = None,
+    ) -> None:
         self._transport = transport
         self._limiter = limiter
+        self._observer = observer
+        if observer is not None and isinstance(limiter, TellsRate):
+            limiter.on_rate(observer)
         self._admission = Admission(max_in_flight)
         self._owns_transport = owns_transport
         self._running: dict[Exchange, asyncio.Task[Any]] = {}
@@ -130,14 +147,36 @@ class Session:
         """As `AppKey.fingerprint`."""
         return self._transport.key_fingerprint(salt)
 
-    async def run(self, call: Call[T], *, timeout: float, max_attempts: int, recall: Recall | None = None) -> T:
+    async def run(
+        self,
+        call: Call[T],
+        *,
+        timeout: float,
+        max_attempts: int,
+        recall: Recall | None = None,
+        campaign: CampaignRef | None = None,
+    ) -> T:
         """Carry `call` out and read its answer, repeating it where `retry.may_repeat` allows."""
         self._bind_loop()
         self._counts.calls += 1
+        if self._observer is None:
+            return await self._repeat(call, timeout, max_attempts, recall, None)
+        observed = self._observer.call(call.name, call.recipients, call.repeatable, campaign)
+        try:
+            value = await self._repeat(call, timeout, max_attempts, recall, observed)
+        except BaseException as error:
+            observed.raised(error)
+            raise
+        observed.returned(value)
+        return value
+
+    async def _repeat(
+        self, call: Call[T], timeout: float, max_attempts: int, recall: Recall | None, observed: ObservedCall | None
+    ) -> T:
         give_up_at = math.inf
         attempt = 1
         while True:
-            outcome = await self._attempt(call, timeout, recall)
+            outcome = await self._attempt(call, timeout, recall, None if observed is None else observed.attempt())
             if isinstance(outcome, Success):
                 return outcome.value
             if isinstance(outcome, CallError):
@@ -151,6 +190,8 @@ class Session:
             if wait is None or attempt > max_attempts or now + wait > give_up_at or is_over:
                 raise outcome
             log.info("%s; attempt %d of %d follows", outcome, attempt, max_attempts)
+            if observed is not None:
+                observed.retried(outcome, wait)
             del outcome  # no cycle of error, traceback and frame while this waits
             await (asyncio.sleep(wait) if recall is None else recall.pause(wait))
 
@@ -161,10 +202,16 @@ class Session:
         elif self._loop is not loop:
             raise ConfigurationError("a client belongs to the event loop of its first call; make one for each loop")
 
-    async def _attempt(self, call: Call[T], timeout: float, recall: Recall | None) -> Success[T] | MMSError:
+    async def _attempt(
+        self, call: Call[T], timeout: float, recall: Recall | None, observed: ObservedAttempt | None
+    ) -> Success[T] | MMSError:
         """One attempt, in a task of the session's own: a cancelled caller leaves at once and tears nothing."""
-        place = await self._admission.enter()
-        exchange = Exchange(self._transport, self._limiter, call, timeout, place)
+        place = await self._enter(observed)
+        token = Token(self._limiter)
+        exchange = Exchange(self._transport, token, call, timeout, place)
+        if observed is not None:
+            observed.entered(token)
+            exchange.observed = observed
         if recall is not None:
             exchange.objection = recall.objection
             recall.follow(exchange)
@@ -184,13 +231,22 @@ class Session:
             task.add_done_callback(partial(self._account_for_abandoned, call, exchange))
             raise
 
+    async def _enter(self, observed: ObservedAttempt | None) -> Place:
+        """Wait for a place in the queue."""
+        try:
+            return await self._admission.enter()
+        except BaseException as error:
+            if observed is not None:
+                observed.over(None, error, may_have_left=False)
+            raise
+
     async def _carry_out(
         self, exchange: Exchange, place: Place, call: Call[T], ended: asyncio.Future[Success[T] | MMSError]
     ) -> Success[T] | MMSError:
         """Its caller is told in the same turn of the loop; `asyncio.shield` takes one more, and the pool looks at idle
         connections whenever a call is late for its own."""
         outcome = await self._run_exchange(exchange, call)
-        self._give_back(exchange, place)
+        self._give_back(exchange, place, outcome)
         if not ended.done():
             ended.set_result(outcome)
         return outcome
@@ -207,25 +263,32 @@ class Session:
         outcome = await self._decode(call, result)
         await exchange.close(reusable=not isinstance(outcome, TransportError))
         throttled = envelope.is_throttled(result, outcome if isinstance(outcome, MMSError) else None)
+        retry_after = envelope.retry_after(result) if throttled else None
         self._counts.throttled += throttled
-        exchange.release(throttled=throttled, retry_after=envelope.retry_after(result) if throttled else None)
+        if (observed := exchange.observed) is not None:
+            observed.answered(result.status, len(result.body), outcome, throttled=throttled, retry_after=retry_after)
+        exchange.release(throttled=throttled, retry_after=retry_after)
         return outcome
 
-    def _give_back(self, exchange: Exchange, place: Place) -> None:
+    def _give_back(self, exchange: Exchange, place: Place, outcome: Success[T] | BaseException | None) -> None:
         """Give back what `exchange` held, once."""
         if self._running.pop(exchange, None) is not None:
             place.leave()
             self._counts.attempts += exchange.may_have_left
             exchange.release()
+            if (observed := exchange.observed) is not None:
+                value, error = (outcome.value, None) if isinstance(outcome, Success) else (None, outcome)
+                observed.over(value, error, may_have_left=exchange.may_have_left)
 
     def _settle(self, exchange: Exchange, place: Place, ended: asyncio.Future[Any], task: asyncio.Task[Any]) -> None:
         """The end of a task however it came: one that is cancelled early never runs at all."""
-        self._give_back(exchange, place)
+        error = asyncio.CancelledError() if task.cancelled() else task.exception()
+        self._give_back(exchange, place, error)
         if ended.done():
             return
         if task.cancelled():
             ended.cancel()
-        elif (error := task.exception()) is not None:
+        elif error is not None:
             ended.set_exception(error)
 
     async def _decode(self, call: Call[T], answer: Answer) -> Success[T] | MMSError:
@@ -250,20 +313,8 @@ class Session:
         if not exchange.may_have_left:
             return
         self._counts.abandoned += 1
-        if task.cancelled():
-            ended = "the event loop was stopped before its answer came"
-        elif failure := task.exception():
-            ended = f"it failed: {failure!r}"
-        else:
-            outcome = task.result()
-            value = outcome.value if isinstance(outcome, Success) else outcome
-            ended = str(value) if isinstance(value, SentBatch | MMSError) else "it succeeded"
-        log.log(
-            logging.DEBUG if call.repeatable else logging.WARNING,
-            "%s: its caller was cancelled after it had left; %s",
-            call.name,
-            one_line(ended, 500),
-        )
+        level = logging.DEBUG if call.repeatable else logging.WARNING
+        log.log(level, "%s: its caller was cancelled after it had left; %s", call.name, _end_of(task))
 
     async def aclose(self) -> None:
         """Drop the calls that have not left, wait for those that have, and close the connections."""
@@ -285,6 +336,17 @@ class Session:
         if self._owns_transport and not self._closed:
             problem = "an AsyncMMSClient was not closed; use `async with` or aclose()"
             warnings.warn(problem, ResourceWarning, stacklevel=2, source=self)
+
+
+def _end_of(task: asyncio.Task[Success[T] | MMSError]) -> str:
+    """How a call ended that nobody waits for, in words."""
+    if task.cancelled():
+        return "the event loop was stopped before its answer came"
+    if failure := task.exception():
+        return one_line(f"it failed: {failure!r}", 500)
+    outcome = task.result()
+    value = outcome.value if isinstance(outcome, Success) else outcome
+    return one_line(str(value), 500) if isinstance(value, SentBatch | MMSError) else "it succeeded"
 
 
 def _is_heavy(answer: Answer) -> bool:

@@ -65,9 +65,9 @@ class Token:
             raise WithdrawnError from None
         finally:
             self._waiter = None
+            self.waited = clock() - asked
         if self._is_withdrawn:
             raise WithdrawnError
-        self.waited = clock() - asked
         return self.waited
 
     async def pay_late(self) -> None:

@@ -21,6 +21,7 @@ from mmsclient.bulk.screening import Screening
 from mmsclient.bulk.sender import Sender
 from mmsclient.errors import LimiterUnavailableError, MMSError, NotSentError, OutcomeUnknownError, RecipientsError
 from mmsclient.models import SentBatch
+from mmsclient.observe.campaigns import RunObserver
 
 __all__ = ["BatchSender", "RunParts"]
 
@@ -41,6 +42,7 @@ class RunParts:
     meter: Meter
     recorder: Recorder
     screening: Screening
+    observer: RunObserver
 
 
 class BatchSender:
@@ -55,6 +57,7 @@ class BatchSender:
         self._meter = parts.meter
         self._recorder = parts.recorder
         self._screening = parts.screening
+        self._observer = parts.observer
         self._tell = tell
         self._failed_in_a_row = 0
 
@@ -134,6 +137,8 @@ class BatchSender:
             attempt += 1
             pause = None if error is None else retry.wait_before(attempt, error)
             again = outcome.next is Next.TRY_AGAIN and attempt <= self._options.max_attempts and pause is not None
+            if again:
+                self._observer.paused(batch.batch, pause or 0.0, error)
             if not again or not await self._control.pause(pause or 0.0):
                 self._tell(claim, outcome, sent, error)
                 return outcome, error, claim
@@ -145,7 +150,9 @@ class BatchSender:
     async def _call(self, batch: Claim, claim: Claim) -> tuple[SentBatch | None, MMSError | None]:
         loop = asyncio.get_running_loop()
         recall = self._control.recall()
-        client = self._client.with_options(max_attempts=1, recall=recall)  # repeats are recorded: made by `_send_claim`
+        client = self._client.with_options(  # repeats are recorded: made by `_send_claim`
+            max_attempts=1, recall=recall, campaign=self._observer.batch(batch.batch)
+        )
         message = self._message
         failure: BaseException | None = None
         self._capacity.begin_call(batch.batch, loop.time())

@@ -11,6 +11,7 @@ from attrs import frozen
 
 from mmsclient._transport.session import Recall
 from mmsclient.errors import MMSError
+from mmsclient.observe.campaigns import RunObserver
 
 __all__ = ["Control", "Stop"]
 
@@ -32,7 +33,8 @@ class Stop(Exception):  # noqa: N818 - the runner's own, never raised to the con
 class Control:
     """Stops once: for its consumer, or with the first error."""
 
-    def __init__(self) -> None:
+    def __init__(self, observer: RunObserver) -> None:
+        self._observer = observer
         self.changed: asyncio.Event = asyncio.Event()
         """Something has happened that may allow a call."""
         self.held_until: float = 0.0
@@ -57,6 +59,7 @@ class Control:
     def stop(self) -> None:
         """Start nothing new, and take back what has not left."""
         self.is_stopping = True
+        self._observer.stopped(self.error.error if isinstance(self.error, Stop) else self.error)
         for recall in self._recalls:
             recall.all(STOPPED)
         self._stopped.set()

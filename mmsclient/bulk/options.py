@@ -116,6 +116,13 @@ class Options:
         object.__setattr__(self, "suppression", self.suppress if is_list else _list_at(self.suppress))
 
     @property
+    def shown_name(self) -> str:
+        """What observers are told of its journal: the name in the database, or the file's without its folder."""
+        if self.name is not None or self.journal is None:
+            return self.name or ""
+        return os.path.basename(os.fspath(self.journal))
+
+    @property
     def resend(self) -> bool | Silent:
         """`resend_unknown` as the journal takes it."""
         return Silent(self.silent_after) if self.resend_unknown == "silent" else bool(self.resend_unknown)

@@ -26,6 +26,7 @@ from mmsclient.bulk.screening import Screening
 from mmsclient.bulk.waiting import all_done, is_ending
 from mmsclient.errors import MMSError
 from mmsclient.models import SentBatch
+from mmsclient.observe.campaigns import RunObserver
 
 __all__ = ["Runner"]
 
@@ -47,7 +48,8 @@ class Runner:
         self._options = preparation.options
         self._recipients = recipients
         self._loop = asyncio.get_running_loop()
-        self._control = Control()
+        self._observer = RunObserver(preparation.client.emit, self._options.shown_name)
+        self._control = Control(self._observer)
         self._capacity = Capacity(preparation.client)
         self._meter = Meter()
         self._thread: JournalThread | None = None
@@ -118,6 +120,7 @@ class Runner:
 
     async def _run(self) -> None:
         recorder: Recorder | None = None
+        self._observer.started()
         try:
             try:
                 self._thread = thread = await self._preparation.open_when_free(self._control.pause)
@@ -136,6 +139,7 @@ class Runner:
                 self._error = await self._in_words(self._control.error, recorder)
         finally:
             thread_, self._thread = self._thread, None
+            self._observer.ended({} if thread_ is None else thread_.journal.counts, self._meter.calls, self._error)
             await self._preparation.end_run(thread_)
             self._loop.call_soon(self._news.set)  # when this task is done
 
@@ -154,7 +158,9 @@ class Runner:
 
     async def _send_all(self, thread: JournalThread, recorder: Recorder) -> None:
         screening = Screening(self._options.suppression, recorder, self._control)
-        parts = RunParts(self._options, self._control, self._capacity, self._meter, recorder, screening)
+        parts = RunParts(
+            self._options, self._control, self._capacity, self._meter, recorder, screening, self._observer
+        )
         sender = BatchSender(self._preparation.client, await self._preparation.message(), parts, self._tell)
         reader = self._loop.create_task(self._read_list(thread))
         unsubscribe = self._capacity.on_change(self._control.changed.set)
@@ -240,6 +246,7 @@ class Runner:
             progress=progress,
         )
         self._results.append(batch)
+        self._observer.batch_ended(claim.batch, (result.state for result in outcome.results), error)
         self._news.set()
         if self._options.on_progress is not None:
             self._options.on_progress(progress)

@@ -9,6 +9,8 @@ from mmsclient._reading.listing import Listing
 from mmsclient._transport.session import Recall
 from mmsclient.limiter import Limiter
 from mmsclient.models import Account, OptOut, SentBatch, Stats
+from mmsclient.observe.events import CampaignRef
+from mmsclient.observe.observer import Emit
 
 __all__ = ["Sender"]
 
@@ -31,6 +33,11 @@ class Sender(Protocol):
         """What it has done so far."""
         ...
 
+    @property
+    def emit(self) -> Emit | None:
+        """Tells its observers of an event; None where there are none."""
+        ...
+
     def key_fingerprint(self, salt: bytes) -> str:
         """What tells its APPKEY from another one."""
         ...
@@ -43,7 +50,7 @@ class Sender(Protocol):
         """The numbers that unsubscribed."""
         ...
 
-    def with_options(self, *, max_attempts: int, recall: Recall) -> Self:
+    def with_options(self, *, max_attempts: int, recall: Recall, campaign: CampaignRef | None) -> Self:
         """The same one with other options."""
         ...
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from mmsclient._capacity import CapacityLimiter
 from mmsclient.errors import ConfigurationError
-from mmsclient.limiter.changes import Changes
+from mmsclient.limiter.changes import Changes, News, RateListener
 from mmsclient.limiter.grant import SlotGrant
 from mmsclient.limiter.pacing import Pacer
 from mmsclient.limiter.protocol import Grant, TokenBucketStats
@@ -48,7 +48,8 @@ class TokenBucket:
         # A newcomer overtakes the waiters of an `AsyncLimiter`, and a `Semaphore` searches its own when one is
         # cancelled; so the queue stands before them, and only its head asks them.
         self._turn = CapacityLimiter(1)
-        self._pacer = Pacer(self._rule.rate, burst)
+        self._news = News(self._rule.rate)
+        self._pacer = Pacer(self._rule.rate, burst, self._news)
         self._slots = _Slots(self._rule, self._pacer, self._changes)
         self._usage = Usage(self._rule.rate)
         self._waiting = 0
@@ -94,6 +95,13 @@ class TokenBucket:
             A function that ends the subscription.
         """
         return self._changes.subscribe(callback)
+
+    def on_rate(self, listener: RateListener) -> None:
+        """Tells `listener` when a throttling has slowed the rate down, and how it recovers, for as long as it lives.
+
+        A client with an `observer` does so itself.
+        """
+        self._news.add(listener)
 
     async def acquire(self) -> Grant:
         """Waits for a slot and a token. A cancelled wait gives back what it held.

@@ -6,6 +6,7 @@ import asyncio
 
 from aiolimiter import AsyncLimiter
 
+from mmsclient.limiter.changes import News
 from mmsclient.limiter.feedback import Slowdown
 
 GAP = 1.02
@@ -23,9 +24,11 @@ class Pacer:
     Args:
         rate: The full rate, in calls a second.
         burst: Calls that go at once after a rest.
+        news: Told when the rate changes.
     """
 
-    def __init__(self, rate: float, burst: int) -> None:
+    def __init__(self, rate: float, burst: int, news: News) -> None:
+        self._news = news
         self._slowdown = Slowdown(rate)
         self._burst = burst
         self._bucket = _bucket(burst, rate)
@@ -64,11 +67,14 @@ class Pacer:
     def throttle(self, now: float, episode: int, retry_after: float | None) -> None:
         """A call was refused that was granted when there were `episode` episodes."""
         self._slowdown.throttle(now, episode, retry_after)
-        self._bucket = _bucket(1, self._slowdown.rate(now))
+        rate = self._slowdown.rate(now)
+        self._bucket = _bucket(1, rate)
+        self._news.rate(rate)
 
     async def _speed_up(self, now: float) -> None:
         """A bucket for the rate regained. It starts full (which never waits): the next call is a gap away."""
         rate = self._slowdown.recover(now)
+        self._news.rate(rate)
         self._bucket = _bucket(1 if self._slowdown.is_on else self._burst, rate)
         await self._bucket.acquire(self._bucket.max_rate)
 

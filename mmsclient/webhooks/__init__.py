@@ -15,9 +15,9 @@ Then the address for the provider is `https://your.host/mms/<token>`. For any ot
 from __future__ import annotations
 
 from mmsclient.webhooks.auth import new_token
-from mmsclient.webhooks.dispatch import ReceiverStats
 from mmsclient.webhooks.parse import Event, UnreadableCallback, parse_callbacks
 from mmsclient.webhooks.receiver import CallbackReceiver
+from mmsclient.webhooks.watching import ReceiverStats
 
 __all__ = [
     "CallbackReceiver",

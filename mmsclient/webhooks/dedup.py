@@ -23,6 +23,8 @@ class DedupStore(Protocol):
 
     @property
     def elsewhere(self) -> SharedReports | None: ...
+    @property
+    def leases_lost(self) -> int: ...
     async def reserve(self, key: bytes) -> Reservation: ...
     async def confirm(self, key: bytes, report: DeliveryReport | None = None) -> None: ...
     async def release(self, key: bytes) -> None: ...
@@ -33,6 +35,7 @@ class InMemoryDedupStore:
     """The keys of the last `limit` events, about 200 bytes each. They go with the process."""
 
     elsewhere = None
+    leases_lost = 0
 
     def __init__(self, limit: int) -> None:
         self._handled: BoundedCache[bytes, None] = BoundedCache(limit)

@@ -15,19 +15,21 @@ from typing import Any, TypeAlias
 
 import anyio
 import anyio.to_thread
-from attrs import define, evolve, field
+from attrs import define, field
 
 from mmsclient._bounded_cache import BoundedCache
 from mmsclient._capacity import CapacityLimiter
 from mmsclient._store.handled_events import Reservation
 from mmsclient.errors import ConfigurationError, one_line
 from mmsclient.models import DeliveryReport, InboundMessage
+from mmsclient.observe.events import EventOutcome
 from mmsclient.webhooks.dedup import DedupStore, InMemoryDedupStore, key_of
 from mmsclient.webhooks.elsewhere import Elsewhere
 from mmsclient.webhooks.parse import Event, UnreadableCallback
 from mmsclient.webhooks.pending import NotHandledError, PendingEvents
 from mmsclient.webhooks.throttled_log import ThrottledLog
 from mmsclient.webhooks.waiters import AwaitedReport, ReportWaiters, is_kept
+from mmsclient.webhooks.watching import NOUNS, ReceiverStats, ReceiverWatch
 
 log: logging.Logger = logging.getLogger(__name__)
 
@@ -47,27 +49,11 @@ MOST_UNNOTED = 10_000
 
 REPEAT = "its sender is asked to repeat it"
 
-NOUNS: dict[type[Any], str] = {
-    DeliveryReport: "a delivery report",
-    InboundMessage: "an inbound message",
-    UnreadableCallback: "an unreadable callback",
+_OUTCOMES = {
+    Reservation.OURS: EventOutcome.HANDLED,
+    Reservation.HANDLED: EventOutcome.DUPLICATE,
+    Reservation.ELSEWHERE: EventOutcome.ELSEWHERE,
 }
-
-
-@define
-class ReceiverStats:
-    """What a receiver has done so far."""
-
-    handled: int = 0
-    """Events that were handled."""
-    repeated: int = 0
-    """Events that came again after they were handled."""
-    failed: int = 0
-    """Events whose handler raised. They were answered 503, as those below, so that their sender posts them again."""
-    unclaimed: int = 0
-    """Events that nobody took in time."""
-    refused: int = 0
-    """Events whose turn did not come in time, or that came when too many waited."""
 
 
 @define(eq=False)
@@ -79,10 +65,13 @@ class Handling:
     """`bytes` where copies of the event can be known."""
     place: CapacityLimiter | None
     """Where it holds a place, until it is over or waits for somebody to take it."""
+    callback: str
+    """The id of the callback that brought it first."""
+    began: float
     task: asyncio.Task[None] | None = None
-    is_handled: bool | None = None
+    outcome: EventOutcome | None = None
     """None while it is under way."""
-    callbacks: set[asyncio.Future[bool]] = field(factory=set)
+    callbacks: set[asyncio.Future[EventOutcome]] = field(factory=set)
 
     def give_place_back(self) -> None:
         """Lets another event of its kind be handled."""
@@ -90,19 +79,20 @@ class Handling:
             self.place.release()
             self.place = None
 
-    def end(self, is_handled: bool) -> None:
+    def end(self, outcome: EventOutcome) -> None:
         """Tells the callbacks."""
-        self.is_handled = is_handled
+        self.outcome = outcome
         for callback in self.callbacks:
             if not callback.done():
-                callback.set_result(is_handled)
+                callback.set_result(outcome)
 
 
 class Dispatcher:
     """Handles at most `limit` events of a kind at a time, and remembers in `dedup` which were handled."""
 
-    def __init__(self, dedup: DedupStore, *, limit: int, timeout: float) -> None:
+    def __init__(self, dedup: DedupStore, watch: ReceiverWatch, *, limit: int, timeout: float) -> None:
         self._dedup = dedup
+        self._watch = watch
         self._is_quick = isinstance(dedup, InMemoryDedupStore)
         self._limit = limit
         self._timeout = timeout
@@ -118,13 +108,12 @@ class Dispatcher:
         self._elsewhere = None if shared is None else Elsewhere(shared, self._waiters, self._pending)
         self._started = False
         self._closed = False
-        self._stats = ReceiverStats()
         self._log = ThrottledLog(log)
 
     @property
     def stats(self) -> ReceiverStats:
         """A copy of the counts."""
-        return evolve(self._stats)
+        return self._watch.snapshot(under_way=len(self._under_way), leases_lost=self._dedup.leases_lost)
 
     def set_handler(self, kind: type[Any], handler: Handler) -> None:
         """Lets `handler` take all of `kind`. Raises `ConfigurationError` if there is one: it would miss some."""
@@ -142,10 +131,13 @@ class Dispatcher:
             return
         self._started = True
         for kind in (DeliveryReport, InboundMessage):
-            is_recorded = kind is DeliveryReport and self._recorders[kind]
-            if kind not in self._handlers and not is_recorded and not self._pending.has_consumers:
+            if not self._has_handler(kind) and not self._pending.has_consumers:
                 text = "callbacks: %s has no handler: unless events() or wait_for() takes it, 503 is sent"
                 log.info(text, NOUNS[kind])
+
+    def _has_handler(self, kind: type[Any]) -> bool:
+        """Events of `kind` have a handler, or need none."""
+        return kind in self._handlers or (kind is DeliveryReport and bool(self._recorders[kind]))
 
     def events(self) -> AsyncGenerator[Event, None]:
         """The events that have no handler. One counts as handled when its consumer comes back for the next."""
@@ -163,51 +155,55 @@ class Dispatcher:
             async with asyncio.timeout(timeout):
                 return await report
 
-    async def dispatch(self, event: Event | UnreadableCallback) -> bool:
-        """Has `event` handled, once however often it comes. False: not now, so let it come again.
+    async def dispatch(self, event: Event | UnreadableCallback, callback: str) -> EventOutcome:
+        """Has `event` of `callback` handled, once however often it comes. Not settled: not now, so let it come again.
 
         Waits for its turn first where many of its kind are being handled. A caller that is cancelled does not stop the
         handling, and may ask again how it went.
         """
         kind = type(event)
         if kind is UnreadableCallback and kind not in self._handlers:
-            return True
+            return self._watch.settled(event, EventOutcome.UNREADABLE, callback)
+        if not self._has_handler(kind):
+            self._watch.counts.without_handler += 1
         if self._waiting[kind] >= self._limit + MOST_WAITING:
-            self._stats.refused += 1
             text = f"callbacks: {NOUNS[kind]} was refused, since %d are being handled or wait; {REPEAT}"
             self._log.warning(text, self._waiting[kind])
-            return False
+            return self._watch.settled(event, EventOutcome.REFUSED, callback)
         self._waiting[kind] += 1
         try:
             key: object = key_of(event) or object()
-            handling = self._under_way.get(key) or await self._begin(event, key)
-            return handling is not None and await self._end(handling)
+            handling = self._under_way.get(key) or await self._begin(event, key, callback)
+            if handling is None:
+                return self._watch.settled(event, EventOutcome.CLOSED, callback)
+            return await self._end(handling)
         finally:
             self._waiting[kind] -= 1
 
-    async def _begin(self, event: Event | UnreadableCallback, key: object) -> Handling | None:
+    async def _begin(self, event: Event | UnreadableCallback, key: object, callback: str) -> Handling | None:
         """Waits for a place, and starts to handle `event`. None where the receiver is closed."""
         place = self._places[type(event)]
+        self._watch.look_before(type(event), place)
         try:
             await place.acquire()
         except asyncio.CancelledError:  # its callback was answered
-            self._stats.refused += 1
+            self._watch.settled(event, EventOutcome.REFUSED, callback)
             raise
         handling = self._under_way.get(key)  # a copy may have come meanwhile
         if handling is not None or self._closed:
             place.release()
             return handling
-        handling = self._under_way[key] = Handling(event, key, place)
+        handling = self._under_way[key] = Handling(event, key, place, callback, self._watch.now())
         handling.task = asyncio.get_running_loop().create_task(self._run(handling))
         if self._is_quick:
             await asyncio.sleep(0)  # most are handled by now
         return handling
 
-    async def _end(self, handling: Handling) -> bool:
-        """Waits until it is over. Whether the event is handled now."""
-        if handling.is_handled is not None:
-            return handling.is_handled
-        callback: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+    async def _end(self, handling: Handling) -> EventOutcome:
+        """Waits until it is over. What became of the event."""
+        if handling.outcome is not None:
+            return handling.outcome
+        callback: asyncio.Future[EventOutcome] = asyncio.get_running_loop().create_future()
         handling.callbacks.add(callback)
         try:
             return await callback
@@ -216,7 +212,7 @@ class Dispatcher:
 
     async def _run(self, handling: Handling) -> None:
         """Handles an event, and tells its callbacks whether it is handled now."""
-        event, key, is_handled = handling.event, handling.key, False
+        event, key, outcome = handling.event, handling.key, EventOutcome.CLOSED  # where it is cancelled
         try:
             reservation = Reservation.OURS
             if isinstance(key, bytes) and key in self._unnoted:
@@ -226,22 +222,25 @@ class Dispatcher:
                 reservation = await self._reserve(key)
             if reservation is Reservation.OURS:
                 await self._handle(handling)
-            is_handled = reservation is not Reservation.ELSEWHERE
-            self._stats.handled += reservation is Reservation.OURS
-            self._stats.repeated += reservation is Reservation.HANDLED
+            outcome = _OUTCOMES[reservation]
         except NotHandledError as error:
-            self._stats.unclaimed += 1
+            outcome = EventOutcome.UNCLAIMED
             self._log.warning(f"callbacks: {NOUNS[type(event)]} was not handled: {error}; {REPEAT}")
         except Exception as error:
-            self._stats.failed += 1
+            outcome = EventOutcome.FAILED
             text = f"callbacks: {NOUNS[type(event)]} could not be handled (%s); {REPEAT}"
             self._log.exception(text, one_line(str(error) or type(error).__name__, 200))
         finally:
             del self._under_way[key]
-            handling.give_place_back()
-            handling.end(is_handled)
-        if is_handled and isinstance(event, DeliveryReport):
+            self._give_place_back(handling)
+            self._watch.settled(event, outcome, handling.callback, handling.began)
+            handling.end(outcome)
+        if outcome.is_settled and isinstance(event, DeliveryReport):
             self._waiters.note(event)
+
+    def _give_place_back(self, handling: Handling) -> None:
+        handling.give_place_back()
+        self._watch.look_after(type(handling.event), self._places[type(handling.event)])
 
     async def _reserve(self, key: bytes) -> Reservation:
         """Reserves an event; one that another process handles is waited for."""
@@ -284,7 +283,7 @@ class Dispatcher:
             await handler(event)
         elif not isinstance(event, UnreadableCallback) and not self._needs_nobody(event):
             if not self._pending.has_consumers:
-                handling.give_place_back()
+                self._give_place_back(handling)
                 if self._elsewhere is not None and isinstance(event, DeliveryReport):
                     self._elsewhere.look()
             await self._pending.offer(event)

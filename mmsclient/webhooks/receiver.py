@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, MutableMapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, MutableMapping, Sequence
 from types import TracebackType
 from typing import Any, Protocol, Self, TypeVar, runtime_checkable
 from zoneinfo import ZoneInfo
@@ -16,12 +16,14 @@ from mmsclient._store.recording import ReportRecorder
 from mmsclient._store.stores import events_at
 from mmsclient.errors import ConfigurationError, InvalidRequestError, one_line
 from mmsclient.models import DeliveryReport, InboundMessage
+from mmsclient.observe.observer import Observer, emitter
 from mmsclient.webhooks.auth import RequestVerifier
 from mmsclient.webhooks.deadlines import Deadlines
 from mmsclient.webhooks.dedup import InMemoryDedupStore
-from mmsclient.webhooks.dispatch import Dispatcher, ReceiverStats
+from mmsclient.webhooks.dispatch import Dispatcher
 from mmsclient.webhooks.parse import ZONE, Event, UnreadableCallback, parse_callbacks
 from mmsclient.webhooks.throttled_log import ThrottledLog
+from mmsclient.webhooks.watching import ReceiverStats, ReceiverWatch
 
 log: logging.Logger = logging.getLogger(__name__)
 
@@ -113,6 +115,8 @@ class CallbackReceiver:
             ones wait for their turn, up to 10 000; any beyond that lead to 503 at once. As many as `max_events` may
             wait for somebody to take them.
         timezone: The zone of the API's times, which name none: an IANA name or a `ZoneInfo`.
+        observer: Called with each event of the receiver ([observing](observing.md)): a function, or several. It must
+            not block.
 
     Raises:
         ConfigurationError: An option cannot be used.
@@ -133,6 +137,7 @@ class CallbackReceiver:
         max_bodies: int = MAX_BODIES,
         max_events: int = 1000,
         timezone: str | ZoneInfo = ZONE,
+        observer: Observer | Sequence[Observer] | None = None,
     ) -> None:
         sizes = {"max_body": max_body, "max_bodies": max_bodies, "max_events": max_events, "remember": remember}
         for option, value in sizes.items():
@@ -140,6 +145,7 @@ class CallbackReceiver:
                 raise ConfigurationError(f"{option}: expected a whole number, 1 or more, got {value!r}")
         if not is_number(timeout) or not 0 < timeout <= 3600:
             raise ConfigurationError(f"timeout: expected seconds, more than 0 and at most an hour, got {timeout!r}")
+        emit = emitter(observer)
         self._verifier = RequestVerifier(token, basic=basic, networks=networks, proxies=proxies, max_body=max_body)
         self._zone = checked_zone(timezone)
         self._max_body = max_body
@@ -147,10 +153,11 @@ class CallbackReceiver:
         self._deadlines = Deadlines(timeout)
         self._bodies = CapacityLimiter(max_bodies)
         dedup = InMemoryDedupStore(remember) if seen is None else events_at(seen)
-        self._dispatcher = Dispatcher(dedup, limit=max_events, timeout=timeout)
+        self._log = ThrottledLog(log)
+        self._watch = ReceiverWatch(emit, self._log)
+        self._dispatcher = Dispatcher(dedup, self._watch, limit=max_events, timeout=timeout)
         self._recorders: list[ReportRecorder] = []
         """Those that are ours to close."""
-        self._log = ThrottledLog(log)
 
     # Who takes the events -----------------------------------------------------------------------------------------
 
@@ -289,7 +296,11 @@ class CallbackReceiver:
         match scope["type"]:
             case "http":
                 self._dispatcher.start()
-                status = self._verifier.rejection(scope) or await self._read(receive)
+                callback, began = self._watch.new_callback(), self._watch.now()
+                status, reason = self._verifier.rejection(scope), ""
+                if status is None:
+                    status, reason = await self._read(receive, callback)
+                self._watch.answered(callback, status, reason, began)
                 if status is not None:
                     await _respond(status, scope, send)
             case "lifespan":
@@ -307,37 +318,43 @@ class CallbackReceiver:
         await self.aclose()
         await send({"type": "lifespan.shutdown.complete"})
 
-    async def _read(self, receive: Receive) -> int | None:
-        """Reads and dispatches a body, within bounds. The status to respond with; None if the sender has left."""
-        late, reason = 503, "no place came free"
+    async def _read(self, receive: Receive, callback: str) -> tuple[int | None, str]:
+        """Reads and dispatches a body, within bounds.
+
+        Returns:
+            The status to respond with, None if the sender has left; and why, where it is 503.
+        """
+        late, reason, name = 503, "no place came free", "no_place"
         try:
             with self._deadlines:
                 async with self._bodies:
-                    late, reason = 408, "the body did not come"
+                    late, reason, name = 408, "the body did not come", ""
                     body = await _body(receive, self._max_body)
                 if body is None or isinstance(body, int):
-                    return body
-                late, reason = 503, "it was not handled yet"  # and that goes on
-                return await self._dispatch(bytes(body))
+                    return body, ""
+                late, reason, name = 503, "it was not handled yet", "late"  # and that goes on
+                return await self._dispatch(bytes(body), callback)
         except TimeoutError:
             self._log.warning(f"callbacks: answered HTTP {late}: {reason} within {self._timeout:g} s")
-            return late
+            return late, name
 
-    async def _dispatch(self, body: bytes) -> int:
+    async def _dispatch(self, body: bytes, callback: str) -> tuple[int, str]:
         """Dispatches all that `body` holds, so that an item that cannot be handled starves no other."""
         items = parse_callbacks(body, timezone=self._zone)
+        self._watch.received(callback, len(body), items)
         unreadable = [item for item in items if isinstance(item, UnreadableCallback)]
         if unreadable:
             flaw = one_line(unreadable[0].reason, 200)
             text = "callbacks: %d of %d items cannot be read; the first: %s"
             self._log.warning(text, len(unreadable), len(items), flaw)
         if len(items) == 1:
-            are_handled = await self._dispatcher.dispatch(items[0])
+            outcomes = [await self._dispatcher.dispatch(items[0], callback)]
         else:
-            are_handled = all(await asyncio.gather(*map(self._dispatcher.dispatch, items)))
-        if not are_handled:
-            return 503
-        return 400 if unreadable and len(unreadable) == len(items) else 200
+            outcomes = await asyncio.gather(*(self._dispatcher.dispatch(item, callback) for item in items))
+        for outcome in outcomes:
+            if not outcome.is_settled:
+                return 503, outcome.value
+        return 400 if unreadable and len(unreadable) == len(items) else 200, ""
 
 
 async def _body(receive: Receive, limit: int) -> bytearray | int | None:

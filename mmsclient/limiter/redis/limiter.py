@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Self
 
 from mmsclient._api.checks import keeps_arguments_secret
 from mmsclient.errors import ConfigurationError
-from mmsclient.limiter.changes import Changes
+from mmsclient.limiter.changes import Changes, News, RateListener
 from mmsclient.limiter.local import TokenBucket
 from mmsclient.limiter.protocol import Grant, SharedTokenBucketStats
 from mmsclient.limiter.redis.callers import Callers
@@ -78,6 +78,7 @@ class SharedTokenBucket:
         self._own = TokenBucket(settings.own_rate, settings.own_burst, jitter=jitter)
         self._rule = settings.rule(self._own.rule.min_rtt)
         self._changes = Changes()
+        self._news = News(self._rule.rate)
         self._own.on_change(self._changes.happened)
         self._callers = Callers(self._changes, self._plan)
         self._leases = Leases(self._rule, settings.lease(self._rule), self._changes, self._plan)
@@ -89,6 +90,7 @@ class SharedTokenBucket:
             callers=self._callers,
             leases=self._leases,
             fallback=self._fallback,
+            news=self._news,
         )
         self._usage = Usage(self._rule.rate)
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -132,6 +134,13 @@ class SharedTokenBucket:
             A function that ends the subscription.
         """
         return self._changes.subscribe(callback)
+
+    def on_rate(self, listener: RateListener) -> None:
+        """Tells `listener` of changes of the shared rate, and of Redis going away and coming back, while it lives.
+
+        A client with an `observer` does so itself.
+        """
+        self._news.add(listener)
 
     async def acquire(self) -> Grant:
         """Waits for a slot and a token. A cancelled wait gives back what it held.

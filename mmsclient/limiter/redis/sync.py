@@ -9,6 +9,7 @@ import secrets
 from functools import partial
 
 from mmsclient.errors import one_line
+from mmsclient.limiter.changes import News
 from mmsclient.limiter.redis.callers import Callers, Offer
 from mmsclient.limiter.redis.calls import RedisCalls, SyncResult
 from mmsclient.limiter.redis.fallback import Fallback
@@ -29,6 +30,7 @@ class Sync:
         callers: Who is asked for.
         leases: What is reported.
         fallback: Serves the callers while Redis is away, if the settings say so.
+        news: Told of the rate, and of Redis going and coming.
     """
 
     def __init__(
@@ -40,7 +42,10 @@ class Sync:
         callers: Callers,
         leases: Leases,
         fallback: Fallback,
+        news: News,
     ) -> None:
+        self._news = news
+        self._full = rule.rate
         self._for_script = settings.for_script(rule)
         self._shares = settings.shares
         self._timeout = settings.timeout
@@ -144,6 +149,7 @@ class Sync:
 
     def _take(self, now: float, wanted: str | None, more: bool, result: SyncResult) -> None:
         """Redis has answered."""
+        self._news.back(now)
         if self._fallback.is_on:
             log.info("the limiter is back at Redis")
             self._fallback.end()
@@ -153,6 +159,7 @@ class Sync:
         if refused:
             self._callers.delay()
         self.speed = result.speed
+        self._news.rate(result.speed * self._full)
         self.throttlings += result.slowed
         if wanted is not None and result.granted:
             grant = self._leases.grant(wanted, result.episode)
@@ -164,6 +171,7 @@ class Sync:
         """Redis has not answered: the whole queue is told so, or this process goes by its own part of the cap."""
         self._callers.delay()
         self._is_in_line = False
+        self._news.away(now, error, shares=self._shares)
         if self._shares:
             self._ask_at = now + PROBE
             if not self._fallback.is_on:

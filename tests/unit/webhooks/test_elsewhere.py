@@ -281,7 +281,7 @@ async def test_a_report_that_nobody_takes_here_goes_to_a_wait_elsewhere(
         waiting = asyncio.create_task(here.wait_for("id-1", timeout=60))
     assert await posted == 200
     assert (await waiting).recipient == "+61400000000"
-    assert there.stats == ReceiverStats(handled=1)
+    assert there.stats == ReceiverStats(handled=1, without_handler=1)
 
 
 async def test_a_report_that_is_awaited_nowhere_is_answered_503(machine: Callable[..., CallbackReceiver]) -> None:

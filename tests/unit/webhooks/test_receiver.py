@@ -335,10 +335,11 @@ async def test_a_flood_while_handlers_are_stuck_is_refused(
     callbacks = [asyncio.create_task(status(receiver, [item])) for item in items]
     await until(lambda: receiver.stats.refused)
     assert sum(callback.done() for callback in callbacks) == 78  # at once, and before any other is late
-    assert receiver.stats == ReceiverStats(refused=78)
+    assert receiver.stats == ReceiverStats(refused=78, under_way=2, unavailable={"refused": 78})
     assert await status(receiver, [report(number) for number in range(100, 120)]) == 503
     assert set(await asyncio.gather(*callbacks)) == {503}
-    assert receiver.stats == ReceiverStats(refused=78 + 20 + 20)
+    unavailable = {"refused": 78 + 1, "late": 22}
+    assert receiver.stats == ReceiverStats(refused=78 + 20 + 20, under_way=2, unavailable=unavailable)
     assert "a delivery report was refused, since 22 are being handled or wait" in caplog.text
     release.set()
     assert await status(receiver, [report(number) for number in range(20)]) == 200
@@ -380,7 +381,9 @@ async def test_what_nobody_takes_is_answered_in_time_and_gives_its_place_back(
             while receiver.stats.unclaimed < 20 * (turn + 1):  # noqa: ASYNC110
                 await asyncio.sleep(0.01)
     assert [message.id for message in messages] == ["stop-0", "stop-1"]
-    assert receiver.stats == ReceiverStats(handled=2, unclaimed=40)
+    stats = receiver.stats
+    assert (stats.handled, stats.unclaimed, stats.without_handler) == (2, 40, 40)
+    assert sum(stats.unavailable.values()) == 40
     assert "a delivery report was not handled: nobody took it within 0.2 s" in caplog.text
     assert "nobody takes events of its kind, and 10 wait already" in caplog.text
     assert receiver._dispatcher._under_way == {}
@@ -408,7 +411,9 @@ async def test_a_worker_that_takes_nothing_gives_the_event_to_one_that_does(tmp_
     assert await refused == 503
     assert len(desk.reports) == 1
     assert await status(idle, [report()]) == 200  # known as handled
-    assert idle.stats == ReceiverStats(repeated=1, unclaimed=1)
+    stats = idle.stats
+    assert (stats.repeated, stats.unclaimed, stats.without_handler) == (1, 1, 2)
+    assert sum(stats.unavailable.values()) == 1
     await idle.aclose()
     await desk.receiver.aclose()
 
@@ -510,7 +515,8 @@ async def test_one_bad_item_starves_none_of_its_neighbours() -> None:
     for _ in range(3):
         assert await status(receiver, [report(1), report(0), 7, report(2), report(3)]) == 503
     assert handled == ["id-1", "id-2", "id-3"]
-    assert receiver.stats == ReceiverStats(handled=3, repeated=6, failed=3)
+    unavailable = {"failed": 3}
+    assert receiver.stats == ReceiverStats(handled=3, repeated=6, failed=3, unreadable=3, unavailable=unavailable)
 
 
 async def test_handlers_that_hang_in_threads_hold_up_no_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -744,7 +750,8 @@ def test_a_flood_that_nobody_takes_is_one_line_in_ten_seconds(caplog: pytest.Log
         return receiver.stats
 
     stats = run(main())
-    assert stats == ReceiverStats(unclaimed=2000)
+    assert (stats.unclaimed, stats.without_handler, stats.handled) == (2000, 2000, 0)
+    assert sum(stats.unavailable.values()) == 25 * 40
     for noun in ("a delivery report", "an inbound message"):
         lines = [line for line in caplog.messages if f"{noun} was not handled: nobody took it within 1 s" in line]
         left_out = [int(line.rpartition("(")[2].split()[0]) for line in lines[1:]]

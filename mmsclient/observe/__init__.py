@@ -1,0 +1,68 @@
+"""What an operator can watch: events of calls, limiters, callbacks and campaigns, as they happen.
+
+```python
+counts: Counter[str] = Counter()
+
+def count(event: Event) -> None:
+    if isinstance(event, CallEnded):
+        counts[event.outcome.value] += 1
+
+async with AsyncMMSClient(observer=count) as mms: ...
+```
+
+Ready observers: `mmsclient.observe.logs.LogObserver`, a line for each call.
+"""
+
+from mmsclient.observe.events import (
+    AttemptEnded,
+    BatchEnded,
+    CallbackAnswered,
+    CallbackReceived,
+    CallEnded,
+    CallRetried,
+    CallStarted,
+    CallThrottled,
+    CallWaited,
+    CampaignEnded,
+    CampaignPaused,
+    CampaignRef,
+    CampaignStarted,
+    CampaignStopped,
+    Event,
+    EventOutcome,
+    EventSettled,
+    LimiterAway,
+    LimiterBack,
+    Outcome,
+    RateChanged,
+    SaturationBegan,
+    SaturationEnded,
+)
+from mmsclient.observe.observer import Observer
+
+__all__ = [
+    "AttemptEnded",
+    "BatchEnded",
+    "CallEnded",
+    "CallRetried",
+    "CallStarted",
+    "CallThrottled",
+    "CallWaited",
+    "CallbackAnswered",
+    "CallbackReceived",
+    "CampaignEnded",
+    "CampaignPaused",
+    "CampaignRef",
+    "CampaignStarted",
+    "CampaignStopped",
+    "Event",
+    "EventOutcome",
+    "EventSettled",
+    "LimiterAway",
+    "LimiterBack",
+    "Observer",
+    "Outcome",
+    "RateChanged",
+    "SaturationBegan",
+    "SaturationEnded",
+]
