@@ -130,7 +130,7 @@ class BatchSender:
             try:
                 await self._recorder.record(claim, outcome, sent, error)
             except JournalError:
-                self._tell(claim, outcome, sent, error)
+                self._end(batch, claim, outcome, sent, error)
                 raise
             if outcome.next is Next.STOP and error is not None:
                 self._control.fail(Stop(error, "because every other call would fail alike"))
@@ -140,9 +140,16 @@ class BatchSender:
             if again:
                 self._observer.paused(batch.batch, pause or 0.0, error)
             if not again or not await self._control.pause(pause or 0.0):
-                self._tell(claim, outcome, sent, error)
+                self._end(batch, claim, outcome, sent, error)
                 return outcome, error, claim
             claim = await self._claim_again(claim.ids, claim.phones)
+
+    def _end(
+        self, batch: Claim, claim: Claim, outcome: Outcome, sent: SentBatch | None, error: MMSError | None
+    ) -> None:
+        if outcome.next is not Next.SPLIT:  # its halves will be told of
+            self._observer.batch_ended(batch.batch, (result.state for result in outcome.results), error)
+        self._tell(claim, outcome, sent, error)
 
     async def _claim_again(self, ids: tuple[int, ...], phones: tuple[int, ...]) -> Claim:
         return await self._recorder.claim(lambda journal: journal.claim_again(ids, phones))

@@ -246,7 +246,6 @@ class Runner:
             progress=progress,
         )
         self._results.append(batch)
-        self._observer.batch_ended(claim.batch, (result.state for result in outcome.results), error)
         self._news.set()
         if self._options.on_progress is not None:
             self._options.on_progress(progress)

@@ -94,7 +94,7 @@ class CampaignRef:
     name: str
     """In its database, or of the journal's file without its folder; "" for a campaign without a journal."""
     batch: int | None = None
-    """The number of the batch, for what belongs to one."""
+    """For what belongs to a batch its number: of the first call, where that is tried again or cut in halves."""
 
 
 # Calls ----------------------------------------------------------------------------------------------------------------
@@ -347,7 +347,7 @@ class CampaignEnded(Event):
     counts: Mapping[str, int]
     """All recipients of the journal by state, those of earlier runs included; empty where it could not be opened."""
     calls: int
-    """Of this run."""
+    """Of this run, those included that were taken back before they left."""
     seconds: float
     error: str | None
     """The class of what is raised to the program, None where nothing is."""
