@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import time
+from collections import Counter
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import AsyncExitStack
@@ -21,6 +22,7 @@ from benchmarks.contenders import APP_KEY, FILES, FORM, HEADERS, PICTURE
 from benchmarks.report import Goal, Options, Report, Table
 from benchmarks.server import Certificate, Server, Setting
 from mmsclient import AsyncMMSClient, TokenBucket
+from mmsclient.observe import Event
 
 AT_ONCE = 8
 """Calls under way at a time."""
@@ -30,8 +32,20 @@ TURNS = {False: 5, True: 30}
 """Batches of each contender, in the short form and in full."""
 GOALS = {"send": 1.25, "account": 1.20}
 """Processor seconds of a call, as a multiple of the bare library's, by how its name begins."""
+OBSERVED, GOAL_OBSERVED = ", observed", 1.02
+"""The same call with an observer that counts, as a multiple of itself without one."""
 
 Call = Callable[[], Awaitable[Any]]
+
+
+class Counting:
+    """An observer that counts the events by their kind."""
+
+    def __init__(self) -> None:
+        self.counts: Counter[type[Event]] = Counter()
+
+    def __call__(self, event: Event) -> None:
+        self.counts[type(event)] += 1
 
 
 @frozen
@@ -44,6 +58,8 @@ class Cost:
     """Calls a second."""
     ratio: float
     """Processor time as a multiple of the bare library's in the same turn."""
+    observed: float
+    """With an observer, as a multiple of the same call without one in the same turn; else 1."""
 
 
 def run(options: Options) -> Report:
@@ -55,7 +71,10 @@ def run(options: Options) -> Report:
             report.tables.append(_table(library, costs))
             for name, cost in costs.items():
                 goal = GOALS.get(name.partition(",")[0])
-                if goal is not None:
+                if name.endswith(OBSERVED):
+                    text = f"{name} on {library}: at most {GOAL_OBSERVED} of the same without an observer"
+                    report.goals.append(Goal(text, f"{cost.observed:.3f}", cost.observed <= GOAL_OBSERVED))
+                elif goal is not None:
                     text = f"{name} on {library}: at most {goal} of the processor time"
                     report.goals.append(Goal(text, f"{cost.ratio:.2f}", cost.ratio <= goal))
     return report
@@ -85,16 +104,19 @@ async def _measure(library: ModuleType, url: str, certificate: Certificate, turn
 
         bare, unlimited = await pool(), await client(rate=None)
         limited = await client(limiter=TokenBucket(10_000, 10_000))
+        observed = await client(rate=None, observer=Counting())
         kinds: list[dict[str, Call]] = [
             {
                 "bare POST": lambda: bare.post(f"{url}/send-mms", data=FORM, files=FILES, headers=HEADERS),
                 "bare POST, body in one piece": in_one_piece,
                 "send, rate=None": lambda: unlimited.send(to="0400000000", text="Sale on now", image=PICTURE),
+                "send, rate=None, observed": lambda: observed.send(to="0400000000", text="Sale on now", image=PICTURE),
                 "send, TokenBucket": lambda: limited.send(to="0400000000", text="Sale on now", image=PICTURE),
             },
             {
                 "bare GET": lambda: bare.get(f"{url}/account", headers=HEADERS),
                 "account, rate=None": unlimited.account,
+                "account, rate=None, observed": observed.account,
                 "account, TokenBucket": limited.account,
             },
         ]
@@ -117,11 +139,16 @@ async def _in_turn(calls: dict[str, Call], turns: int) -> dict[str, Cost]:
                 cpu[name].append((time.process_time() - began) / BATCH)
                 wall[name].append((time.perf_counter() - began_wall) / BATCH)
     bare = cpu[next(iter(calls))]
+
+    def as_multiple(name: str, of: list[float]) -> float:
+        return median(mine / theirs for mine, theirs in zip(cpu[name], of, strict=True))
+
     return {
         name: Cost(
             cpu=median(cpu[name]),
             rate=1 / median(wall[name]),
-            ratio=median(mine / theirs for mine, theirs in zip(cpu[name], bare, strict=True)),
+            ratio=as_multiple(name, bare),
+            observed=as_multiple(name, cpu[name.removesuffix(OBSERVED)]),
         )
         for name in calls
     }

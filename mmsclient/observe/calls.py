@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
 import itertools
 import re
 import secrets
-from collections.abc import Callable
+from time import monotonic
 from typing import Protocol
 
 from mmsclient.errors import (
@@ -76,21 +75,10 @@ class ClientObserver:
 class ObservedCall:
     """A call, from its start to its end, which is told once, whoever learns of it last."""
 
-    __slots__ = (
-        "_attempts",
-        "_began",
-        "_campaign",
-        "_clock",
-        "_emit",
-        "_id",
-        "_is_abandoned",
-        "_is_over",
-        "_last",
-        "_name",
-        "_recipients",
-        "_repeatable",
-        "_waits",
-    )
+    _attempts = 0
+    _last: ObservedAttempt | None = None
+    _queue = _connection = _token = 0.0
+    _is_abandoned = _is_over = False
 
     def __init__(
         self, emit: Emit, number: str, name: str, recipients: int, *, repeatable: bool, campaign: CampaignRef | None
@@ -101,19 +89,13 @@ class ObservedCall:
         self._recipients = recipients
         self._repeatable = repeatable
         self._campaign = campaign
-        self._clock: Callable[[], float] = asyncio.get_running_loop().time
-        self._began = self._clock()
-        self._attempts = 0
-        self._last: ObservedAttempt | None = None
-        self._waits = [0.0, 0.0, 0.0]
-        self._is_abandoned = False
-        self._is_over = False
+        self._began = monotonic()
         emit(CallStarted(call=number, name=name, recipients=recipients, campaign=campaign))
 
     def attempt(self) -> ObservedAttempt:
         """An attempt begins: it asks for a place."""
         self._attempts += 1
-        self._last = attempt = ObservedAttempt(self, self._emit, self._id, self._attempts, self._clock)
+        self._last = attempt = ObservedAttempt(self, self._emit, self._id, self._attempts)
         return attempt
 
     def retried(self, error: BaseException, wait: float) -> None:
@@ -123,10 +105,9 @@ class ObservedCall:
 
     def count(self, queue: float, connection: float, token: float) -> None:
         """The waits of an attempt."""
-        waits = self._waits
-        waits[0] += queue
-        waits[1] += connection
-        waits[2] += token
+        self._queue += queue
+        self._connection += connection
+        self._token += token
 
     def returned(self, value: object) -> None:
         """The caller gets `value`."""
@@ -154,7 +135,6 @@ class ObservedCall:
             return
         self._is_over = True
         last, sent = self._last, value if isinstance(value, SentBatch) else None
-        queue, connection, token = self._waits
         self._emit(
             CallEnded(
                 call=self._id,
@@ -163,15 +143,17 @@ class ObservedCall:
                 attempts=self._attempts,
                 recipients=self._recipients,
                 accepted=0 if sent is None else sent.accepted,
-                seconds=self._clock() - self._began,
-                queue=queue,
-                connection=connection,
-                token=token,
+                seconds=monotonic() - self._began,
+                queue=self._queue,
+                connection=self._connection,
+                token=self._token,
                 status=None if last is None else last.status,
                 code=None if last is None else last.code,
                 error=class_of(error),
                 is_abandoned=self._is_abandoned,
-                message_ids=() if sent is None else tuple(filter(None, (shown_id(each.id) for each in sent.messages))),
+                message_ids=()
+                if sent is None
+                else tuple([found for each in sent.messages if (found := shown_id(each.id))]),
                 campaign=self._campaign,
             )
         )
@@ -190,60 +172,43 @@ class ObservedCall:
 class ObservedAttempt:
     """One attempt: what it waited for, when it left, and what came of it."""
 
-    __slots__ = (
-        "_asked",
-        "_call",
-        "_clock",
-        "_emit",
-        "_entered",
-        "_id",
-        "_left_at",
-        "_number",
-        "_token",
-        "bytes",
-        "code",
-        "error",
-        "has_left",
-        "is_over",
-        "status",
-        "value",
-    )
+    _entered: float | None = None
+    _left_at: float | None = None
+    _token: Waited | None = None
+    has_left = False
+    is_over = False
+    status: int | None = None
+    code: str | None = None
+    bytes = 0
+    error: BaseException | None = None
+    value: object = None
 
-    def __init__(self, call: ObservedCall, emit: Emit, number: str, attempt: int, clock: Callable[[], float]) -> None:
+    def __init__(self, call: ObservedCall, emit: Emit, number: str, attempt: int) -> None:
         self._call = call
         self._emit = emit
         self._id = number
         self._number = attempt
-        self._clock = clock
-        self._asked = clock()
-        self._entered: float | None = None
-        self._left_at: float | None = None
-        self._token: Waited | None = None
-        self.has_left: bool = False
-        self.is_over: bool = False
-        self.status: int | None = None
-        self.code: str | None = None
-        self.bytes: int = 0
-        self.error: BaseException | None = None
-        self.value: object = None
+        self._asked = monotonic()
 
     def entered(self, token: Waited) -> None:
         """It has its place, and is to wait for that token."""
-        self._entered = self._clock()
+        self._entered = monotonic()
         self._token = token
 
     def left(self) -> None:
         """The first byte leaves now."""
         if self._left_at is None:
-            self._left_at = self._clock()
+            self._left_at = monotonic()
             self.has_left = True
             self._tell_waits(self._left_at)
 
     def answered(self, status: int, size: int, outcome: object, *, throttled: bool, retry_after: float | None) -> None:
         """An answer came, of so many bytes: `outcome` is the error that it means, or a success."""
         self.status, self.bytes = status, size
-        code = outcome.code if isinstance(outcome, CallError) else "SUCCESS"
-        self.code = code if code is not None and _CODE.fullmatch(code) else None
+        if not isinstance(outcome, CallError):
+            self.code = "SUCCESS"
+        elif outcome.code is not None and _CODE.fullmatch(outcome.code):
+            self.code = outcome.code
         if throttled:
             self._emit(CallThrottled(call=self._id, retry_after=retry_after))
 
@@ -252,7 +217,7 @@ class ObservedAttempt:
         if self.is_over:
             return
         self.is_over = True
-        now = self._clock()
+        now = monotonic()
         self.has_left = may_have_left
         self.value, self.error = value, error
         if self._left_at is None:

@@ -37,7 +37,7 @@ __all__ = [
 class Event:
     """What all events have in common. New kinds may be added: ignore those that you do not know."""
 
-    __slots__ = ()
+    # None has slots: an instance without is made a third faster, and few live long.
 
 
 class Outcome(Enum):
@@ -100,7 +100,7 @@ class CampaignRef:
 # Calls ----------------------------------------------------------------------------------------------------------------
 
 
-@frozen(kw_only=True)
+@frozen(kw_only=True, slots=False)
 class CallStarted(Event):
     """A call was asked for."""
 
@@ -113,7 +113,7 @@ class CallStarted(Event):
     campaign: CampaignRef | None
 
 
-@frozen(kw_only=True)
+@frozen(kw_only=True, slots=False)
 class CallWaited(Event):
     """The waits of an attempt are over: its first byte leaves now, or it will not leave at all.
 
@@ -133,7 +133,7 @@ class CallWaited(Event):
     """The first byte leaves, as far as is known by now."""
 
 
-@frozen(kw_only=True)
+@frozen(kw_only=True, slots=False)
 class AttemptEnded(Event):
     """One attempt of a call is over. There is one for each `CallWaited`."""
 
@@ -153,7 +153,7 @@ class AttemptEnded(Event):
     """The class of what was raised, None after a success."""
 
 
-@frozen(kw_only=True)
+@frozen(kw_only=True, slots=False)
 class CallThrottled(Event):
     """The server refused an attempt as over the cap."""
 
@@ -162,7 +162,7 @@ class CallThrottled(Event):
     """Seconds that it asked to wait, if it did."""
 
 
-@frozen(kw_only=True)
+@frozen(kw_only=True, slots=False)
 class CallRetried(Event):
     """Another attempt follows."""
 
@@ -175,7 +175,7 @@ class CallRetried(Event):
     """The class of what ended the attempt before."""
 
 
-@frozen(kw_only=True)
+@frozen(kw_only=True, slots=False)
 class CallEnded(Event):
     """A call is over. There is one for each `CallStarted`, also where the caller has left."""
 
@@ -208,7 +208,7 @@ class CallEnded(Event):
 # Limiters -------------------------------------------------------------------------------------------------------------
 
 
-@frozen(kw_only=True)
+@frozen(kw_only=True, slots=False)
 class RateChanged(Event):
     """The limiter slowed down after a throttling, or has regained a twentieth of the full rate or more since."""
 
@@ -218,7 +218,7 @@ class RateChanged(Event):
     """Calls a second that the cap allows."""
 
 
-@frozen(kw_only=True)
+@frozen(kw_only=True, slots=False)
 class LimiterAway(Event):
     """The shared limiter cannot reach Redis."""
 
@@ -228,7 +228,7 @@ class LimiterAway(Event):
     """The process goes by its own part of the cap; else calls fail until Redis is back."""
 
 
-@frozen(kw_only=True)
+@frozen(kw_only=True, slots=False)
 class LimiterBack(Event):
     """Redis answers again."""
 
@@ -239,7 +239,7 @@ class LimiterBack(Event):
 # Callbacks ------------------------------------------------------------------------------------------------------------
 
 
-@frozen(kw_only=True)
+@frozen(kw_only=True, slots=False)
 class CallbackReceived(Event):
     """A callback has passed the checks of its head, and its body was read."""
 
@@ -254,7 +254,7 @@ class CallbackReceived(Event):
     """Items that are neither."""
 
 
-@frozen(kw_only=True)
+@frozen(kw_only=True, slots=False)
 class EventSettled(Event):
     """It was settled what becomes of an event of a callback. What happens to copies under way at once is told once."""
 
@@ -269,7 +269,7 @@ class EventSettled(Event):
     """Since its handling began; 0 where it did not."""
 
 
-@frozen(kw_only=True)
+@frozen(kw_only=True, slots=False)
 class CallbackAnswered(Event):
     """A request to the receiver was answered."""
 
@@ -281,14 +281,14 @@ class CallbackAnswered(Event):
     seconds: float
 
 
-@frozen(kw_only=True)
+@frozen(kw_only=True, slots=False)
 class SaturationBegan(Event):
     """As many events of a kind are being handled as may be at a time: others wait from now on."""
 
     kind: str
 
 
-@frozen(kw_only=True)
+@frozen(kw_only=True, slots=False)
 class SaturationEnded(Event):
     """No event of the kind waits any more, and half of the places are free."""
 
@@ -300,14 +300,14 @@ class SaturationEnded(Event):
 # Campaigns ------------------------------------------------------------------------------------------------------------
 
 
-@frozen(kw_only=True)
+@frozen(kw_only=True, slots=False)
 class CampaignStarted(Event):
     """A run of a campaign began."""
 
     campaign: CampaignRef
 
 
-@frozen(kw_only=True)
+@frozen(kw_only=True, slots=False)
 class CampaignPaused(Event):
     """Nothing starts for a while: the call of a batch was throttled, or never left, and will be tried again."""
 
@@ -318,7 +318,7 @@ class CampaignPaused(Event):
     """The class of what ended the call."""
 
 
-@frozen(kw_only=True)
+@frozen(kw_only=True, slots=False)
 class CampaignStopped(Event):
     """Nothing new starts in this run; what has left is waited for."""
 
@@ -327,7 +327,7 @@ class CampaignStopped(Event):
     """The class of what stopped it; None where the program did."""
 
 
-@frozen(kw_only=True)
+@frozen(kw_only=True, slots=False)
 class BatchEnded(Event):
     """A batch of a campaign is over and recorded: one for each `Batch` that the campaign gives."""
 
@@ -339,7 +339,7 @@ class BatchEnded(Event):
     """The class of what its last call raised."""
 
 
-@frozen(kw_only=True)
+@frozen(kw_only=True, slots=False)
 class CampaignEnded(Event):
     """A run of a campaign is over. There is one for each `CampaignStarted`."""
 

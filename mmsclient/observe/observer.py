@@ -61,15 +61,15 @@ class _Emitter:
     def __init__(self, observers: tuple[Observer, ...]) -> None:
         self._observers = observers
         self._failed: set[int] = set()
-        """Those that have raised, by their place."""
+        """The ids of those that have raised."""
 
     def __call__(self, event: Event) -> None:
-        for number, observer in enumerate(self._observers):
+        for observer in self._observers:
             try:
                 observer(event)
             except (Exception, asyncio.CancelledError):
-                if number not in self._failed:
-                    self._failed.add(number)
+                if id(observer) not in self._failed:  # which lives as long as this does
+                    self._failed.add(id(observer))
                     kind, of = type(observer).__name__, type(event).__name__
                     log.exception("an observer (%s) failed at %s; it is told on, and this is logged once", kind, of)
 
