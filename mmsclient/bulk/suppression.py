@@ -7,6 +7,7 @@ import os
 import time
 from collections.abc import AsyncGenerator, Iterable, Sequence
 from functools import partial
+from itertools import islice
 from types import TracebackType
 from typing import Protocol, Self
 
@@ -105,6 +106,19 @@ class SuppressionList:
             unreadable += unread
         self._warn(unreadable)
         return SuppressionUpdate(added=added, known=found - added, unreadable=tuple(unreadable))
+
+    async def add_entries(self, entries: Iterable[Suppression]) -> SuppressionUpdate:
+        """Suppress what another list holds, with its reasons and dates.
+
+        Raises:
+            InvalidRequestError: A number cannot be read, or a date has no zone; some before it may be added.
+        """
+        added, found, rest = 0, 0, iter(entries)
+        while page := list(islice(rest, PAGE)):
+            taken = [Entry(phone_of(each.number, "number"), each.reason, _seconds(each)) for each in page]
+            added += await self._store.write(lambda tables, taken=taken: tables.add(taken))  # type: ignore[misc]
+            found += len(page)
+        return SuppressionUpdate(added=added, known=found - added)
 
     async def remove(self, number: str) -> bool:
         """Suppress a phone no more, or forget a spelling that cannot be read. False where it is not in the list.
@@ -226,6 +240,12 @@ class SuppressionList:
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self._store.shown}>"
+
+
+def _seconds(entry: Suppression) -> float:
+    if entry.added_at.tzinfo is None:
+        raise InvalidRequestError("added_at", str(entry.added_at), "a time with its zone")
+    return entry.added_at.timestamp()
 
 
 def _shown(number: str) -> str:

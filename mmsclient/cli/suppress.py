@@ -6,6 +6,7 @@ import csv
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from datetime import datetime
 from pathlib import Path
 from typing import Annotated
 
@@ -15,9 +16,12 @@ from mmsclient.bulk import Suppression, SuppressionList, SuppressionReport, Supp
 from mmsclient.cli.bulk import ListOptions
 from mmsclient.cli.connection import DEFAULT, Connection, warnings_shown
 from mmsclient.cli.output import ZONE, Column, Form, show_stream, to_json
-from mmsclient.cli.status import Status, complain
+from mmsclient.cli.status import Status, UsageError, complain
 
 app: App = App(name="suppress", default_parameter=Parameter(negative=()))
+
+EXPORTED = ("number", "reason", "added_at")
+"""The columns of an export."""
 
 BY_ITSELF = ListOptions()
 
@@ -80,7 +84,7 @@ async def import_(
     file: Path,
     /,
     *,
-    reason: str = "imported",
+    reason: str | None = None,
     listing: ListOptions = BY_ITSELF,
     json: OneJSON = False,
 ) -> int:
@@ -93,10 +97,15 @@ async def import_(
     file
         CSV file with the numbers.
     reason
-        Why, for whoever asks later.
+        Why, for whoever asks later. Left out: "imported"; what `export` printed keeps its reasons and dates.
     """
+    exported = None if reason is not None or listing.column is not None else _exported_in(file)
     async with _opened(place) as suppression:
-        return _show_update(await suppression.add_all(listing.read(file), reason), Form.chosen(json))
+        if exported is not None:
+            update = await suppression.add_entries(exported)
+        else:
+            update = await suppression.add_all(listing.read(file), "imported" if reason is None else reason)
+        return _show_update(update, Form.chosen(json))
 
 
 @app.command
@@ -110,9 +119,9 @@ async def export(place: str, /) -> None:
     """
     async with _opened(place) as suppression:
         writer = csv.writer(sys.stdout, lineterminator="\n")
-        writer.writerow(("number", "reason", "added_at"))
+        writer.writerow(EXPORTED)
         async for entry in suppression.entries():
-            writer.writerow((entry.number, entry.reason, entry.added_at.isoformat(timespec="seconds")))
+            writer.writerow((entry.number, entry.reason, entry.added_at.isoformat()))
 
 
 @app.command
@@ -144,6 +153,27 @@ async def list_(place: str, /, *, json: JSONLines = False) -> int:
     async with _opened(place) as suppression:
         await show_stream(suppression.entries(), COLUMNS, form)
         return _show_report(await suppression.report(), form)
+
+
+def _exported_in(file: Path) -> list[Suppression] | None:
+    """What `export` printed; None where it is another list. Raises `UsageError` where that was changed since."""
+    try:
+        with file.open(encoding="utf-8", newline="") as lines:
+            header, *rows = csv.reader(lines)
+    except (OSError, ValueError, csv.Error):
+        return None
+    if tuple(header) != EXPORTED:
+        return None
+    entries: list[Suppression] = []
+    for line, row in enumerate(rows, 2):
+        try:
+            number, why, added_at = row
+            entries.append(Suppression(number=number, reason=why, added_at=datetime.fromisoformat(added_at)))
+        except ValueError:
+            raise UsageError(
+                f"{file}: entry {line} is not as `export` printed it; give --reason for new ones"
+            ) from None
+    return entries
 
 
 @asynccontextmanager
