@@ -58,7 +58,7 @@ def test_any_text_is_judged(text: str) -> None:
 
 def test_words_of_your_own() -> None:
     words = StopWords(["Arrêt", "nope!"])
-    assert words.found(" ARRE\u0302T. ") == "ARRÊT"
+    assert words.found(unicodedata.normalize("NFD", " ARRÊT. ")) == "ARRÊT"
     assert words.found("(Nope)") == "NOPE"
     assert words.found("STOP") == ""
 

@@ -94,11 +94,11 @@ async def test_nothing_is_sent_past_a_list_that_is_not_there(
     api: Sandbox, mms: AsyncMMSClient, path: Path, tmp_path: Path
 ) -> None:
     with pytest.raises(SuppressionListError, match="there is no suppression list"):
-        await finished(mms, path, numbers(3), suppress=tmp_path / "sotp.db")
+        await finished(mms, path, numbers(3), suppress=tmp_path / "elsewhere.db")
     with pytest.raises(SuppressionListError, match="there is no suppression list"):
-        await campaign(mms, path, suppress=tmp_path / "sotp.db").dry_run(numbers(3))
+        await campaign(mms, path, suppress=tmp_path / "elsewhere.db").dry_run(numbers(3))
     assert not api.sends
-    assert not (tmp_path / "sotp.db").exists()
+    assert not (tmp_path / "elsewhere.db").exists()
 
 
 @pytest.mark.parametrize("place", [7, "", b"x"])
