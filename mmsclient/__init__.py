@@ -3,6 +3,7 @@
 from importlib import import_module
 from typing import TYPE_CHECKING
 
+from mmsclient._keyed.recorder import SendLedger
 from mmsclient._reading.listing import Listing
 from mmsclient._version import __version__
 from mmsclient.client import AsyncMMSClient
@@ -97,6 +98,7 @@ __all__ = [
     "RecipientsError",
     "Reply",
     "SendInProgressError",
+    "SendLedger",
     "SentBatch",
     "SentMessage",
     "ServerError",

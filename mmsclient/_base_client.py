@@ -17,6 +17,7 @@ from attrs import frozen
 
 from mmsclient._api.checks import check_seconds, check_whole, checked_key, checked_zone, keeps_arguments_secret
 from mmsclient._api.types import Call
+from mmsclient._keyed.recorder import SendLedger
 from mmsclient._reading.listing import Listing
 from mmsclient._transport import adapter, credentials, endpoint
 from mmsclient._transport.credentials import AppKey, AuthMode
@@ -44,6 +45,8 @@ TIMEOUT = 30.0
 MAX_ATTEMPTS = 4
 MAX_IN_FLIGHT = 64
 LEDGER_KEEP = timedelta(days=30)
+
+_NO_LEDGER = 'this client has no ledger; give it one: AsyncMMSClient(ledger="sends.db")'
 
 
 @frozen
@@ -171,6 +174,13 @@ class BaseClient:
         return view
 
     @property
+    def ledger(self) -> SendLedger:
+        """Takes what callbacks say of the client's keyed sends. Raises `ConfigurationError` where it has no ledger."""
+        if self._keyed is None:
+            raise ConfigurationError(f"ledger: {_NO_LEDGER}")
+        return self._keyed.recorder
+
+    @property
     def stats(self) -> Stats:
         """What this client and its views have done so far."""
         return self._session.stats
@@ -224,7 +234,7 @@ class BaseClient:
         checked = checked_key(key)
         seconds = self._seconds(timeout)
         if self._keyed is None:
-            raise ConfigurationError('key: this client has no ledger; give it one: AsyncMMSClient(ledger="sends.db")')
+            raise ConfigurationError(f"key: {_NO_LEDGER}")
         return await self._keyed.send(
             checked,
             call,
@@ -245,7 +255,7 @@ async def _close_both(keyed: KeyedSends, session: Session) -> None:
 def _keyed_sends(
     ledger: str | os.PathLike[str], keep: timedelta, base_url: str, key: AppKey, is_new_key: bool
 ) -> KeyedSends:
-    from mmsclient._keyed import open_keyed_sends  # noqa: PLC0415 - only who has a ledger needs SQLite
+    from mmsclient._keyed.opening import open_keyed_sends  # noqa: PLC0415 - only who has a ledger needs SQLite
 
     return open_keyed_sends(ledger, keep, base_url, key.fingerprint, is_new_key=is_new_key)
 

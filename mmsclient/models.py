@@ -105,6 +105,9 @@ class SentBatch:
     """What the API claimed that cannot be true, such as more successes than recipients. `raw` has it in full."""
     repeated: bool = field(default=False, eq=False)
     """It was sent earlier, with the same `key`: this is what the ledger holds, and nothing was sent now."""
+    proven: bool = field(default=False, eq=False)
+    """No answer told: delivery reports or replies proved that the send with the `key` was carried out. `accepted` and
+    `messages` are then those recipients who were heard of so far, and `refused` is None where these are not all."""
     raw: Mapping[str, Any] = _raw()
 
     @property

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, TypeVar
 
@@ -12,9 +12,12 @@ from attrs import evolve
 from mmsclient import errors
 from mmsclient._api import envelope
 from mmsclient._api.types import Answer, Call
+from mmsclient._store.call_evidence import HEARD_OF
+from mmsclient._store.heard import digits
 from mmsclient._store.ledger import KeyedSend, SendEnd, SendState
+from mmsclient._store.models import number_of
 from mmsclient.errors import APIError, MMSError, OutcomeUnknownError
-from mmsclient.models import SentBatch
+from mmsclient.models import SentBatch, SentMessage
 
 __all__ = ["end_of", "kept_error", "repeated_error", "repeated_result", "restored_error", "sent_at"]
 
@@ -27,7 +30,8 @@ _FIELDS = ("description", "call", "attempts", "host", "http_status", "code", "ex
 def end_of(outcome: SentBatch | BaseException) -> SendEnd:
     """How a send ended, for the ledger. What nobody foresaw may have been carried out."""
     if isinstance(outcome, SentBatch):
-        return SendEnd(SendState.ACCEPTED, {"raw": outcome.raw})
+        named = tuple((message.id, digits(message.to)) for message in outcome.messages if message.id)
+        return SendEnd(SendState.ACCEPTED, {"raw": outcome.raw}, named)
     if isinstance(outcome, envelope.NOT_CARRIED_OUT + envelope.OF_THE_ACCOUNT):  # later it may go well
         return SendEnd(SendState.FAILED, kept_error(outcome))
     if isinstance(outcome, APIError):
@@ -49,14 +53,36 @@ def sent_at(held: KeyedSend) -> datetime:
     return datetime.fromtimestamp(held.sent_at, UTC)
 
 
-def repeated_result(call: Call[SentBatch], held: KeyedSend) -> SentBatch:
-    """The result of an accepted send, read from the API's answer as it was when that came.
+def repeated_result(call: Call[SentBatch], held: KeyedSend, total: int) -> SentBatch:
+    """The result of an accepted send to `total` recipients, read from the API's answer as it was when that came.
 
-    Raises `OutcomeUnknownError` where this version of the package cannot read it.
+    Where there was none, it holds what evidence tells. Raises `OutcomeUnknownError` where this version of the package
+    cannot read the answer.
     """
+    if HEARD_OF in held.result:
+        return _proven_result(held.result[HEARD_OF], total)
     body = json.dumps(held.result.get("raw")).encode()
     answer = Answer(status=200, headers={"content-type": "application/json"}, body=body)
     return evolve(envelope.read(call, answer, envelope.unwrap(call, answer)), repeated=True)
+
+
+def _proven_result(heard_of: Sequence[tuple[int, str]], total: int) -> SentBatch:
+    messages = tuple(
+        SentMessage(id=message_id, to=number_of(phone), subject="", text="", sent_at=None, sent_at_text="", raw={})
+        for phone, message_id in heard_of
+    )
+    return SentBatch(
+        accepted=len(messages),
+        total=total,
+        messages=messages,
+        refused=() if len(messages) == total else None,
+        duplicates=(),
+        credits_used=None,
+        low_sms_alert=None,
+        repeated=True,
+        proven=True,
+        raw={},
+    )
 
 
 def repeated_error(key: str, held: KeyedSend) -> MMSError:

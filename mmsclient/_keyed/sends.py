@@ -14,6 +14,8 @@ from attrs import define, evolve, frozen
 
 from mmsclient._api.types import Call
 from mmsclient._keyed.outcome import end_of, repeated_error, repeated_result, sent_at
+from mmsclient._keyed.recorder import SendLedger
+from mmsclient._store.heard import digits
 from mmsclient._store.ledger import Fingerprint, KeyClaim, KeyedSend, Ledger, SendEnd, SendState
 from mmsclient._transport import retry
 from mmsclient._transport.session import Recall
@@ -49,6 +51,7 @@ class _Order:
 
     key: str
     fingerprint: Fingerprint
+    phones: tuple[int, ...]
     call: Call[SentBatch]
     run: Callable[[Recall], Awaitable[SentBatch]]
     """Carries `call` out; its `Recall` takes it back."""
@@ -73,6 +76,7 @@ class KeyedSends:
 
     def __init__(self, ledger: Ledger) -> None:
         self._ledger = ledger
+        self.recorder = SendLedger(ledger)
         self._under_way: dict[str, _UnderWay] = {}
         self._is_closing = asyncio.Event()
 
@@ -97,7 +101,8 @@ class KeyedSends:
             timeout: Seconds to wait for the end of another send with the key.
             retry_refused: Send also where the API refused it before.
         """
-        order = _Order(key, Fingerprint.of(*content), call, run, retry_refused)
+        phones = tuple(map(digits, content[-1]))
+        order = _Order(key, Fingerprint.of(*content), phones, call, run, retry_refused)
         loop = asyncio.get_running_loop()
         give_up_at = loop.time() + timeout
         since: datetime | None = None
@@ -148,7 +153,7 @@ class KeyedSends:
         return result if isinstance(result, SentBatch) else None
 
     async def _begin(self, order: _Order) -> SentBatch | KeyedSend | MMSError:
-        claim = KeyClaim(order.key)
+        claim = KeyClaim(order.key, phones=order.phones)
         under_way = _UnderWay(order, claim, Recall(lambda: "" if self._ledger.may_leave(claim) else LAPSED))
         self._under_way[order.key] = under_way
         under_way.task = asyncio.get_running_loop().create_task(self._run(under_way))
@@ -239,6 +244,6 @@ async def _told_again(order: _Order, held: KeyedSend) -> SentBatch | KeyedSend |
     if held.state is not SendState.ACCEPTED:
         return repeated_error(order.key, held)
     try:
-        return await anyio.to_thread.run_sync(repeated_result, order.call, held)  # it may be large
+        return await anyio.to_thread.run_sync(repeated_result, order.call, held, len(order.phones))  # it may be large
     except MMSError as error:
         return error

@@ -1,4 +1,4 @@
-"""What delivery reports and replies say to a journal."""
+"""What delivery reports and replies say to a store."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from attrs import define, field, frozen
 from mmsclient._api.phone_numbers import phone_key
 from mmsclient.models import DeliveryReport, DeliveryStatus, InboundMessage, Reply
 
-__all__ = ["Gathered", "Heard", "Replied", "Reported", "gathered", "reply_heard", "report_heard"]
+__all__ = ["Gathered", "Heard", "Replied", "Reported", "digits", "gathered", "reply_heard", "report_heard"]
 
 TRUNCATED = 1.0
 """Seconds by which the API's time of a reply may be too early: it names whole ones."""
@@ -41,20 +41,20 @@ Heard: TypeAlias = Reported | Replied
 
 def report_heard(report: DeliveryReport) -> Reported:
     """What a delivery report says."""
-    return Reported(report.message_id, _digits(report.recipient), report.status)
+    return Reported(report.message_id, digits(report.recipient), report.status)
 
 
 def reply_heard(reply: InboundMessage | Reply) -> Replied | None:
     """What a reply says; None for one that does not say to which message, or from whom."""
-    message_id, phone = reply.original_message_id, _digits(reply.sender)
+    message_id, phone = reply.original_message_id, digits(reply.sender)
     if not message_id or not phone:
         return None
     received = None if reply.received_at is None else reply.received_at.timestamp() + TRUNCATED
     return Replied(message_id, phone, received)
 
 
-def _digits(number: str) -> int:
-    """As the journal holds them, 0 for no number."""
+def digits(number: str) -> int:
+    """A number as stores hold it, 0 for none."""
     return int(phone_key(number)[:18] or 0)
 
 

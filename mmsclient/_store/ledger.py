@@ -8,7 +8,8 @@ A key is in one of these states, and moves only as this table says:
 | refused | sending | likewise, where the caller asks for it |
 | sending | accepted, refused, failed, unknown | its call has ended |
 | sending | unknown | its sender has died, or has given up recording the end; or its lease has run out |
-| unknown | accepted, refused, failed | the end comes late, from the sender itself |
+| unknown | accepted | evidence proves that its call was carried out (`call_evidence`); looked up when asked for |
+| unknown, accepted by evidence | accepted, refused, failed | the end comes late, from the sender itself |
 
 A key that is `accepted` or `unknown` is never claimed again.
 """
@@ -24,6 +25,7 @@ import attrs
 from attrs import field, frozen
 
 from mmsclient._api.media import digest_of
+from mmsclient._store.heard import Heard
 from mmsclient._store.models import Owner
 
 __all__ = [
@@ -99,6 +101,8 @@ class KeyClaim:
     key: str
     id: str = field(factory=lambda: secrets.token_hex(12))
     """Of no other claim, whatever its key."""
+    phones: tuple[int, ...] = field(default=(), eq=False, repr=False)
+    """To whom is to be sent."""
 
 
 @frozen
@@ -108,6 +112,8 @@ class SendEnd:
     state: SendState
     result: Mapping[str, Any]
     """What is to be told again, as JSON can hold it."""
+    messages: tuple[tuple[str, int], ...] = field(default=(), repr=False)
+    """The ids that the answer named, each with its phone, 0 where it named none."""
 
 
 @frozen
@@ -166,6 +172,10 @@ class Ledger(Protocol):
 
         May be called again with the same end, where it is not known whether it was recorded.
         """
+        ...
+
+    async def record(self, heard: Heard) -> None:
+        """Note what a callback says of a message; it may prove that an unknown send was carried out."""
         ...
 
     async def aclose(self) -> None:

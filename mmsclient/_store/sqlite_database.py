@@ -6,7 +6,6 @@ import os
 import sqlite3
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from importlib import resources
 from typing import Any, Self
 from urllib.parse import quote
 
@@ -14,6 +13,7 @@ from mmsclient._store import private_files
 from mmsclient._store.errors import JournalError, JournalUnavailableError
 from mmsclient._store.models import Message
 from mmsclient._store.sqlite_rows import in_parts
+from mmsclient._store.sqlite_schema import run_script
 
 __all__ = ["APPLICATION_ID", "FOREIGN", "MEMORY", "VERSION", "Database", "storable", "translated_errors"]
 
@@ -87,9 +87,7 @@ class Database:
 
     def run_schema(self, number: int) -> None:
         """Run a file of the schema: make the tables of version 1, or migrate from the version before it."""
-        script = resources.files("mmsclient._store").joinpath("schema", f"{number}.sql").read_text(encoding="utf-8")
-        for statement in script.split(";\n"):  # `executescript` would end the transaction
-            self.connection.execute(statement)
+        run_script(self.connection, f"{number}.sql")
 
     def rows(self, sql: str, values: Sequence[Any] = ()) -> list[Any]:
         """All rows of a query."""

@@ -15,7 +15,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
+from mmsclient._store import sqlite_keyed_evidence
 from mmsclient._store.group_commit import GroupCommit
+from mmsclient._store.heard import Heard
 from mmsclient._store.ledger import DIED, PURGE_EVERY, Fingerprint, KeyClaim, KeyedSend, SendEnd, SendState, may_claim
 from mmsclient._store.models import Owner
 from mmsclient._store.sqlite_calls import Call, SQLiteCalls
@@ -26,13 +28,16 @@ __all__ = ["SQLiteLedger"]
 
 T = TypeVar("T")
 
-_FIND = "SELECT text, subject, image, recipients, state, sender, claimed, result FROM send WHERE key = ?"
+_FIND = "SELECT text, subject, image, recipients, state, sender, claimed, result, claim, proven FROM send WHERE key = ?"
 _CLAIM = (
     "INSERT OR REPLACE INTO send (key, claim, text, subject, image, recipients, state, sender, claimed)"
     " VALUES (?, ?, ?, ?, ?, ?, 'sending', ?, ?)"
 )
 _LOSE = "UPDATE send SET state = 'unknown', ended = ?, result = ? WHERE state = 'sending' AND "
-_FINISH = "UPDATE send SET state = ?, ended = ?, result = ? WHERE claim = ?"
+_FINISH = (
+    "UPDATE send SET state = :state, ended = :now, result = :result, proven = 0"
+    " WHERE claim = :claim AND (state IN ('sending', 'unknown') OR proven AND :state <> 'unknown')"
+)
 
 
 class SQLiteLedger:
@@ -54,6 +59,7 @@ class SQLiteLedger:
         check_ledger(self._path, owner)
         self._transactions = _Transactions(self._path, owner, keep)
         self._commits: GroupCommit[Call, Any] = GroupCommit(partial(SQLiteCalls, self._transactions.connect))
+        self._is_closed = False
         self._finalizer = weakref.finalize(self, self._transactions.close)
 
     async def claim(self, claim: KeyClaim, fingerprint: Fingerprint, *, retry_refused: bool) -> KeyedSend | None:
@@ -68,12 +74,19 @@ class SQLiteLedger:
         """See `Ledger.finish`."""
         return await self._commit(partial(self._transactions.finish, claim, end))
 
+    async def record(self, heard: Heard) -> None:
+        """See `Ledger.record`."""
+        await self._commit(partial(self._transactions.record, heard))
+
     async def aclose(self) -> None:
         """See `Ledger.aclose`."""
+        self._is_closed = True
         await self._commits.aclose()
         self._finalizer()
 
     async def _commit(self, write: Callable[[sqlite3.Connection], T]) -> T:
+        if self._is_closed:
+            raise LedgerUnavailableError("the client was closed", self._path)
         try:
             with translated(self._path):
                 return cast(T, await self._commits.run(write))
@@ -118,16 +131,24 @@ class _Transactions:
         held, sender = _find(database, claim.key)
         if held is not None and held.state is SendState.SENDING and (sender == opened.sender or opened.is_dead(sender)):
             database.execute(f"{_LOSE} key = ?", (time.time(), _DIED, claim.key))
-            held, _ = _find(database, claim.key)
+        held, _ = _find(database, claim.key, settles=True)
         if held is not None and not may_claim(held, fingerprint, retry_refused=retry_refused):
             return held
         digests = (fingerprint.text, fingerprint.subject, fingerprint.image, fingerprint.recipients)
         database.execute(_CLAIM, (claim.key, claim.id, *digests, opened.sender, time.time()))
+        sqlite_keyed_evidence.remember_recipients(database, claim.id, claim.phones)
         return None
 
     def finish(self, claim: KeyClaim, end: SendEnd, database: sqlite3.Connection) -> bool:
-        result = json.dumps(dict(end.result))
-        return database.execute(_FINISH, (end.state, time.time(), result, claim.id)).rowcount == 1
+        values = {"state": end.state, "now": time.time(), "result": json.dumps(dict(end.result)), "claim": claim.id}
+        if not database.execute(_FINISH, values).rowcount:
+            return bool(database.execute("SELECT 1 FROM send WHERE claim = ?", (claim.id,)).fetchall())
+        sqlite_keyed_evidence.name(database, claim.id, end.messages)
+        return True
+
+    def record(self, heard: Heard, database: sqlite3.Connection) -> None:
+        self._opened[-1].check_files()
+        sqlite_keyed_evidence.note(database, [heard])
 
     def _lose_dead(self, opened: OpenLedger) -> None:
         """What dead senders were sending is unknown, and their lock files go."""
@@ -141,16 +162,20 @@ class _Transactions:
     def _purge(self, database: sqlite3.Connection) -> None:
         self._purged = time.monotonic()
         database.execute("DELETE FROM send WHERE ended < ?", (time.time() - self._keep,))
+        sqlite_keyed_evidence.forget_unneeded(database)
 
 
 _DIED = json.dumps(DIED)
 
 
-def _find(database: sqlite3.Connection, key: str) -> tuple[KeyedSend | None, str]:
-    """What is held for a key, and its sender."""
+def _find(database: sqlite3.Connection, key: str, *, settles: bool = False) -> tuple[KeyedSend | None, str]:
+    """What is held for a key, and its sender. `settles`: acts on evidence first."""
     row = database.execute(_FIND, (key,)).fetchone()
     if row is None:
         return None, ""
-    text, subject, image, recipients, state, sender, claimed, result = row
+    text, subject, image, recipients, state, sender, claimed, result, claim, proven = row
+    if settles and (proven or state == SendState.UNKNOWN):
+        sqlite_keyed_evidence.settle(database, claim, claimed)
+        return _find(database, key)
     fingerprint = Fingerprint(text, subject, image, recipients)
     return KeyedSend(fingerprint, SendState(state), claimed, json.loads(result) if result else {}), sender

@@ -8,7 +8,6 @@ import sqlite3
 import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
-from importlib import resources
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -17,14 +16,15 @@ from mmsclient._store import private_files
 from mmsclient._store.file_lock import FileLock
 from mmsclient._store.ledger import objection_to
 from mmsclient._store.models import Owner
+from mmsclient._store.sqlite_schema import keep_copy, run_script
 from mmsclient.errors import LedgerUnavailableError
 
 __all__ = ["OpenLedger", "check_ledger", "transaction", "translated"]
 
 APPLICATION_ID = 0x4D4D536C
 """What marks a SQLite file as a ledger: "MMSl"."""
-VERSION = 1
-"""Of the schema."""
+VERSION = 2
+"""Of the schema: the number of the last of its files."""
 
 BUSY = 5.0
 """Seconds that another program may lock the ledger until it counts as unavailable."""
@@ -59,6 +59,7 @@ class OpenLedger:
             self.database = _connect(path)
             try:
                 with transaction(self.database):
+                    _migrate(self.database, path)
                     if not _is_owned(self.database, path, owner):
                         _set_owner(self.database, owner)
                     self.database.execute("UPDATE meta SET value = value + 1 WHERE key = 'openings'")  # makes the log
@@ -154,7 +155,7 @@ def _check_header(path: Path) -> None:
         ((version,),) = database.execute("PRAGMA user_version").fetchall()
     if application != APPLICATION_ID:
         raise LedgerUnavailableError(FOREIGN, path)
-    if version != VERSION:
+    if not 1 <= version <= VERSION:
         problem = f"it is of version {version}, and this package reads {VERSION}; use a newer mmsclient"
         raise LedgerUnavailableError(problem, path)
 
@@ -176,6 +177,15 @@ def _set_owner(database: sqlite3.Connection, owner: Owner) -> None:
         "key_fingerprint": owner.fingerprint(salt),
     }
     database.executemany("INSERT OR REPLACE INTO meta VALUES (?, ?)", facts.items())
+
+
+def _migrate(database: sqlite3.Connection, path: Path) -> None:
+    """Bring a ledger of an earlier version to the present one; a copy is kept beside it."""
+    ((version,),) = database.execute("PRAGMA user_version").fetchall()  # the file's header may be behind its log
+    if version < VERSION:
+        keep_copy(str(path), Path(f"{path}-v{version}"))
+        for number in range(version + 1, VERSION + 1):
+            run_script(database, f"ledger-{number}.sql")
 
 
 def _make_if_missing(path: Path, owner: Owner) -> None:
@@ -204,9 +214,10 @@ def _lock_for_making(path: Path) -> FileLock:
 def _make(path: Path, owner: Owner) -> None:
     if problem := private_files.stray_log_of(path):
         raise LedgerUnavailableError(problem, path)
-    schema = resources.files("mmsclient._store").joinpath("schema", f"ledger-{VERSION}.sql")
     with private_files.made_whole(path) as draft, closing(private_files.connect(str(draft))) as database:
-        database.executescript(schema.read_text(encoding="utf-8"))
+        database.execute("PRAGMA journal_mode = WAL")  # stays with the file
         with transaction(database):
+            for number in range(1, VERSION + 1):
+                run_script(database, f"ledger-{number}.sql")
             _set_owner(database, owner)
             database.execute("INSERT INTO meta VALUES ('openings', 0)")

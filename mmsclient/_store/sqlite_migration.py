@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from mmsclient._store import private_files
 from mmsclient._store.sqlite_database import VERSION, Database
+from mmsclient._store.sqlite_schema import keep_copy
 
 __all__ = ["migrate", "read_as_present"]
 
@@ -37,17 +37,6 @@ def migrate(database: Database) -> None:
         if version == VERSION:  # another process was faster
             return
         if database.file:
-            _keep_copy(database, Path(f"{database.file}-v{version}"))
+            keep_copy(database.file, Path(f"{database.file}-v{version}"))
         for number in range(version + 1, VERSION + 1):
             database.run_schema(number)
-
-
-def _keep_copy(database: Database, path: Path) -> None:
-    """Copy what is committed. The transaction keeps others from writing meanwhile."""
-    with private_files.made_whole(path) as draft:
-        source, target = Database.read_only(database.file), Database.writable(str(draft))
-        try:
-            target.copy_from(source)
-        finally:
-            target.close()
-            source.close()

@@ -9,9 +9,9 @@ from types import TracebackType
 from typing import Self, Unpack
 
 from mmsclient._reading.image_file import ImageSource
+from mmsclient._store.group_recorder import GroupRecorder
 from mmsclient._store.heard import Heard, reply_heard, report_heard
 from mmsclient._store.models import RecipientState
-from mmsclient._store.recording import JournalRecorder
 from mmsclient.bulk.errors import JournalError
 from mmsclient.bulk.models import Batch
 from mmsclient.bulk.options import CampaignOptions, Options
@@ -99,7 +99,7 @@ class Campaign:
         self._preparation = Preparation(mms, self._options)
         self._runner: Runner | None = None
         store = self._options.store
-        self._recorder = None if store is None else JournalRecorder(store)
+        self._recorder = None if store is None else GroupRecorder(store)
 
     def send(self, recipients: Recipients | None = None) -> Sending:
         """Send to `recipients`, and to those that an earlier run left pending or failed; iterate over the result.

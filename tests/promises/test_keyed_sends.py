@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from attrs import evolve
 
 import mmsclient
 from mmsclient import (
@@ -28,7 +29,9 @@ from mmsclient import (
 from mmsclient._transport import retry
 from mmsclient.sandbox import Sandbox
 from mmsclient.sandbox.faults import Latency, Reject, Reset, Respond, throttle
+from mmsclient.webhooks import CallbackReceiver
 from tests.conftest import PNG, until
+from tests.support.callbacks import TOKEN, status
 from tests.support.keyed import Closed, Place, place_in, send
 
 pytestmark = pytest.mark.usefixtures("impatient")
@@ -305,6 +308,79 @@ def _frames(error: BaseException) -> Iterator[tuple[Any, int]]:
         if traceback.tb_frame.f_code.co_filename != __file__:
             yield traceback.tb_frame, traceback.tb_lineno
         traceback = traceback.tb_next
+
+
+# Unknown sends that callbacks settle ----------------------------------------------------------------------------------
+
+
+def delivered(message_id: str, number: str) -> list[dict[str, str]]:
+    """A callback."""
+    return [{"message_id": message_id, "status": "Delivered", "recipient": number.removeprefix("+")}]
+
+
+async def test_a_callback_settles_an_unknown_send(mms: AsyncMMSClient, api: Sandbox) -> None:
+    api.faults.add(Reset(carried_out=True), call="send-mms", times=1)
+    with pytest.raises(OutcomeUnknownError):
+        await send(mms, KEY, [ONE, TWO])
+    first, second = api.messages
+    async with CallbackReceiver(token=TOKEN) as receiver:
+        receiver.record_into(mms.ledger)
+        assert await status(receiver, delivered(first.id, first.to)) == 200
+        settled = await send(mms, KEY, [ONE, TWO])
+        assert (settled.repeated, settled.proven, settled.accepted, settled.total) == (True, True, 1, 2)
+        assert [(each.id, each.to) for each in settled.messages] == [(first.id, first.to)]
+        assert settled.refused is None
+        assert await status(receiver, delivered(second.id, second.to)) == 200
+    settled = await send(mms, KEY, [ONE, TWO])
+    assert (settled.accepted, settled.refused, settled.is_partial) == (2, (), False)
+    assert api.calls["send-mms"] == 1
+
+
+async def test_a_reply_settles_an_unknown_send(mms: AsyncMMSClient, api: Sandbox) -> None:
+    api.faults.add(Reset(carried_out=True), call="send-mms", times=1)
+    with pytest.raises(OutcomeUnknownError):
+        await send(mms, KEY, ONE)
+    (message,) = api.messages
+    inbound = mmsclient.InboundMessage(
+        id="1",
+        sender=ONE,
+        text="Thanks",
+        received_at=datetime.now(UTC),
+        received_at_text="",
+        kind="MMS",
+        original_message_id=message.id,
+        original_text="",
+        custom_string=None,
+    )
+    await mms.ledger.record_reply(evolve(inbound, original_message_id=""))
+    with pytest.raises(OutcomeUnknownError):
+        await send(mms, KEY, ONE)
+    await mms.ledger.record_reply(inbound)
+    assert (await send(mms, KEY, ONE)).proven
+
+
+async def test_reports_of_what_an_answer_named_settle_nothing(mms: AsyncMMSClient, api: Sandbox) -> None:
+    answered = await send(mms, "answered", ONE)
+    api.faults.add(Reset(carried_out=False), call="send-mms", times=1)
+    with pytest.raises(OutcomeUnknownError):
+        await send(mms, KEY, ONE)
+    report = mmsclient.DeliveryReport(
+        message_id=answered.messages[0].id,
+        status=mmsclient.DeliveryStatus.DELIVERED,
+        recipient=ONE,
+        custom_string=None,
+        source=None,
+    )
+    await mms.ledger.record(report)
+    with pytest.raises(OutcomeUnknownError):
+        await send(mms, KEY, ONE)
+    assert not (await send(mms, "answered", ONE)).proven
+
+
+async def test_without_a_ledger_nothing_is_recorded(api: Sandbox) -> None:
+    async with api.client(rate=None) as mms:
+        with pytest.raises(ConfigurationError, match=r'ledger="sends.db"'):
+            _ = mms.ledger
 
 
 # Callers that leave, clients that are closed --------------------------------------------------------------------------

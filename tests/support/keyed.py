@@ -17,6 +17,7 @@ import psycopg
 import pytest
 
 from mmsclient import AsyncMMSClient, SentBatch
+from mmsclient._store.heard import Heard
 from mmsclient._store.ledger import Fingerprint, KeyClaim, KeyedSend, Ledger, SendEnd, SendState
 from mmsclient._store.models import Owner
 from mmsclient._store.postgres.ledger import PostgresLedger
@@ -112,6 +113,10 @@ class Place(Protocol):
         """What is to be told again, as it is kept."""
         ...
 
+    def recipients(self) -> list[int]:
+        """The phones that stand in it."""
+        ...
+
     def age(self, seconds: float) -> None:
         """Let everything be so much older."""
         ...
@@ -139,6 +144,10 @@ class File:
     def results(self) -> list[str | None]:
         with closing(sqlite3.connect(self.path)) as file:
             return [row[0] for row in file.execute("SELECT result FROM send")]
+
+    def recipients(self) -> list[int]:
+        with closing(sqlite3.connect(self.path)) as file:
+            return [row[0] for row in file.execute("SELECT phone FROM recipient")]
 
     def age(self, seconds: float) -> None:
         with closing(sqlite3.connect(self.path, isolation_level=None)) as file:
@@ -171,6 +180,9 @@ class Tables:
 
     def results(self) -> list[str | None]:
         return [row[0] for row in self.ask("SELECT result FROM send")]
+
+    def recipients(self) -> list[int]:
+        return [row[0] for row in self.ask("SELECT phone FROM send_recipient")]
 
     def age(self, seconds: float) -> None:
         back = f"make_interval(secs => {seconds!r})"
@@ -259,6 +271,9 @@ class Mortal:
             self.die()
             raise DiedError
         return await self.living.finish(claim, end)
+
+    async def record(self, heard: Heard) -> None:
+        await self.living.record(heard)
 
     async def aclose(self) -> None:
         if self._ledger is not None:

@@ -1,8 +1,8 @@
 """Evidence about unknown recipients in PostgreSQL; `mmsclient._store.evidence` has the rules.
 
-Reports and replies are the store's, whichever campaign they were recorded with, and a phone may be in several. So two
-conditions come on top: an id that an answer named in another campaign proves nothing, and neither does one that a call
-of another campaign to the same phone may have caused.
+Reports and replies are the store's, whichever campaign they were recorded with, and a phone may be in several, and in
+keyed sends. So two conditions come on top: an id that the answer to another call named proves nothing, and neither does
+one that another call to the same phone may have caused.
 """
 
 from __future__ import annotations
@@ -41,11 +41,13 @@ SELECT news.phone, news.message_id, least(clock_timestamp(), to_timestamp(news.t
     WHERE delivery.message_id = news.message_id AND delivery.phone IN (0, news.phone)
 ))
 FROM unnest(%s::bigint[], %s::text[], %s::float8[]) WITH ORDINALITY AS news (phone, message_id, time, place)
-WHERE EXISTS (SELECT 1 FROM recipient WHERE recipient.phone = news.phone)
-AND NOT EXISTS (
+WHERE (
+    EXISTS (SELECT 1 FROM recipient WHERE recipient.phone = news.phone)
+    OR EXISTS (SELECT 1 FROM send_recipient WHERE send_recipient.phone = news.phone)
+) AND NOT EXISTS (
     SELECT 1 FROM recipient
     WHERE recipient.phone = news.phone AND state = 'accepted' AND recipient.message_id = news.message_id
-)
+) AND NOT EXISTS (SELECT 1 FROM send_message WHERE send_message.message_id = news.message_id)
 ORDER BY place
 ON CONFLICT (phone, message_id) DO UPDATE SET heard = least(evidence.heard, excluded.heard)
 """
@@ -56,14 +58,26 @@ recipient.{PROVE.guard} AND (recipient.state <> 'pending' OR recipient.reason IS
 
 # Calls are looked up one by one: new tables have no statistics, and a join might walk through all of them.
 
-_NAMED_ELSEWHERE = f"""
+_NAMED_BY_KEYED_SEND = "EXISTS (SELECT 1 FROM send_message WHERE send_message.message_id = evidence.message_id)"
+_MAY_BE_A_KEYED_SENDS = f"""
 EXISTS (
+    SELECT 1 FROM send_recipient JOIN send ON send.claim = send_recipient.claim
+    WHERE send_recipient.phone = recipient.phone
+    AND heard BETWEEN claimed AND claimed + make_interval(secs => {PROOF_WINDOW}) AND (
+        send.state IN ('sending', 'unknown') OR send.state = 'accepted' AND NOT EXISTS (
+            SELECT 1 FROM send_message WHERE send_message.claim = send.claim AND send_message.phone = recipient.phone
+        )
+    )
+)
+"""  # noqa: S608
+_NAMED_ELSEWHERE = f"""
+({_NAMED_BY_KEYED_SEND} OR EXISTS (
     SELECT 1 FROM recipient AS named WHERE named.phone = recipient.phone AND named.campaign <> recipient.campaign
     AND named.state = 'accepted' AND named.message_id = evidence.message_id AND named.reason IS DISTINCT FROM '{PROVEN}'
-)
+))
 """  # noqa: S608 - our own constants
 _MAY_BE_ANOTHERS = f"""
-EXISTS (
+({_MAY_BE_A_KEYED_SENDS} OR EXISTS (
     SELECT 1 FROM recipient AS other
     WHERE other.phone = recipient.phone AND other.campaign <> recipient.campaign AND (
         SELECT heard <= call.started + make_interval(secs => {PROOF_WINDOW}) AND (
@@ -75,7 +89,7 @@ EXISTS (
         )
         FROM batch AS call WHERE call.campaign = other.campaign AND call.id = other.batch
     )
-)
+))
 """  # noqa: S608
 
 _PROVE = f"""
@@ -89,7 +103,7 @@ UPDATE recipient SET state = 'accepted', message_id = proof.message_id, reason =
         SELECT 1 FROM recipient AS named WHERE named.message_id = evidence.message_id
         AND (named.campaign, named.id) <> (recipient.campaign, recipient.id)
         AND named.reason IS DISTINCT FROM '{PROVEN}'
-    ) AND NOT {_MAY_BE_ANOTHERS}
+    ) AND NOT {_NAMED_BY_KEYED_SEND} AND NOT {_MAY_BE_ANOTHERS}
     ORDER BY recipient.campaign, recipient.id, heard
 ) AS proof WHERE recipient.campaign = proof.campaign AND recipient.id = proof.id AND {_MAY_BE_PROVEN}
 """  # noqa: S608

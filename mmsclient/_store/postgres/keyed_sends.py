@@ -17,13 +17,14 @@ from mmsclient._store.ledger import (
     objection_to,
 )
 from mmsclient._store.models import Owner
+from mmsclient._store.postgres import keyed_evidence
 from mmsclient._store.postgres.database import Transaction
 from mmsclient._store.postgres.senders import dead_among
 
 __all__ = ["claim_key", "finish", "forget_old", "held_for_good", "lose_dead", "not_of_owner", "undo"]
 
 _FIND = """
-SELECT claim, text, subject, image, recipients, state, sender, extract(epoch FROM claimed)::float8, result
+SELECT claim, text, subject, image, recipients, state, sender, extract(epoch FROM claimed)::float8, result, proven
 FROM send WHERE key = %s
 """
 _INSERT = """
@@ -32,7 +33,7 @@ VALUES (%s, %s, %s, %s, %s, %s, 'sending', %s, clock_timestamp()) ON CONFLICT (k
 """
 _CLAIM_AGAIN = """
 UPDATE send SET claim = %s, text = %s, subject = %s, image = %s, recipients = %s, state = 'sending', sender = %s,
-    claimed = clock_timestamp(), ended = NULL, result = NULL
+    claimed = clock_timestamp(), ended = NULL, result = NULL, proven = false
 WHERE key = %s
 """
 _LOSE = """
@@ -40,8 +41,8 @@ UPDATE send SET state = 'unknown', ended = clock_timestamp(), result = %s WHERE 
 """
 _UNDER_WAY_OF = "SELECT key FROM send WHERE state = 'sending' AND sender = ANY(%s) ORDER BY key FOR UPDATE"
 _FINISH = """
-UPDATE send SET state = %s, ended = clock_timestamp(), result = %s
-WHERE claim = %s AND state IN ('sending', 'unknown')
+UPDATE send SET state = %s, ended = clock_timestamp(), result = %s, proven = false
+WHERE claim = %s AND (state IN ('sending', 'unknown') OR proven AND %s <> 'unknown')
 """
 _UNDO = """
 UPDATE send SET state = 'failed', ended = clock_timestamp(), result = '{}'
@@ -70,11 +71,14 @@ def not_of_owner(transaction: Transaction, owner: Owner) -> str:
 def held_for_good(
     transaction: Transaction, sender: str, claim: KeyClaim, fingerprint: Fingerprint, *, retry_refused: bool
 ) -> KeyedSend | None:
-    """What is held for a key that `claim` cannot claim. Only reads; None where `claim_key` has to tell."""
+    """What is held for a key that `claim` cannot claim; None where `claim_key` has to tell.
+
+    Writes nothing unless evidence settles it.
+    """
     found = transaction.row(_FIND, (claim.key,))
     if found is None or found[0] == claim.id:
         return None
-    held, holder = _held(found)
+    held, holder = _settled(transaction, claim.key, found)
     if held.state is SendState.SENDING:
         sql = "SELECT 1 FROM sender WHERE id = %s AND until >= clock_timestamp()"
         return held if holder != sender and transaction.rows(sql, (holder,)) else None
@@ -96,17 +100,20 @@ def claim_key(
         held, holder = _held(found)
         if held.state is SendState.SENDING and (holder == sender or dead_among(transaction, [holder])):
             _lose(transaction, [claim.key])
-            held, _ = _held(transaction.row(_FIND, (claim.key,)))
+        held, _ = _settled(transaction, claim.key, transaction.row(_FIND, (claim.key,)))
         if found[0] != claim.id and not may_claim(held, fingerprint, retry_refused=retry_refused):
             return held
+        transaction.execute("DELETE FROM send_recipient WHERE claim = %s", (found[0],))
         transaction.execute(_CLAIM_AGAIN, (claim.id, *digests, sender, claim.key))
         break
+    keyed_evidence.remember_recipients(transaction, claim.id, claim.phones)
     return None
 
 
 def finish(transaction: Transaction, claim: KeyClaim, end: SendEnd) -> bool:
     """Record how a claim ended, also where its sender was taken for dead. False where there is no such claim."""
-    if transaction.execute(_FINISH, (end.state, json.dumps(dict(end.result)), claim.id)):
+    if transaction.execute(_FINISH, (end.state, json.dumps(dict(end.result)), claim.id, end.state)):
+        keyed_evidence.name(transaction, claim.id, end.messages)
         return True
     return bool(transaction.rows("SELECT 1 FROM send WHERE claim = %s", (claim.id,)))
 
@@ -132,8 +139,19 @@ def _lose(transaction: Transaction, keys: Collection[str]) -> None:
     transaction.execute(_LOSE, (json.dumps(DIED), list(keys)))
 
 
-def _held(row: tuple[str, str, str, str, str, str, str, float, str | None]) -> tuple[KeyedSend, str]:
+Row = tuple[str, str, str, str, str, str, str, float, str | None, bool]
+
+
+def _settled(transaction: Transaction, key: str, row: Row) -> tuple[KeyedSend, str]:
+    """As `_held`, after acting on evidence."""
+    claim, state, claimed, proven = row[0], row[5], row[7], row[9]
+    if (proven or state == SendState.UNKNOWN) and keyed_evidence.settle(transaction, claim, claimed):
+        row = transaction.row(_FIND, (key,))
+    return _held(row)
+
+
+def _held(row: Row) -> tuple[KeyedSend, str]:
     """What is held for a key, and its sender."""
-    _, text, subject, image, recipients, state, sender, claimed, result = row
+    _, text, subject, image, recipients, state, sender, claimed, result, _ = row
     fingerprint = Fingerprint(text, subject, image, recipients)
     return KeyedSend(fingerprint, SendState(state), claimed, json.loads(result) if result else {}), sender

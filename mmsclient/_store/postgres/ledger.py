@@ -17,6 +17,8 @@ from typing import TypeVar
 from weakref import WeakKeyDictionary
 
 from mmsclient._store.errors import JournalError, JournalUnavailableError
+from mmsclient._store.group_recorder import GroupRecorder
+from mmsclient._store.heard import Heard
 from mmsclient._store.ledger import PURGE_EVERY, Fingerprint, KeyClaim, KeyedSend, SendEnd
 from mmsclient._store.models import Owner
 from mmsclient._store.postgres import keyed_sends
@@ -24,6 +26,7 @@ from mmsclient._store.postgres.address import Address
 from mmsclient._store.postgres.database import Database, Transaction
 from mmsclient._store.postgres.lease import now
 from mmsclient._store.postgres.migrations import migrate
+from mmsclient._store.postgres.recorder import HeardInDatabase
 from mmsclient._store.postgres.senders import SenderLease
 from mmsclient.errors import LedgerUnavailableError
 
@@ -50,6 +53,7 @@ class PostgresLedger:
         self._new_thread = partial(_SenderThread, address, owner, keep)
         self._threads: list[_SenderThread] = []  # that of this process is the last; those before are its parents'
         self._leases: WeakKeyDictionary[KeyClaim, SenderLease] = WeakKeyDictionary()
+        self._recorder = GroupRecorder(HeardInDatabase(address))
         self._is_closed = False
         self._finalizer = weakref.finalize(self, _close_last, self._threads)
 
@@ -72,22 +76,35 @@ class PostgresLedger:
         self._leases.pop(claim, None)
         return is_held
 
+    async def record(self, heard: Heard) -> None:
+        """See `Ledger.record`. What it proves of recipients of campaigns is acted on, too."""
+        if self._is_closed:
+            raise self._closed()
+        try:
+            await self._recorder.record(heard)
+        except JournalError as error:
+            raise LedgerUnavailableError(error.problem, self._path) from None
+
     async def aclose(self) -> None:
         """See `Ledger.aclose`."""
         self._is_closed = True
         self._finalizer.detach()
         if self._threads and self._threads[-1].is_of_this_process:
             await self._threads.pop().aclose()
+        await self._recorder.aclose()
 
     async def _run(self, call: Callable[[_Sender], T]) -> T:
         if self._is_closed:
-            raise RuntimeError("the ledger was closed")
+            raise self._closed()
         if not self._threads or not self._threads[-1].is_of_this_process:
             self._threads.append(self._new_thread())
         try:
             return await self._threads[-1].run(call)
         except JournalError as error:
             raise LedgerUnavailableError(error.problem, self._path) from None
+
+    def _closed(self) -> LedgerUnavailableError:
+        return LedgerUnavailableError("the client was closed", self._path)
 
 
 class _SenderThread:

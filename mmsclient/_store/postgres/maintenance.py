@@ -20,10 +20,11 @@ WHERE greatest(
 ) < clock_timestamp() - make_interval(days => %s)
 ORDER BY name FOR UPDATE OF lease SKIP LOCKED
 """
-# As long as a phone stands in a campaign, what was heard of it keeps it from being sent to again.
+# As long as a phone stands in a campaign or a keyed send, what was heard of it keeps it from being sent to again.
 _OLD_EVIDENCE = """
 DELETE FROM evidence WHERE heard < clock_timestamp() - make_interval(days => %s)
 AND NOT EXISTS (SELECT 1 FROM recipient WHERE recipient.phone = evidence.phone)
+AND NOT EXISTS (SELECT 1 FROM send_recipient WHERE send_recipient.phone = evidence.phone)
 """
 
 
@@ -51,11 +52,12 @@ def purge(database: Database, days: int) -> Purged:
     def work(transaction: Transaction) -> Purged:
         campaigns = transaction.rows(_OLD_CAMPAIGNS, (days,))
         transaction.execute("DELETE FROM campaign WHERE id = ANY(%s)", ([row[0] for row in campaigns],))
-        transaction.execute(_OLD_EVIDENCE, (days,))
         sql = "DELETE FROM delivery WHERE reported < clock_timestamp() - make_interval(days => %s)"
         reports = transaction.execute(sql, (days,))
         keyed_sends.lose_dead(transaction)
         keys = keyed_sends.forget_old(transaction, days * DAY)
-        return Purged(tuple(row[1] for row in campaigns), reports, keys, forget(transaction, days * DAY))
+        orders = forget(transaction, days * DAY)
+        transaction.execute(_OLD_EVIDENCE, (days,))
+        return Purged(tuple(row[1] for row in campaigns), reports, keys, orders)
 
     return database.run(work)

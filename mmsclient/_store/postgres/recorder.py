@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from attrs import frozen
+
 from mmsclient._store.heard import Heard, gathered
 from mmsclient._store.postgres import evidence
+from mmsclient._store.postgres.address import Address
 from mmsclient._store.postgres.database import Database, Transaction, columns, storable
+from mmsclient._store.postgres.migrations import migrate
 
-__all__ = ["PostgresRecorder"]
+__all__ = ["HeardInDatabase", "PostgresRecorder"]
 
 _RECORD = """
 INSERT INTO delivery
@@ -45,3 +49,25 @@ class PostgresRecorder:
     def close(self) -> None:
         """Close the connection. May be called again."""
         self._database.close()
+
+
+@frozen
+class HeardInDatabase:
+    """A `Recordable`: a database, whose tables are made if they are not there, whatever else is in it."""
+
+    address: Address
+
+    @property
+    def shown(self) -> str:
+        """Host and database."""
+        return self.address.shown
+
+    def open_recorder(self) -> PostgresRecorder:
+        """Open a connection of its own."""
+        database = Database(self.address)
+        try:
+            migrate(database)
+        except BaseException:
+            database.close()
+            raise
+        return PostgresRecorder(database)

@@ -1,4 +1,3 @@
-PRAGMA journal_mode = WAL; -- stays with the file
 CREATE TABLE meta (key TEXT PRIMARY KEY, value) WITHOUT ROWID;
 CREATE TABLE send (
     key TEXT PRIMARY KEY,

@@ -15,7 +15,21 @@ CREATE TABLE send (
     sender text NOT NULL, -- the id of a row in `sender`, which need not be there any more
     claimed timestamptz NOT NULL,
     ended timestamptz,
-    result text -- JSON
+    result text, -- JSON
+    proven boolean NOT NULL DEFAULT false -- accepted by evidence, and not by an answer
 ) WITH (fillfactor = 70);
 CREATE INDEX send_under_way ON send (sender) WHERE state = 'sending';
 CREATE INDEX send_by_age ON send (ended);
+CREATE TABLE send_recipient ( -- to whom a key was claimed for
+    phone bigint NOT NULL, -- the digits of the number in E.164
+    claim text NOT NULL REFERENCES send (claim) ON DELETE CASCADE,
+    PRIMARY KEY (phone, claim)
+);
+CREATE INDEX send_recipient_by_claim ON send_recipient (claim);
+CREATE TABLE send_message ( -- what an answer named
+    message_id text NOT NULL,
+    phone bigint NOT NULL, -- 0 where it names none
+    claim text NOT NULL REFERENCES send (claim) ON DELETE CASCADE,
+    PRIMARY KEY (message_id, phone, claim)
+);
+CREATE INDEX send_message_by_claim ON send_message (claim);

@@ -1,0 +1,38 @@
+"""Finds the ledger that a client was given."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from datetime import timedelta
+
+from mmsclient._api.checks import require
+from mmsclient._keyed.sends import KeyedSends
+from mmsclient._store.models import Owner
+from mmsclient._store.stores import is_url, ledger_at
+from mmsclient.errors import ConfigurationError, LedgerUnavailableError
+
+__all__ = ["open_keyed_sends"]
+
+
+def open_keyed_sends(
+    place: str | os.PathLike[str],
+    keep: timedelta,
+    base_url: str,
+    fingerprint: Callable[[bytes], str],
+    *,
+    is_new_key: bool,
+) -> KeyedSends:
+    """The keyed sends whose ledger is a file or a database. Raises `ConfigurationError` where it cannot be used."""
+    given = os.fspath(place) if isinstance(place, str | os.PathLike) else place
+    is_place = isinstance(given, str) and bool(given) and (is_url(place) or "://" not in given)
+    shown = f"{given.partition('://')[0]}://…" if isinstance(given, str) and "://" in given else place
+    require("ledger", shown, is_place, "the path of a file, or the URL of a PostgreSQL database")
+    require("ledger_keep", keep, isinstance(keep, timedelta) and keep > timedelta(0), "a timedelta, more than 0")
+    try:
+        ledger = ledger_at(place, Owner(base_url, fingerprint, is_new_key), keep=keep.total_seconds())
+    except LedgerUnavailableError as error:
+        problem = f"ledger: {error.problem}: {error.path}"
+    else:
+        return KeyedSends(ledger)
+    raise ConfigurationError(problem)

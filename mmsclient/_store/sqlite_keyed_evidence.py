@@ -1,0 +1,71 @@
+"""Evidence about unknown keyed sends in a ledger in SQLite; `call_evidence` has the rules."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+import time
+from collections.abc import Iterable, Sequence
+
+from mmsclient._store.call_evidence import Evidence, calls_of, proof
+from mmsclient._store.heard import Heard, gathered
+from mmsclient._store.sqlite_database import storable
+
+__all__ = ["forget_unneeded", "name", "note", "remember_recipients", "settle"]
+
+_NOTE = """
+INSERT INTO heard SELECT :phone, :message_id, min(ifnull(:at, :now), :now)
+WHERE EXISTS (SELECT 1 FROM recipient WHERE phone = :phone)
+AND NOT EXISTS (SELECT 1 FROM message WHERE message_id = :message_id)
+ON CONFLICT DO UPDATE SET at = min(at, excluded.at)
+"""
+_HEARD = """
+SELECT at, phone, message_id FROM recipient JOIN heard USING (phone) WHERE claim = ?
+AND NOT EXISTS (SELECT 1 FROM message WHERE message.message_id = heard.message_id)
+"""
+_OTHERS = """
+SELECT send.claim, recipient.phone, claimed, state, CASE WHEN proven THEN result END, message_id FROM recipient
+JOIN send ON send.claim = recipient.claim
+LEFT JOIN message ON message.claim = recipient.claim AND message.phone = recipient.phone
+WHERE recipient.phone = ? AND recipient.claim <> ?
+"""
+_PROVE = """
+UPDATE send SET state = 'accepted', proven = 1, result = :result
+WHERE claim = :claim AND (state = 'unknown' OR proven AND result <> :result)
+"""
+
+
+def remember_recipients(database: sqlite3.Connection, claim: str, phones: Iterable[int]) -> None:
+    """A key was claimed to send to `phones`."""
+    database.executemany("INSERT OR IGNORE INTO recipient VALUES (?, ?)", ((phone, claim) for phone in phones))
+
+
+def name(database: sqlite3.Connection, claim: str, messages: Iterable[tuple[str, int]]) -> None:
+    """An answer named `messages`."""
+    rows = ((message_id, phone, claim) for message_id, phone in messages)
+    database.executemany("INSERT OR IGNORE INTO message VALUES (?, ?, ?)", rows)
+
+
+def note(database: sqlite3.Connection, heard: Sequence[Heard]) -> None:
+    """Remember that something was heard of messages to phones, where that may say anything."""
+    now = time.time()
+    for (phone, message_id), at in gathered(heard, storable).notes.items():
+        database.execute(_NOTE, {"phone": phone, "message_id": message_id, "at": at, "now": now})
+
+
+def settle(database: sqlite3.Connection, claim: str, began: float) -> None:
+    """Make an unknown send accepted where there is proof, or say more of one that is."""
+    heard = [Evidence(*row) for row in database.execute(_HEARD, (claim,))]
+    if not heard:
+        return
+    phones = {each.phone for each in heard}
+    others = [row for phone in phones for row in database.execute(_OTHERS, (phone, claim))]
+    if (result := proof(began, heard, calls_of(others))) is not None:
+        database.execute(_PROVE, {"claim": claim, "result": json.dumps(result)})
+
+
+def forget_unneeded(database: sqlite3.Connection) -> None:
+    """Forget what stands for sends that were forgotten."""
+    database.execute("DELETE FROM recipient WHERE claim NOT IN (SELECT claim FROM send)")
+    database.execute("DELETE FROM message WHERE claim NOT IN (SELECT claim FROM send)")
+    database.execute("DELETE FROM heard WHERE phone NOT IN (SELECT phone FROM recipient)")
