@@ -3,7 +3,6 @@
 from importlib import import_module
 from typing import TYPE_CHECKING
 
-from mmsclient._keyed.recorder import SendLedger
 from mmsclient._reading.listing import Listing
 from mmsclient._version import __version__
 from mmsclient.client import AsyncMMSClient
@@ -55,14 +54,17 @@ from mmsclient.models import (
 )
 
 if TYPE_CHECKING:
+    from mmsclient._keyed.recorder import SendLedger
     from mmsclient.limiter import SharedTokenBucket
 else:
 
     def __getattr__(name: str) -> object:
-        """`SharedTokenBucket` is loaded where somebody imports it: few need Redis."""
-        if name != "SharedTokenBucket":
+        """These are loaded where somebody imports them: few need Redis, or a ledger."""
+        if (module := _LOADED_LATER.get(name)) is None:
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-        return import_module("mmsclient.limiter").SharedTokenBucket
+        return getattr(import_module(module), name)
+
+    _LOADED_LATER = {"SendLedger": "mmsclient._keyed.recorder", "SharedTokenBucket": "mmsclient.limiter"}
 
 
 __all__ = [

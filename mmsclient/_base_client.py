@@ -17,7 +17,6 @@ from attrs import frozen
 
 from mmsclient._api.checks import check_seconds, check_whole, checked_key, checked_zone, keeps_arguments_secret
 from mmsclient._api.types import Call
-from mmsclient._keyed.recorder import SendLedger
 from mmsclient._reading.listing import Listing
 from mmsclient._transport import adapter, credentials, endpoint
 from mmsclient._transport.credentials import AppKey, AuthMode
@@ -29,6 +28,7 @@ from mmsclient.limiter import Limiter, NoLimit, TokenBucket
 from mmsclient.models import Page, SentBatch, Stats
 
 if TYPE_CHECKING:
+    from mmsclient._keyed.recorder import SendLedger
     from mmsclient._keyed.sends import KeyedSends
     from mmsclient.observe.calls import ClientObserver
     from mmsclient.observe.events import CampaignRef
