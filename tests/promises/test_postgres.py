@@ -182,7 +182,9 @@ async def test_a_frozen_sender_starts_nothing_when_it_wakes_and_its_late_answers
         await until(lambda: any(arrival.status is None for arrival in api.arrivals))
         child.send_signal(signal.SIGSTOP)
         sends = len(api.sends)
-        await until(lambda: all(arrival.status is not None for arrival in api.arrivals))
+        await until(
+            lambda: sum(arrival.status is not None for arrival in api.arrivals) >= len(api.sends)
+        )  # or half sent
         api.faults.clear()
         report = await spring(mms, url).send_all(LIST)
         assert report.counts[UNKNOWN] > 0

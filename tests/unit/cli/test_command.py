@@ -101,6 +101,7 @@ def test_send_json(cli: Cli, mms_sandbox: Sandbox, picture: str) -> None:
         "low_sms_alert": None,
         "flaws": [],
         "repeated": False,
+        "proven": False,
     }
 
 

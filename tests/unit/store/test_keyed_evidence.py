@@ -183,6 +183,13 @@ async def test_an_answer_that_names_the_id_later_takes_it_from_the_other(store: 
     assert state(await held(store)) is UNKNOWN
 
 
+async def test_an_id_that_an_answer_names_for_another_phone_proves_nothing(store: Ledger) -> None:
+    await sent(store, "a", ONE)
+    await store.record(report("B"))
+    await sent(store, "b", TWO, end=accepted(("B", TWO)))
+    assert state(await held(store)) is UNKNOWN
+
+
 @pytest.mark.parametrize("end", [FAILED, REFUSED])
 async def test_sends_that_were_not_carried_out_stand_in_nobodys_way(store: Ledger, end: SendState) -> None:
     await sent(store, "a", ONE)
@@ -367,3 +374,23 @@ async def test_what_is_recorded_with_a_campaign_counts_for_keyed_sends(keyed: Le
     await sent(keyed, "a", TWO)
     journal.recorder.record([report("A", TWO)])
     assert heard_of(await held(keyed)) == [[TWO, "A"]]
+
+
+async def test_an_id_that_a_campaign_names_for_another_phone_proves_no_keyed_send(
+    keyed: Ledger, journal: SenderJournal
+) -> None:
+    claim = call(journal)
+    await sent(keyed, "a", TWO)
+    await keyed.record(report("C", TWO))
+    end(journal, claim, RecipientState.ACCEPTED, "C")
+    assert state(await held(keyed)) is UNKNOWN
+
+
+async def test_an_id_that_a_keyed_send_names_for_another_phone_proves_nobody_in_a_campaign(
+    keyed: Ledger, journal: SenderJournal
+) -> None:
+    claim = call(journal)
+    journal.recorder.record([report("A")])
+    await sent(keyed, "a", TWO, end=accepted(("A", TWO)))
+    end(journal, claim, RecipientState.UNKNOWN)
+    assert recipient(journal) is RecipientState.UNKNOWN
