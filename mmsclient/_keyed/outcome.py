@@ -19,7 +19,7 @@ from mmsclient._store.models import number_of
 from mmsclient.errors import APIError, MMSError, OutcomeUnknownError
 from mmsclient.models import SentBatch, SentMessage
 
-__all__ = ["end_of", "kept_error", "repeated_error", "repeated_result", "restored_error", "sent_at"]
+__all__ = ["end_of", "kept_error", "proven_batch", "repeated_error", "repeated_result", "restored_error", "sent_at"]
 
 E = TypeVar("E", bound=errors.CallError)
 
@@ -60,13 +60,14 @@ def repeated_result(call: Call[SentBatch], held: KeyedSend, total: int) -> SentB
     cannot read the answer.
     """
     if HEARD_OF in held.result:
-        return _proven_result(held.result[HEARD_OF], total)
+        return evolve(proven_batch(held.result[HEARD_OF], total), repeated=True)
     body = json.dumps(held.result.get("raw")).encode()
     answer = Answer(status=200, headers={"content-type": "application/json"}, body=body)
     return evolve(envelope.read(call, answer, envelope.unwrap(call, answer)), repeated=True)
 
 
-def _proven_result(heard_of: Sequence[tuple[int, str]], total: int) -> SentBatch:
+def proven_batch(heard_of: Sequence[tuple[int, str]], total: int) -> SentBatch:
+    """What evidence tells of a call to `total` recipients: the phones that were heard of, and their messages' ids."""
     messages = tuple(
         SentMessage(id=message_id, to=number_of(phone), subject="", text="", sent_at=None, sent_at_text="", raw={})
         for phone, message_id in heard_of
@@ -79,7 +80,6 @@ def _proven_result(heard_of: Sequence[tuple[int, str]], total: int) -> SentBatch
         duplicates=(),
         credits_used=None,
         low_sms_alert=None,
-        repeated=True,
         proven=True,
         raw={},
     )

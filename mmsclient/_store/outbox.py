@@ -12,6 +12,9 @@ An order is in one of these states, and moves only as this table says:
 | sending | unknown | its worker has died, or has lost its lease |
 | unknown | accepted, refused, waiting | the end comes late, from the worker that had claimed it |
 | unknown | waiting | an operator sends it again |
+| unknown | accepted | evidence proves that its call was carried out (`outbox_evidence`) |
+| waiting | accepted | the same, where an operator sends it again and it has not left |
+| accepted by evidence | accepted, refused, waiting | the end comes late, from the worker that had claimed it |
 """
 
 from __future__ import annotations
@@ -25,6 +28,7 @@ from typing import Any, Protocol
 from attrs import field, frozen
 
 from mmsclient._store.models import Owner, RecipientState, number_of
+from mmsclient._store.protocol import ReportRecorder
 
 __all__ = [
     "DIED",
@@ -116,6 +120,8 @@ class HeldRecipient:
     state: RecipientState | None = None
     """None as long as it is what its order is."""
     message_id: str | None = None
+    proven: bool = False
+    """The id is that of a report or a reply, and not of an answer."""
 
 
 @frozen
@@ -276,6 +282,18 @@ class OutboxStore(Protocol):
         """Call `on_news` when something was put or has ended, until cancelled; returns where the engine cannot tell."""
         ...
 
+    def open_recorder(self) -> ReportRecorder:
+        """Open a connection for what was heard, which settles what it proves."""
+        ...
+
+    def settle(self) -> int:
+        """Notice that a worker died, and settle unknown orders by evidence; how many that made `accepted`.
+
+        Raises:
+            JournalBusyError: There is a worker, the engine has room for one, and that one does it.
+        """
+        ...
+
     def open_worker(self, owner: Owner) -> OutboxWorkerStore:
         """What a worker uses, in a thread of its own.
 
@@ -311,6 +329,13 @@ class OutboxWorkerStore(Protocol):
 
     def lose_dead(self) -> int:
         """What dead workers were sending is unknown from now on; how many orders that were."""
+        ...
+
+    def settle(self) -> int:
+        """Settle unknown orders by evidence; how many that made `accepted`.
+
+        What is recorded, and what ends, is settled at once: this is for what other calls have left open until now.
+        """
         ...
 
     def purge(self, keep: float) -> None:

@@ -4,27 +4,22 @@ from __future__ import annotations
 
 import json
 import sqlite3
-import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 
 from mmsclient._store.call_evidence import Evidence, calls_of, proof
-from mmsclient._store.heard import Heard, gathered
-from mmsclient._store.sqlite_database import storable
 
-__all__ = ["forget_unneeded", "name", "note", "remember_recipients", "settle"]
+__all__ = ["NAMED", "forget_unneeded", "name", "remember_recipients", "settle"]
 
-_NOTE = """
-INSERT INTO heard SELECT :phone, :message_id, min(ifnull(:at, :now), :now)
-WHERE EXISTS (SELECT 1 FROM recipient WHERE phone = :phone)
-AND NOT EXISTS (SELECT 1 FROM message WHERE message_id = :message_id)
-ON CONFLICT DO UPDATE SET at = min(at, excluded.at)
-"""
-_HEARD = """
-SELECT at, phone, message_id FROM recipient JOIN heard USING (phone) WHERE claim = ?
-AND NOT EXISTS (SELECT 1 FROM message WHERE message.message_id = heard.message_id)
-"""
+NAMED = "EXISTS (SELECT 1 FROM message WHERE message.message_id = {of})"
+"""An answer named the id `{of}`."""
+
+_HEARD = f"""
+SELECT at, phone, message_id FROM recipient JOIN heard USING (phone)
+WHERE claim = ? AND NOT {NAMED.format(of="heard.message_id")}
+"""  # noqa: S608 - our own constant
 _OTHERS = """
-SELECT send.claim, recipient.phone, claimed, state, CASE WHEN proven THEN result END, message_id FROM recipient
+SELECT send.claim, recipient.phone, claimed, state, CASE WHEN proven THEN result END, message_id,
+    claimed FROM recipient
 JOIN send ON send.claim = recipient.claim
 LEFT JOIN message ON message.claim = recipient.claim AND message.phone = recipient.phone
 WHERE recipient.phone = ? AND recipient.claim <> ?
@@ -44,13 +39,6 @@ def name(database: sqlite3.Connection, claim: str, messages: Iterable[tuple[str,
     """An answer named `messages`."""
     rows = ((message_id, phone, claim) for message_id, phone in messages)
     database.executemany("INSERT OR IGNORE INTO message VALUES (?, ?, ?)", rows)
-
-
-def note(database: sqlite3.Connection, heard: Sequence[Heard]) -> None:
-    """Remember that something was heard of messages to phones, where that may say anything."""
-    now = time.time()
-    for (phone, message_id), at in gathered(heard, storable).notes.items():
-        database.execute(_NOTE, {"phone": phone, "message_id": message_id, "at": at, "now": now})
 
 
 def settle(database: sqlite3.Connection, claim: str, began: float) -> None:

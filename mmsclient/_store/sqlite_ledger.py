@@ -21,6 +21,7 @@ from mmsclient._store.heard import Heard
 from mmsclient._store.ledger import DIED, PURGE_EVERY, Fingerprint, KeyClaim, KeyedSend, SendEnd, SendState, may_claim
 from mmsclient._store.models import Owner
 from mmsclient._store.sqlite_calls import Call, SQLiteCalls
+from mmsclient._store.sqlite_heard import note
 from mmsclient._store.sqlite_ledger_files import OpenLedger, check_ledger, transaction, translated
 from mmsclient.errors import LedgerUnavailableError
 
@@ -148,7 +149,7 @@ class _Transactions:
 
     def record(self, heard: Heard, database: sqlite3.Connection) -> None:
         self._opened[-1].check_files()
-        sqlite_keyed_evidence.note(database, [heard])
+        note(database, [heard], sqlite_keyed_evidence.NAMED)
 
     def _lose_dead(self, opened: OpenLedger) -> None:
         """What dead senders were sending is unknown, and their lock files go."""

@@ -28,7 +28,10 @@ from mmsclient._store.outbox import (
     OutboxState,
     chosen,
 )
+from mmsclient._store.outbox_evidence import replaces_proof
 from mmsclient._store.sqlite_database import Database, translated_errors
+from mmsclient._store.sqlite_outbox_ends import end_order, next_number
+from mmsclient._store.sqlite_outbox_evidence import SQLiteOutboxRecorder, forget_unneeded, settle, settle_all
 from mmsclient._store.sqlite_outbox_files import OutboxFile, lock_worker, open_outbox
 from mmsclient.errors import KeyReusedError
 
@@ -38,8 +41,9 @@ T = TypeVar("T")
 
 _SELECT = (
     "SELECT id, key, text, subject, picture, state, put, not_before, claimed, ended, attempts, number, result,"
-    " (SELECT json_group_array(json_array(phone, state, message_id)) FROM (SELECT phone, state, message_id"
-    " FROM recipient WHERE recipient.outbox = outbox.id ORDER BY position))"
+    " (SELECT json_group_array(json_array(phone, state, message_id, proven))"
+    " FROM (SELECT phone, state, message_id, proven FROM recipient WHERE recipient.outbox = outbox.id"
+    " ORDER BY position))"
     " FROM outbox"
 )
 _PUT = (
@@ -53,12 +57,8 @@ _EQUAL = (
 )
 _CLAIM = "UPDATE outbox SET state = 'sending', claim = ?, claimed = ?, attempts = attempts + 1 WHERE id = ?"
 _WAIT = (
-    "UPDATE outbox SET state = 'waiting', due = ?, together = ?, ended = NULL, number = NULL, result = ?"
-    " WHERE id = ? AND claim = ? AND state IN ('sending', 'unknown')"
-)
-_END = (
-    "UPDATE outbox SET state = ?, ended = ?, number = ?, result = ?"
-    " WHERE id = ? AND claim = ? AND state IN ('sending', 'unknown')"
+    "UPDATE outbox SET state = 'waiting', due = ?, together = ?, ended = NULL, number = NULL, result = ?, proven = 0"
+    " WHERE id = ?"
 )
 _COUNTS = "SELECT state, count(*) FROM outbox GROUP BY state"
 _UNUSED = (
@@ -103,14 +103,14 @@ class SQLiteOutbox:
         """See `OutboxStore.cancel`."""
         sql = "UPDATE outbox SET state = 'cancelled', ended = ?, number = ? WHERE key = ? AND state = 'waiting'"
         return self._write(
-            lambda database: database.execute(sql, (time.time(), _next_number(database), key)).rowcount == 1
+            lambda database: database.execute(sql, (time.time(), next_number(database), key)).rowcount == 1
         )
 
     def resend(self, key: str) -> bool:
         """See `OutboxStore.resend`."""
         sql = (
-            "UPDATE outbox SET state = 'waiting', due = ?, claim = NULL, ended = NULL, number = NULL"
-            " WHERE key = ? AND state = 'unknown'"
+            "UPDATE outbox SET state = 'waiting', due = ?, doubted = ifnull(doubted, claimed), claim = NULL,"
+            " ended = NULL, number = NULL WHERE key = ? AND state = 'unknown'"
         )
         return self._write(lambda database: database.execute(sql, (time.time(), key)).rowcount == 1)
 
@@ -141,6 +141,24 @@ class SQLiteOutbox:
 
     async def listen(self, on_news: Callable[[], object]) -> None:
         """Nothing tells of what other processes do: whoever waits for it looks."""
+
+    def open_recorder(self) -> SQLiteOutboxRecorder:
+        """See `OutboxStore.open_recorder`."""
+        return SQLiteOutboxRecorder(self._path, make=self._make)
+
+    def settle(self) -> int:
+        """See `OutboxStore.settle`."""
+
+        def work(database: Database) -> int:
+            _lose(database)
+            return settle_all(database)
+
+        file = self._opened()
+        lock = lock_worker(self._path)
+        try:
+            return _written(file, work)
+        finally:
+            lock.release()
 
     def open_worker(self, owner: Owner) -> SQLiteOutboxWorker:
         """See `OutboxStore.open_worker`."""
@@ -180,7 +198,7 @@ class SQLiteOutboxWorker:
         self._lock = lock
         try:
             _written(file, lambda database: _belong_to(database, str(file.path), owner))
-            self._lost = _written(file, _lose)
+            self._lost = _written(file, _lose_and_settle)
         except BaseException:
             file.database.close()
             raise
@@ -223,12 +241,17 @@ class SQLiteOutboxWorker:
         lost, self._lost = self._lost, 0
         return lost
 
+    def settle(self) -> int:
+        """See `OutboxWorkerStore.settle`."""
+        return _written(self._file, settle_all)
+
     def purge(self, keep: float) -> None:
         """See `OutboxWorkerStore.purge`."""
 
         def work(database: Database) -> None:
             database.execute("DELETE FROM outbox WHERE ended < ?", (time.time() - keep,))
             database.execute(_UNUSED)
+            forget_unneeded(database)
 
         _written(self._file, work)
 
@@ -261,8 +284,8 @@ def _find(database: Database, key: str) -> HeldOrder | None:
 def _held(row: Sequence[Any]) -> HeldOrder:
     id_, key, text, subject, picture, state, put, not_before, claimed, ended, attempts, number, result, phones = row
     recipients = tuple(
-        HeldRecipient(phone, None if of_it is None else RecipientState(of_it), message_id)
-        for phone, of_it, message_id in json.loads(phones)
+        HeldRecipient(phone, None if of_it is None else RecipientState(of_it), message_id, bool(proven))
+        for phone, of_it, message_id, proven in json.loads(phones)
     )
     return HeldOrder(
         id=id_,
@@ -283,38 +306,39 @@ def _held(row: Sequence[Any]) -> HeldOrder:
 
 
 def _finish(database: Database, claim: str, order: Candidate, end: OrderEnd) -> bool:
-    result, now = json.dumps(dict(end.result)), time.time()
-    if end.state is OutboxState.WAITING:
-        values: tuple[Any, ...] = (now + end.delay, end.together, result, order.id, claim)
-        done = database.execute(_WAIT, values).rowcount == 1
-    else:
-        known = database.rows(
-            "SELECT 1 FROM outbox WHERE id = ? AND claim = ? AND state = ?", (order.id, claim, end.state)
-        )
-        if known:  # it was recorded before
+    sql = "SELECT state, proven, doubted IS NOT NULL FROM outbox WHERE id = ? AND claim = ?"
+    if not (found := database.rows(sql, (order.id, claim))):
+        return False
+    state, is_proven, is_doubted = found[0]
+    if is_proven:
+        if not replaces_proof(end, is_doubted=is_doubted):
             return True
-        values = (end.state, now, _next_number(database), result, order.id, claim)
-        done = database.execute(_END, values).rowcount == 1
-    if done:
-        sql = "UPDATE recipient SET state = ?, message_id = ? WHERE outbox = ? AND phone = ?"
-        rows = [(*told, order.id, phone) for phone, told in zip(order.phones, end.recipients, strict=True)]
-        database.execute_many(sql, rows)
-    return done
-
-
-def _next_number(database: Database) -> int:
-    number = int(database.meta("last_number") or 0) + 1
-    database.set_meta("last_number", number)
-    return number
+    elif state not in (OutboxState.SENDING, OutboxState.UNKNOWN) or state == end.state:  # it was recorded before
+        return OutboxState(state) is end.state
+    result = json.dumps(dict(end.result))
+    if end.state is OutboxState.WAITING:
+        database.execute(_WAIT, (time.time() + end.delay, end.together, result, order.id))
+    else:
+        end_order(database, order.id, end.state, result)
+    sql = "UPDATE recipient SET state = ?, message_id = ?, proven = 0 WHERE outbox = ? AND phone = ?"
+    rows = [(*told, order.id, phone) for phone, told in zip(order.phones, end.recipients, strict=True)]
+    database.execute_many(sql, rows)
+    settle(database, order.id)
+    return True
 
 
 def _lose(database: Database) -> int:
     """What the worker before was sending is unknown."""
     lost = database.rows("SELECT id FROM outbox WHERE state = 'sending' ORDER BY id")
-    sql = "UPDATE outbox SET state = 'unknown', ended = ?, number = ?, result = ? WHERE id = ?"
     for (id_,) in lost:
-        database.execute(sql, (time.time(), _next_number(database), DIED, id_))
+        end_order(database, id_, OutboxState.UNKNOWN, DIED)
     return len(lost)
+
+
+def _lose_and_settle(database: Database) -> int:
+    lost = _lose(database)
+    settle_all(database)
+    return lost
 
 
 def _belong_to(database: Database, path: str, owner: Owner) -> None:

@@ -47,6 +47,11 @@ class OutboxFile:
                 self.database.close()
                 raise
 
+    @property
+    def is_current(self) -> bool:
+        """Its files are those that were opened."""
+        return not private_files.replaced_among(self._files)
+
     def check(self) -> None:
         """Raise `JournalError` where a file is no longer the one that was opened: another would be empty."""
         if name := private_files.replaced_among(self._files):

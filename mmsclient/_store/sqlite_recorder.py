@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Mapping, Sequence
-from time import monotonic, sleep
+from contextlib import AbstractContextManager, nullcontext
 from typing import Self
 
 from mmsclient._store import private_files, sqlite_evidence
@@ -13,6 +13,7 @@ from mmsclient._store.heard import Heard, gathered
 from mmsclient._store.sqlite_database import Database, storable, translated_errors
 from mmsclient._store.sqlite_migration import migrate
 from mmsclient._store.sqlite_reader import SQLiteReader
+from mmsclient._store.sqlite_turns import Turns
 
 __all__ = ["SQLiteRecorder"]
 
@@ -20,10 +21,6 @@ _RECORD = """
 INSERT INTO delivery VALUES {rows}
 ON CONFLICT DO UPDATE SET status = excluded.status, final = excluded.final, reported = excluded.reported WHERE NOT final
 """
-
-
-PAUSE = 0.005
-"""Seconds between two transactions: SQLite lets nobody queue, so a campaign would rarely meet a file that is free."""
 
 
 class SQLiteRecorder:
@@ -37,8 +34,7 @@ class SQLiteRecorder:
     def __init__(self, database: Database, files: Mapping[str, os.stat_result] | None = None) -> None:
         self._database = database
         self._files = files or {}
-        self._pause = PAUSE if files else 0.0
-        self._ended = 0.0
+        self._turns: AbstractContextManager[None] = Turns() if files else nullcontext()
 
     @classmethod
     def open(cls, path: str | os.PathLike[str]) -> Self:
@@ -61,8 +57,10 @@ class SQLiteRecorder:
 
     def record(self, heard: Sequence[Heard]) -> None:
         """Note what was heard, and what it proves, in one transaction. See `ReportRecorder.record`."""
-        if (left := self._ended + self._pause - monotonic()) > 0:
-            sleep(left)
+        with self._turns:
+            self._record(heard)
+
+    def _record(self, heard: Sequence[Heard]) -> None:
         now = time.time()
         found = gathered(heard, storable)
         notes = [(*note, now if heard_at is None else min(now, heard_at)) for note, heard_at in found.notes.items()]
@@ -72,7 +70,6 @@ class SQLiteRecorder:
             self._database.execute_rows(_RECORD, deliveries)
             if is_news:
                 sqlite_evidence.settle(self._database, {phone: None for phone, _ in found.notes})
-        self._ended = monotonic()
 
     def close(self) -> None:
         """Close the connection. May be called again."""

@@ -155,6 +155,27 @@ async def cancel(store: str, keys: list[str], /) -> int:
     return status
 
 
+@app.command
+async def reconcile(store: str, *, json: OneJSON = False) -> int:
+    """Settle orders whose outcome is unknown, by the reports and replies that came. Calls no API.
+
+    Exit status 4 if any is unknown after it. A worker does the same by itself.
+
+    Parameters
+    ----------
+    store
+        File from which no worker is sending, or the URL of a PostgreSQL database.
+    """
+    async with aclosing(_orders(store)) as orders:
+        settled = await orders.reconcile()
+        unknown = (await orders.counts()).unknown
+    if json:
+        print(to_json({"settled": settled, "unknown": unknown}))
+    else:
+        print(f"Settled now: {settled}\nStill unknown: {unknown}")
+    return Status.OUTCOME_UNKNOWN if unknown else Status.DONE
+
+
 def _orders(store: str) -> Orders:
     return Orders(outbox_at(store, make=False))
 

@@ -23,6 +23,8 @@ class OutboxRecipient:
     """That of its order, unless the answer tells more of it: accepted, refused or unknown."""
     message_id: str | None = None
     """The message's id; None where there is none, also for one accepted that the API did not list."""
+    proven: bool = False
+    """It is accepted by a delivery report or a reply under this id, since no answer told."""
 
 
 @frozen(kw_only=True)
@@ -34,7 +36,8 @@ class OutboxResult:
     recipients: tuple[OutboxRecipient, ...] = field(repr=False)
     sent: SentBatch | None
     """What the API answered for this order, as `send` returns it; None as long as there is no answer. `credits_used` is
-    None where other orders were in the same call. `raw` is without the list of messages, each of which has its own."""
+    None where other orders were in the same call. `raw` is without the list of messages, each of which has its own.
+    Where it is `proven`, no answer told, and this is what reports and replies have told so far."""
     error: MMSError | None
     """Why it was refused, is unknown, or was not sent yet; None where nothing went wrong."""
     put_at: datetime

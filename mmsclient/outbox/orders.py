@@ -9,9 +9,12 @@ from datetime import UTC, datetime
 from typing import TypeVar
 
 from mmsclient._api.checks import check_seconds, checked_key
+from mmsclient._store.group_recorder import GroupRecorder
+from mmsclient._store.heard import Heard, reply_heard, report_heard
 from mmsclient._store.outbox import OutboxStore
 from mmsclient.errors import InvalidRequestError
-from mmsclient.outbox.errors import OutboxError
+from mmsclient.models import DeliveryReport, InboundMessage, Reply
+from mmsclient.outbox.errors import OutboxError, translated
 from mmsclient.outbox.models import OutboxCounts, OutboxResult, OutboxState
 from mmsclient.outbox.outcome import result_of
 from mmsclient.outbox.threads import StoreThread
@@ -30,6 +33,7 @@ class Orders:
 
     def __init__(self, store: OutboxStore) -> None:
         self._thread: StoreThread[OutboxStore] = StoreThread(store)
+        self._recorder = GroupRecorder(store)
         self._is_closed = False
         self._news = asyncio.Event()
         self._began_after: int | None = None
@@ -38,6 +42,7 @@ class Orders:
     async def aclose(self) -> None:
         """Close the store. May be called again."""
         self._is_closed = True
+        await self._recorder.aclose()
         await self._thread.close()
         self._tell()
 
@@ -125,10 +130,54 @@ class Orders:
         self._hear()
         return done
 
+    async def record(self, report: DeliveryReport) -> None:
+        """Note a delivery report; or let `CallbackReceiver.record_into` do it.
+
+        One that proves that an unknown order's call was carried out makes it `accepted`. Any number of times, in any
+        order, in this process or another. Reports that come at the same time share a transaction.
+
+        Raises:
+            OutboxError: The store cannot be written, so that the report should come again.
+        """
+        await self._record(report_heard(report))
+
+    async def record_reply(self, reply: InboundMessage | Reply) -> None:
+        """Note a reply: it proves as a delivery report does. Otherwise as `record`.
+
+        One that does not say which message it replies to counts for nothing.
+        """
+        if heard := reply_heard(reply):
+            await self._record(heard)
+
+    async def reconcile(self) -> int:
+        """Notice that a worker died, and settle unknown orders by the reports and replies that were recorded.
+
+        A worker does the same by itself, and so does each report that is recorded.
+
+        Returns:
+            How many orders are accepted by that.
+
+        Raises:
+            OutboxBusyError: A worker is sending from the file.
+            OutboxError: The store cannot be used.
+        """
+        settled = await self._run(lambda store: store.settle())
+        self._tell()
+        return settled
+
+    async def _record(self, heard: Heard) -> None:
+        self._check_open()
+        with translated():
+            await self._recorder.record(heard)
+        self._tell()
+
     async def _run(self, function: Callable[[OutboxStore], T]) -> T:
+        self._check_open()
+        return await self._thread.run(function)
+
+    def _check_open(self) -> None:
         if self._is_closed:
             raise OutboxError(self._thread.store.shown, "it is closed; make a new Outbox")
-        return await self._thread.run(function)
 
     @property
     def _has_stopped(self) -> bool:

@@ -12,7 +12,7 @@ from attrs import evolve
 from mmsclient._api.calls import sent_message
 from mmsclient._api.phone_numbers import phone_key
 from mmsclient._api.values import object_of
-from mmsclient._keyed.outcome import end_of, kept_error, restored_error
+from mmsclient._keyed.outcome import end_of, kept_error, proven_batch, restored_error
 from mmsclient._store.ledger import SendState
 from mmsclient._store.models import RecipientResult, RecipientState, number_of
 from mmsclient._store.outbox import Candidate, HeldOrder, HeldRecipient, OrderEnd, OutboxClaim, OutboxState
@@ -158,7 +158,7 @@ def result_of(held: HeldOrder) -> OutboxResult:
         key=held.key,
         state=held.state,
         recipients=tuple(_recipient(held, recipient) for recipient in held.recipients),
-        sent=None if sent is None else _restored_sent(sent),
+        sent=_proven(held) if sent is None else _restored_sent(sent),
         error=failure,
         put_at=datetime.fromtimestamp(held.put_at, UTC),
         not_before=_time(held.not_before),
@@ -167,6 +167,14 @@ def result_of(held: HeldOrder) -> OutboxResult:
         attempts=held.attempts,
         number=held.number,
     )
+
+
+def _proven(held: HeldOrder) -> SentBatch | None:
+    """What evidence tells of an order that no answer told of; None where it does not."""
+    if held.state is not OutboxState.ACCEPTED:
+        return None
+    heard_of = [(each.phone, each.message_id or "") for each in held.recipients if each.proven]
+    return proven_batch(heard_of, len(held.recipients))
 
 
 def _error(state: OutboxState, kept: Mapping[str, Any]) -> CallError:
@@ -179,7 +187,8 @@ def _error(state: OutboxState, kept: Mapping[str, Any]) -> CallError:
 
 def _recipient(held: HeldOrder, recipient: HeldRecipient) -> OutboxRecipient:
     state = held.state if recipient.state is None else OutboxState(recipient.state)
-    return OutboxRecipient(number=number_of(recipient.phone), state=state, message_id=recipient.message_id)
+    number = number_of(recipient.phone)
+    return OutboxRecipient(number=number, state=state, message_id=recipient.message_id, proven=recipient.proven)
 
 
 def _time(seconds: float | None) -> datetime | None:

@@ -31,6 +31,8 @@ LOOK = 1.0
 """Seconds between the looks for what others have put, what has become due, and what dead workers have left."""
 TICK = 0.01
 """Seconds between the looks at a full limiter that does not tell when it has room."""
+SETTLE_EVERY = 60.0
+"""Seconds between two looks for unknown orders that evidence settles, though it did not when it came."""
 PURGE_EVERY = 3600.0
 """Seconds between two looks for orders that are old enough to be forgotten."""
 FIRST_PAUSE, LONGEST_PAUSE = 0.5, 60.0
@@ -64,6 +66,7 @@ class Worker:
         self._unsent: dict[str, OutboxClaim] = {}  # whose tasks have not begun
         self._look_at = 0.0  # before then, nothing is expected to be there
         self._tidy_at = 0.0
+        self._settle_at = 0.0
         self._purge_at = 0.0
         self._unknown_in_a_row = 0
         self._not_sent_in_a_row = 0
@@ -154,6 +157,10 @@ class Worker:
         if lost := await self._thread.run(lambda store: store.lose_dead()):
             log.warning("a worker of the outbox is gone; of what it was sending, %s unknown", _are(lost))
             self._on_end()
+        if self._loop.time() >= self._settle_at:
+            self._settle_at = self._loop.time() + SETTLE_EVERY
+            if await self._thread.run(lambda store: store.settle()):
+                self._on_end()
         if self._loop.time() >= self._purge_at:
             self._purge_at = self._loop.time() + PURGE_EVERY
             keep = self._options.keep.total_seconds()

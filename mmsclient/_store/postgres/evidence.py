@@ -1,8 +1,8 @@
 """Evidence about unknown recipients in PostgreSQL; `mmsclient._store.evidence` has the rules.
 
 Reports and replies are the store's, whichever campaign they were recorded with, and a phone may be in several, and in
-keyed sends. So two conditions come on top: an id that the answer to another call named proves nothing, and neither does
-one that another call to the same phone may have caused.
+keyed sends and orders. So two conditions come on top: an id that the answer to another call named proves nothing, and
+neither does one that another call to the same phone may have caused.
 """
 
 from __future__ import annotations
@@ -21,6 +21,11 @@ from mmsclient._store.evidence import (
 )
 from mmsclient._store.models import Claim
 from mmsclient._store.postgres.database import Transaction, columns
+from mmsclient._store.postgres.other_calls import (
+    MAY_BE_OF_NO_CAMPAIGN,
+    NAMED_OUTSIDE_CAMPAIGNS,
+    STANDS_OUTSIDE_CAMPAIGNS,
+)
 from mmsclient._store.states import PROVE, RESEND
 
 __all__ = [
@@ -34,7 +39,7 @@ __all__ = [
 ]
 
 # A report or a reply may speak of a message that was heard of before its phone stood in a list.
-_NOTE = """
+_NOTE = f"""
 INSERT INTO evidence (phone, message_id, heard)
 SELECT news.phone, news.message_id, least(clock_timestamp(), to_timestamp(news.time), (
     SELECT min(reported) FROM delivery
@@ -43,14 +48,14 @@ SELECT news.phone, news.message_id, least(clock_timestamp(), to_timestamp(news.t
 FROM unnest(%s::bigint[], %s::text[], %s::float8[]) WITH ORDINALITY AS news (phone, message_id, time, place)
 WHERE (
     EXISTS (SELECT 1 FROM recipient WHERE recipient.phone = news.phone)
-    OR EXISTS (SELECT 1 FROM send_recipient WHERE send_recipient.phone = news.phone)
+    OR {STANDS_OUTSIDE_CAMPAIGNS.format(of="news")}
 ) AND NOT EXISTS (
     SELECT 1 FROM recipient
     WHERE recipient.phone = news.phone AND state = 'accepted' AND recipient.message_id = news.message_id
-) AND NOT EXISTS (SELECT 1 FROM send_message WHERE send_message.message_id = news.message_id)
+) AND NOT {NAMED_OUTSIDE_CAMPAIGNS.format(of="news")}
 ORDER BY place
 ON CONFLICT (phone, message_id) DO UPDATE SET heard = least(evidence.heard, excluded.heard)
-"""
+"""  # noqa: S608 - our own constants
 
 _MAY_BE_PROVEN = f"""
 recipient.{PROVE.guard} AND (recipient.state <> 'pending' OR recipient.reason IS NOT DISTINCT FROM '{RESENT}')
@@ -58,26 +63,15 @@ recipient.{PROVE.guard} AND (recipient.state <> 'pending' OR recipient.reason IS
 
 # Calls are looked up one by one: new tables have no statistics, and a join might walk through all of them.
 
-_NAMED_BY_KEYED_SEND = "EXISTS (SELECT 1 FROM send_message WHERE send_message.message_id = evidence.message_id)"
-_MAY_BE_A_KEYED_SENDS = f"""
-EXISTS (
-    SELECT 1 FROM send_recipient JOIN send ON send.claim = send_recipient.claim
-    WHERE send_recipient.phone = recipient.phone
-    AND heard BETWEEN claimed AND claimed + make_interval(secs => {PROOF_WINDOW}) AND (
-        send.state IN ('sending', 'unknown') OR send.state = 'accepted' AND NOT EXISTS (
-            SELECT 1 FROM send_message WHERE send_message.claim = send.claim AND send_message.phone = recipient.phone
-        )
-    )
-)
-"""  # noqa: S608
+_NAMED_OUTSIDE = NAMED_OUTSIDE_CAMPAIGNS.format(of="evidence")
 _NAMED_ELSEWHERE = f"""
-({_NAMED_BY_KEYED_SEND} OR EXISTS (
+({_NAMED_OUTSIDE} OR EXISTS (
     SELECT 1 FROM recipient AS named WHERE named.phone = recipient.phone AND named.campaign <> recipient.campaign
     AND named.state = 'accepted' AND named.message_id = evidence.message_id AND named.reason IS DISTINCT FROM '{PROVEN}'
 ))
 """  # noqa: S608 - our own constants
 _MAY_BE_ANOTHERS = f"""
-({_MAY_BE_A_KEYED_SENDS} OR EXISTS (
+({MAY_BE_OF_NO_CAMPAIGN} OR EXISTS (
     SELECT 1 FROM recipient AS other
     WHERE other.phone = recipient.phone AND other.campaign <> recipient.campaign AND (
         SELECT heard <= call.started + make_interval(secs => {PROOF_WINDOW}) AND (
@@ -103,7 +97,7 @@ UPDATE recipient SET state = 'accepted', message_id = proof.message_id, reason =
         SELECT 1 FROM recipient AS named WHERE named.message_id = evidence.message_id
         AND (named.campaign, named.id) <> (recipient.campaign, recipient.id)
         AND named.reason IS DISTINCT FROM '{PROVEN}'
-    ) AND NOT {_NAMED_BY_KEYED_SEND} AND NOT {_MAY_BE_ANOTHERS}
+    ) AND NOT {_NAMED_OUTSIDE} AND NOT {_MAY_BE_ANOTHERS}
     ORDER BY recipient.campaign, recipient.id, heard
 ) AS proof WHERE recipient.campaign = proof.campaign AND recipient.id = proof.id AND {_MAY_BE_PROVEN}
 """  # noqa: S608

@@ -6,6 +6,7 @@ from attrs import frozen
 
 from mmsclient._store.postgres import keyed_sends
 from mmsclient._store.postgres.database import Database, Transaction
+from mmsclient._store.postgres.other_calls import STANDS_OUTSIDE_CAMPAIGNS
 from mmsclient._store.postgres.outbox_worker import forget
 
 __all__ = ["Purged", "purge"]
@@ -20,12 +21,12 @@ WHERE greatest(
 ) < clock_timestamp() - make_interval(days => %s)
 ORDER BY name FOR UPDATE OF lease SKIP LOCKED
 """
-# As long as a phone stands in a campaign or a keyed send, what was heard of it keeps it from being sent to again.
-_OLD_EVIDENCE = """
+# As long as a phone stands in a call, what was heard of it may prove that, or keep it from being sent to again.
+_OLD_EVIDENCE = f"""
 DELETE FROM evidence WHERE heard < clock_timestamp() - make_interval(days => %s)
 AND NOT EXISTS (SELECT 1 FROM recipient WHERE recipient.phone = evidence.phone)
-AND NOT EXISTS (SELECT 1 FROM send_recipient WHERE send_recipient.phone = evidence.phone)
-"""
+AND NOT {STANDS_OUTSIDE_CAMPAIGNS.format(of="evidence")}
+"""  # noqa: S608 - our own constant
 
 
 @frozen

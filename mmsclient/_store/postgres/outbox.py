@@ -17,8 +17,10 @@ from mmsclient._store.outbox import HeldOrder, Order, OutboxFigures, OutboxState
 from mmsclient._store.postgres.address import Address
 from mmsclient._store.postgres.database import Database, Transaction
 from mmsclient._store.postgres.migrations import check_version, migrate
+from mmsclient._store.postgres.outbox_evidence import settle_all
 from mmsclient._store.postgres.outbox_rows import CHANNEL, Placeholders, Statement, held, put_statement, select
-from mmsclient._store.postgres.outbox_worker import PostgresOutboxWorker
+from mmsclient._store.postgres.outbox_worker import PostgresOutboxWorker, lose_dead
+from mmsclient._store.postgres.recorder import PostgresRecorder
 from mmsclient.errors import KeyReusedError
 
 __all__ = ["Connection", "PostgresOutbox"]
@@ -30,7 +32,8 @@ _CANCEL = """
 UPDATE outbox SET state = 'cancelled', ended = clock_timestamp(), number = %s WHERE key = %s AND state = 'waiting'
 """
 _RESEND = """
-UPDATE outbox SET state = 'waiting', due = clock_timestamp(), sender = NULL, claim = NULL, ended = NULL, number = NULL
+UPDATE outbox SET state = 'waiting', due = clock_timestamp(), doubted = coalesce(doubted, claimed),
+    sender = NULL, claim = NULL, ended = NULL, number = NULL
 WHERE key = %s AND state = 'unknown'
 """
 _DUE = "SELECT extract(epoch FROM min(due)) FROM outbox WHERE state = 'waiting' AND due <= clock_timestamp()"
@@ -171,6 +174,25 @@ class PostgresOutbox:
                 if notice.payload == self.address.schema:
                     on_news()
 
+    def open_recorder(self) -> PostgresRecorder:
+        """See `OutboxStore.open_recorder`. What it proves of campaigns and keyed sends counts, too."""
+        database = Database(self.address)
+        try:
+            self._prepare(database)
+        except BaseException:
+            database.close()
+            raise
+        return PostgresRecorder(database)
+
+    def settle(self) -> int:
+        """See `OutboxStore.settle`."""
+
+        def work(transaction: Transaction) -> int:
+            lose_dead(transaction)
+            return settle_all(transaction)
+
+        return self._ready().run(work)
+
     def open_worker(self, owner: Owner) -> PostgresOutboxWorker:
         """See `OutboxStore.open_worker`."""
         self._ready()
@@ -186,12 +208,15 @@ class PostgresOutbox:
     def _ready(self) -> Database:
         """The database, with its tables."""
         if not self._is_ready:
-            if self._make:
-                migrate(self._database)
-            elif not check_version(self._database):
-                raise JournalError(self.shown, NO_TABLES)
+            self._prepare(self._database)
             self._is_ready = True
         return self._database
+
+    def _prepare(self, database: Database) -> None:
+        if self._make:
+            migrate(database)
+        elif not check_version(database):
+            raise JournalError(self.shown, NO_TABLES)
 
 
 def _put_within(

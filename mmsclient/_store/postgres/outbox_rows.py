@@ -72,7 +72,8 @@ def select(condition: str, schema: str | None = None) -> str:
     of_each = f"FROM {prefix}outbox_recipient AS r WHERE r.outbox = o.id"
     times = ", ".join(f"extract(epoch FROM {name})" for name in ("put", "not_before", "claimed", "ended"))
     lists = ", ".join(
-        f"(SELECT array_agg({name} ORDER BY position) {of_each})" for name in ("phone", "state", "message_id")
+        f"(SELECT array_agg(r.{name} ORDER BY position) {of_each})"
+        for name in ("phone", "state", "message_id", "proven")
     )
     columns = f"id, key, text, subject, picture, state, {times}, attempts, number, result, {lists}"
     return f"SELECT {columns} FROM {prefix}outbox AS o WHERE {condition}"  # noqa: S608
@@ -80,11 +81,11 @@ def select(condition: str, schema: str | None = None) -> str:
 
 def held(row: Sequence[Any]) -> HeldOrder:
     """An order from a row of `select`."""
-    id_, key, text, subject, picture, state, *times, attempts, number, result, phones, states, message_ids = row
+    id_, key, text, subject, picture, state, *times, attempts, number, result, phones, states, message_ids, proven = row
     put, not_before, claimed, ended = (None if time is None else float(time) for time in times)
     recipients = tuple(
-        HeldRecipient(phone, None if of_it is None else RecipientState(of_it), message_id)
-        for phone, of_it, message_id in zip(phones, states, message_ids, strict=True)
+        HeldRecipient(phone, None if of_it is None else RecipientState(of_it), message_id, is_proven)
+        for phone, of_it, message_id, is_proven in zip(phones, states, message_ids, proven, strict=True)
     )
     return HeldOrder(
         id=id_,

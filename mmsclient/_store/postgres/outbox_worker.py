@@ -12,13 +12,15 @@ import psycopg
 from mmsclient._store.errors import JournalError, JournalMismatchError
 from mmsclient._store.models import Owner
 from mmsclient._store.outbox import DIED, Candidate, OrderEnd, OutboxClaim, OutboxState, chosen
+from mmsclient._store.outbox_evidence import replaces_proof
+from mmsclient._store.postgres import outbox_evidence
 from mmsclient._store.postgres.address import Address
 from mmsclient._store.postgres.database import Database, Transaction, columns, storable
 from mmsclient._store.postgres.lease import now
-from mmsclient._store.postgres.outbox_rows import CHANNEL
+from mmsclient._store.postgres.outbox_ends import end_orders
 from mmsclient._store.postgres.senders import SenderLease, dead_among
 
-__all__ = ["PostgresOutboxWorker", "forget"]
+__all__ = ["PostgresOutboxWorker", "forget", "lose_dead"]
 
 log = logging.getLogger(__name__)
 
@@ -45,26 +47,23 @@ UPDATE outbox SET state = 'waiting', attempts = attempts - 1, sender = NULL, cla
 WHERE claim = %s AND state IN ('sending', 'unknown')
 """
 _LOCK = """
-SELECT id FROM outbox WHERE id = ANY(%s) AND claim = %s AND state IN ('sending', 'unknown') ORDER BY id FOR UPDATE
+SELECT id, proven, doubted IS NOT NULL FROM outbox
+WHERE id = ANY(%s) AND claim = %s AND (state IN ('sending', 'unknown') OR proven) ORDER BY id FOR UPDATE
 """
 _WAIT = """
 UPDATE outbox SET state = 'waiting', due = clock_timestamp() + make_interval(secs => given.delay),
-    together = given.together, ended = NULL, number = NULL, result = given.result
+    together = given.together, ended = NULL, number = NULL, result = given.result, proven = false
 FROM unnest(%s::bigint[], %s::float8[], %s::integer[], %s::text[]) AS given (id, delay, together, result)
 WHERE outbox.id = given.id
 """
-_END = """
-UPDATE outbox SET state = given.state, ended = clock_timestamp(), number = given.number, result = given.result
-FROM unnest(%s::bigint[], %s::text[], %s::bigint[], %s::text[]) AS given (id, state, number, result)
-WHERE outbox.id = given.id
-"""
 _RECIPIENTS = """
-UPDATE outbox_recipient SET state = given.state, message_id = given.message_id
+UPDATE outbox_recipient SET state = given.state, message_id = given.message_id, proven = false
 FROM unnest(%s::bigint[], %s::bigint[], %s::text[], %s::text[]) AS given (outbox, phone, state, message_id)
 WHERE outbox_recipient.outbox = given.outbox AND outbox_recipient.phone = given.phone
 """
-_RECORDED = "SELECT count(*) FROM outbox WHERE id = ANY(%s) AND claim = %s AND state NOT IN ('sending', 'unknown')"
-_NUMBERS = "UPDATE outbox_fact SET last_number = last_number + %s RETURNING last_number"
+_RECORDED = """
+SELECT count(*) FROM outbox WHERE id = ANY(%s) AND claim = %s AND state NOT IN ('sending', 'unknown') AND NOT proven
+"""
 _OTHERS = "SELECT DISTINCT sender FROM outbox WHERE state = 'sending' AND sender <> %s"
 _LEFT = "SELECT id FROM outbox WHERE state = 'sending' AND sender = ANY(%s) ORDER BY id FOR UPDATE"
 _OLD = "DELETE FROM outbox WHERE ended < clock_timestamp() - make_interval(secs => %s)"
@@ -127,10 +126,16 @@ class PostgresOutboxWorker:
         orders = {order.id: (order, end) for order, end in zip(claim.orders, ends, strict=True)}
 
         def work(transaction: Transaction) -> int:
-            mine = [orders[row[0]] for row in transaction.rows(_LOCK, (list(orders), claim.id))]
+            found = transaction.rows(_LOCK, (list(orders), claim.id))
             (recorded,) = transaction.row(_RECORDED, (list(orders), claim.id))
+            mine = [
+                orders[id_]
+                for id_, is_proven, is_doubted in found
+                if not is_proven or replaces_proof(orders[id_][1], is_doubted=is_doubted)
+            ]
             _end(transaction, mine)
-            return len(mine) + int(recorded)
+            outbox_evidence.settle(transaction, [order.id for order, _ in mine])
+            return len(found) + int(recorded)
 
         return self._database.run(work)
 
@@ -138,14 +143,15 @@ class PostgresOutboxWorker:
         """See `OutboxWorkerStore.lose_dead`."""
 
         def work(transaction: Transaction) -> int:
-            others = [row[0] for row in transaction.rows(_OTHERS, (self._lease.id,))]
-            dead = dead_among(transaction, others) if others else []
-            left = [row[0] for row in transaction.rows(_LEFT, (dead,))] if dead else []
-            if left:
-                _end_all(transaction, [(id_, OutboxState.UNKNOWN, DIED) for id_ in left])
+            left = lose_dead(transaction, self._lease.id)
+            outbox_evidence.settle(transaction, left)
             return len(left)
 
         return self._database.run(work)
+
+    def settle(self) -> int:
+        """See `OutboxWorkerStore.settle`."""
+        return self._database.run(outbox_evidence.settle_all)
 
     def purge(self, keep: float) -> None:
         """See `OutboxWorkerStore.purge`."""
@@ -171,6 +177,16 @@ class PostgresOutboxWorker:
         transaction.execute(_CLAIM, (self._lease.id, claim, [each.id for each in taken]))
         text, subject, picture = transaction.row(_MESSAGE, (taken[0].id,))
         return OutboxClaim(claim, text, subject, bytes(picture), tuple(taken))
+
+
+def lose_dead(transaction: Transaction, but: str = "") -> list[int]:
+    """What dead workers were sending is unknown; the ids of these orders. `but`: who lives."""
+    others = [row[0] for row in transaction.rows(_OTHERS, (but,))]
+    dead = dead_among(transaction, others) if others else []
+    left = [row[0] for row in transaction.rows(_LEFT, (dead,))] if dead else []
+    if left:
+        end_orders(transaction, [(id_, OutboxState.UNKNOWN, DIED) for id_ in left])
+    return left
 
 
 def forget(transaction: Transaction, keep: float) -> int:
@@ -209,16 +225,7 @@ def _end(transaction: Transaction, mine: Sequence[tuple[Candidate, OrderEnd]]) -
         for (order, end), text in zip(mine, texts, strict=True)
         if end.state is not OutboxState.WAITING
     ]
-    _end_all(transaction, over)
-
-
-def _end_all(transaction: Transaction, ends: Sequence[tuple[int, OutboxState, str]]) -> None:
-    """Ends have numbers in the order of their commits: from here on, others wait for this one's."""
-    if ends:
-        (last,) = transaction.row(_NUMBERS, (len(ends),))
-        rows = [(id_, state, last - len(ends) + place, text) for place, (id_, state, text) in enumerate(ends, 1)]
-        transaction.execute(_END, columns(rows, 4))
-    transaction.execute("SELECT pg_notify(%s, current_schema)", (CHANNEL,))
+    end_orders(transaction, over)
 
 
 def _belong_to(transaction: Transaction, shown: str, owner: Owner) -> None:

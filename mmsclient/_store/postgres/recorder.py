@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from attrs import frozen
 
 from mmsclient._store.heard import Heard, gathered
-from mmsclient._store.postgres import evidence
+from mmsclient._store.postgres import evidence, outbox_evidence
 from mmsclient._store.postgres.address import Address
 from mmsclient._store.postgres.database import Database, Transaction, columns, storable
 from mmsclient._store.postgres.migrations import migrate
@@ -25,7 +25,7 @@ SET status = excluded.status, final = excluded.final, reported = excluded.report
 
 
 class PostgresRecorder:
-    """Notes what was heard, for all campaigns of the store; any number may, also while senders write."""
+    """Notes what was heard, for all that is in the store; any number may, also while senders write."""
 
     is_current = True
 
@@ -42,7 +42,9 @@ class PostgresRecorder:
             if deliveries:
                 transaction.execute(_RECORD, columns(deliveries, 4))
             if is_news:
-                evidence.settle_heard(transaction, [phone for phone, _ in found.notes])
+                phones = [phone for phone, _ in found.notes]
+                evidence.settle_heard(transaction, phones)
+                outbox_evidence.settle_heard(transaction, phones)
 
         self._database.run(work)
 

@@ -20,6 +20,8 @@ CREATE TABLE outbox (
     together INTEGER, -- most orders in its call
     claim TEXT, -- the last
     claimed REAL,
+    doubted REAL, -- when the first call was claimed that an operator had sent again, though it was unknown
+    proven INTEGER NOT NULL DEFAULT 0, -- accepted by evidence, and not by an answer
     ended REAL,
     number INTEGER UNIQUE, -- of its end, in the order of the ends
     result TEXT -- JSON
@@ -28,6 +30,8 @@ CREATE INDEX outbox_waiting ON outbox (due, id) WHERE state = 'waiting';
 CREATE INDEX outbox_equal ON outbox (message, due, id) WHERE state = 'waiting';
 CREATE INDEX outbox_by_claim ON outbox (claim) WHERE claim IS NOT NULL;
 CREATE INDEX outbox_by_picture ON outbox (picture) WHERE state IN ('waiting', 'sending', 'unknown');
+CREATE INDEX outbox_unsettled ON outbox (id)
+    WHERE state = 'unknown' OR proven OR state = 'waiting' AND doubted IS NOT NULL;
 CREATE INDEX outbox_by_age ON outbox (ended) WHERE ended IS NOT NULL;
 CREATE TABLE recipient (
     outbox INTEGER NOT NULL REFERENCES outbox ON DELETE CASCADE,
@@ -35,9 +39,16 @@ CREATE TABLE recipient (
     position INTEGER NOT NULL,
     state TEXT, -- NULL as long as it is what its order is
     message_id TEXT,
+    proven INTEGER NOT NULL DEFAULT 0, -- the id is that of a report or a reply, and not of an answer
     PRIMARY KEY (outbox, phone)
 ) WITHOUT ROWID;
 CREATE INDEX recipient_by_phone ON recipient (phone);
 CREATE INDEX recipient_by_message ON recipient (message_id) WHERE message_id IS NOT NULL;
+CREATE TABLE heard ( -- reports and replies under ids that no answer had named
+    phone INTEGER NOT NULL,
+    message_id TEXT NOT NULL,
+    at REAL NOT NULL, -- the first time
+    PRIMARY KEY (phone, message_id)
+) WITHOUT ROWID;
 PRAGMA application_id = 1296913263;
 PRAGMA user_version = 1;

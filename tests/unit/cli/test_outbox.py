@@ -6,17 +6,22 @@ import asyncio
 import json
 import os
 import signal
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from mmsclient import DeliveryStatus
+from mmsclient._store.heard import Reported
+from mmsclient._store.models import Owner
 from mmsclient.limiter import NoLimit
 from mmsclient.outbox import Outbox, OutboxState
 from mmsclient.sandbox import Sandbox
 from mmsclient.sandbox.faults import Reject, server_error
 from tests.conftest import PNG
 from tests.support.command import Cli, in_this_process, started
+from tests.support.outbox import keys, opened, working
 from tests.support.postgres_server import PASSWORD
 from tests.support.waiting import until
 
@@ -119,3 +124,19 @@ def test_a_worker_of_its_own_sends_until_it_is_told_to_stop(cli: Cli, api: Sandb
     assert err == "mmsclient: stopping: waiting for the calls under way; once more ends it at once\n"
     assert len(api.sends) == 1
     assert OutboxState.ACCEPTED in cli("outbox", "list", store).out
+
+
+def test_reconcile(cli: Cli, api: Sandbox, place: tuple[str, str]) -> None:
+    """What a worker left, and what was heard before anybody found that it is gone."""
+    store, _ = place
+    put(api, store, "order-1", to="+61400000000")
+    put(api, store, "order-2", to="+61400000001")
+    with opened(store) as outbox, closing(outbox.open_recorder()) as recorder:
+        with working(outbox, Owner(api.url, lambda _: "")) as dead:
+            assert [keys(dead.claim()), keys(dead.claim())] == [["order-1"], ["order-2"]]
+            recorder.record([Reported("A", 61400000000, DeliveryStatus.DELIVERED)])
+        done = cli("outbox", "reconcile", store)
+        assert (done.status, done.out) == (4, "Settled now: 1\nStill unknown: 1\n")
+        recorder.record([Reported("B", 61400000001, DeliveryStatus.DELIVERED)])
+    done = cli("outbox", "reconcile", store, "--json")
+    assert (done.status, done.documents) == (0, [{"settled": 0, "unknown": 0}])

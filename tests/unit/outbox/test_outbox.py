@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import pickle
+import threading
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, aclosing
 from datetime import UTC, datetime, timedelta
@@ -12,11 +13,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from attrs import evolve
 
 from mmsclient import (
     AsyncMMSClient,
     AuthenticationError,
     ConfigurationError,
+    DeliveryReport,
+    DeliveryStatus,
+    InboundMessage,
     InsufficientCreditError,
     InvalidRequestError,
     KeyReusedError,
@@ -36,9 +41,11 @@ from mmsclient.outbox import (
 )
 from mmsclient.sandbox import Sandbox
 from mmsclient.sandbox.exchange import Exchange, RawAnswer
-from mmsclient.sandbox.faults import Fault, Latency, Reject, server_error, throttle
-from mmsclient.sandbox.records import Send
+from mmsclient.sandbox.faults import Fault, Latency, Reject, Reset, server_error, throttle
+from mmsclient.sandbox.records import Message, Send
+from mmsclient.webhooks import CallbackReceiver
 from tests.conftest import PNG, until
+from tests.support.callbacks import TOKEN, status
 from tests.support.campaigns import success
 
 WAITING, SENDING, ACCEPTED, REFUSED, UNKNOWN, CANCELLED = OutboxState
@@ -425,3 +432,106 @@ async def test_a_file_that_is_replaced_while_it_is_open(mms: AsyncMMSClient, tmp
     with pytest.raises(OutboxError, match="was removed or replaced"):
         await put(outbox, "b")
     await outbox.aclose()
+
+
+# Unknown orders that callbacks settle ---------------------------------------------------------------------------------
+
+
+def delivered(message: Message) -> list[dict[str, str]]:
+    """A callback."""
+    return [{"message_id": message.id, "status": "Delivered", "recipient": message.to.removeprefix("+")}]
+
+
+async def test_callbacks_settle_unknown_orders(api: Sandbox, new: New) -> None:
+    api.faults.add(Reset(carried_out=True), call="send-mms", times=1)
+    async with new() as outbox, CallbackReceiver(token=TOKEN) as receiver:
+        receiver.record_into(outbox)
+        await put(outbox, "order-17", ["+61400000000", "+61400000001"])
+        unknown = await ended(outbox, "order-17")
+        assert (unknown.state, unknown.sent) == (UNKNOWN, None)
+        first, second = api.messages
+        assert await status(receiver, delivered(first)) == 200
+        async with aclosing(outbox.results(after=unknown.number)) as results:
+            settled = await anext(results)
+        assert (settled.state, settled.error) == (ACCEPTED, None)
+        assert [(each.state, each.message_id, each.proven) for each in settled.recipients] == [
+            (ACCEPTED, first.id, True),
+            (UNKNOWN, None, False),
+        ]
+        assert settled.sent is not None
+        assert (settled.sent.accepted, settled.sent.total, settled.sent.refused) == (1, 2, None)
+        assert (settled.sent.proven, settled.sent.repeated) == (True, False)
+        assert [(each.id, each.to) for each in settled.sent.messages] == [(first.id, first.to)]
+        assert await status(receiver, delivered(second)) == 200
+        settled = await ended(outbox, "order-17")
+        assert settled.sent is not None
+        assert (settled.sent.accepted, settled.sent.refused) == (2, ())
+        assert pickle.loads(pickle.dumps(settled)) == settled  # noqa: S301
+    assert api.calls["send-mms"] == 1
+
+
+async def test_a_reply_settles_an_unknown_order_in_another_process(api: Sandbox, new: New) -> None:
+    """There it neither sends nor has a worker."""
+    api.faults.add(Reset(carried_out=True), call="send-mms", times=1)
+    async with new() as sending:
+        await put(sending, "order-17")
+        unknown = await ended(sending, "order-17")
+        (message,) = api.messages
+        inbound = InboundMessage(
+            id="1",
+            sender=message.to,
+            text="Thanks",
+            received_at=datetime.now(UTC),
+            received_at_text="",
+            kind="MMS",
+            original_message_id="",
+            original_text="",
+            custom_string=None,
+        )
+        elsewhere = new()
+        await elsewhere.record_reply(inbound)
+        assert (await ended(elsewhere, "order-17")).number == unknown.number
+        await elsewhere.record_reply(evolve(inbound, original_message_id=message.id))
+        settled = await sending.result("order-17")
+        assert settled is not None
+        assert settled.state is ACCEPTED
+        await elsewhere.aclose()
+        with pytest.raises(OutboxError, match="closed"):
+            await elsewhere.record_reply(evolve(inbound, original_message_id=message.id))
+
+
+async def test_a_worker_settles_what_other_calls_had_left_open(
+    api: Sandbox, new: New, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A report that either of two calls may have caused, until the answer of one of them names another message."""
+    monkeypatch.setattr("mmsclient.outbox.worker.SETTLE_EVERY", 0.05)
+    may_answer = threading.Event()
+
+    class Slow(Fault):
+        async def after(self, exchange: Exchange, answer: RawAnswer) -> RawAnswer:
+            await asyncio.to_thread(may_answer.wait)
+            return answer
+
+    api.faults.add(Reset(carried_out=True), call="send-mms", times=1)
+    async with new() as outbox:
+        try:
+            await put(outbox, "order-17", text="First")
+            unknown = await ended(outbox, "order-17")
+            api.faults.add(Slow(), call="send-mms")
+            await put(outbox, "order-18", text="Second")
+            await until(lambda: len(api.sends) == 2)
+            report = DeliveryReport(
+                message_id=api.messages[0].id,
+                status=DeliveryStatus.DELIVERED,
+                recipient="+61400000000",
+                custom_string=None,
+                source=None,
+            )
+            await outbox.record(report)
+            assert (await ended(outbox, "order-17")).state is UNKNOWN
+            may_answer.set()
+            async with aclosing(outbox.results(after=unknown.number)) as results:
+                settled = {(result := await anext(results)).key: result.state for _ in range(2)}
+            assert settled == {"order-17": ACCEPTED, "order-18": ACCEPTED}
+        finally:
+            may_answer.set()

@@ -113,7 +113,7 @@ CALLS = st.lists(
 
 @given(CALLS)
 def test_calls_come_once_each_with_all_their_ids(rows: list[tuple[str, int, str | None]]) -> None:
-    calls = calls_of((call, phone, 1.0, "accepted", None, message_id) for call, phone, message_id in rows)
+    calls = calls_of((call, phone, 1.0, "accepted", None, message_id, 1.0) for call, phone, message_id in rows)
     assert len(calls) == len({row[:2] for row in rows})
     assert sum(len(call.message_ids) for call in calls) == sum(row[2] is not None for row in rows)
 

@@ -20,7 +20,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mmsclient import DeliveryStatus
-from mmsclient._store import sqlite_database, sqlite_recorder
+from mmsclient._store import sqlite_database, sqlite_turns
 from mmsclient._store.heard import Heard, Replied, Reported
 from mmsclient._store.models import Message, RecipientResult
 from mmsclient._store.protocol import SenderJournal
@@ -261,8 +261,8 @@ def test_what_is_dropped_without_closing_warns_of_nothing(
 def test_a_file_is_left_to_the_campaign_between_two_transactions(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """SQLite lets nobody queue: whoever writes without a pause keeps all others out."""
     slept: list[float] = []
-    monkeypatch.setattr(sqlite_recorder, "PAUSE", 3600.0)
-    monkeypatch.setattr(sqlite_recorder, "sleep", slept.append)
+    monkeypatch.setattr(sqlite_turns, "PAUSE", 3600.0)
+    monkeypatch.setattr(sqlite_turns, "sleep", slept.append)
     store = store_at(path)
     with closing(store.open(MESSAGE)) as journal, closing(store.open_recorder()) as recorder:
         heard = [Reported("A", 0, DeliveryStatus.DELIVERED)]

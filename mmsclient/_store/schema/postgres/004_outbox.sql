@@ -19,6 +19,8 @@ CREATE TABLE outbox (
     sender text, -- whose lease is in "sender"; the last
     claim text, -- the last
     claimed timestamptz,
+    doubted timestamptz, -- when the first call was claimed that an operator had sent again, though it was unknown
+    proven boolean NOT NULL DEFAULT false, -- accepted by evidence, and not by an answer
     ended timestamptz,
     number bigint UNIQUE, -- of its end, in the order of the ends
     result text -- JSON
@@ -27,6 +29,8 @@ CREATE INDEX outbox_waiting ON outbox (due, id) WHERE state = 'waiting';
 CREATE INDEX outbox_equal ON outbox (message, due, id) WHERE state = 'waiting';
 CREATE INDEX outbox_sending ON outbox (sender) WHERE state = 'sending';
 CREATE INDEX outbox_by_picture ON outbox (picture) WHERE state IN ('waiting', 'sending', 'unknown');
+CREATE INDEX outbox_unsettled ON outbox (id)
+    WHERE state = 'unknown' OR proven OR state = 'waiting' AND doubted IS NOT NULL;
 CREATE INDEX outbox_by_age ON outbox (ended) WHERE ended IS NOT NULL;
 CREATE TABLE outbox_recipient (
     outbox bigint NOT NULL REFERENCES outbox ON DELETE CASCADE,
@@ -34,6 +38,7 @@ CREATE TABLE outbox_recipient (
     position integer NOT NULL,
     state text, -- NULL as long as it is what its order is
     message_id text,
+    proven boolean NOT NULL DEFAULT false, -- the id is that of a report or a reply, and not of an answer
     PRIMARY KEY (outbox, phone)
 ) WITH (fillfactor = 70);
 CREATE INDEX outbox_recipient_by_phone ON outbox_recipient (phone);

@@ -1,0 +1,85 @@
+"""Evidence about unknown orders in PostgreSQL; `mmsclient._store.outbox_evidence` has the rules.
+
+What was heard is the store's, as with campaigns (`evidence`) and keyed sends, whose calls may have caused it, too.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+
+from mmsclient._store.call_evidence import proven
+from mmsclient._store.evidence import PROOF_WINDOW
+from mmsclient._store.outbox import OutboxState
+from mmsclient._store.outbox_evidence import MAY_BE_PROVEN, doubted_orders, state_by_evidence
+from mmsclient._store.postgres.database import Transaction, columns
+from mmsclient._store.postgres.other_calls import NAMED, calls_to
+from mmsclient._store.postgres.outbox_ends import end_orders
+
+__all__ = ["settle", "settle_all", "settle_heard"]
+
+# A call that is ending at this moment is waited for: of the two, the later one sees what the other wrote.
+_LOCK_HEARD = f"""
+SELECT id FROM outbox WHERE (state = 'sending' OR {MAY_BE_PROVEN})
+AND id IN (SELECT outbox FROM outbox_recipient WHERE phone = ANY(%s)) ORDER BY id FOR UPDATE
+"""  # noqa: S608 - our own constants
+_LOCK = "SELECT id FROM outbox WHERE id = ANY(%s) ORDER BY id FOR UPDATE"
+
+_HEARD = f"""
+SELECT o.id, extract(epoch FROM coalesce(doubted, claimed))::float8, extract(epoch FROM claimed)::float8,
+    extract(epoch FROM heard)::float8, r.phone, evidence.message_id
+FROM (SELECT * FROM outbox WHERE {MAY_BE_PROVEN} AND {{scope}}) AS o
+JOIN outbox_recipient AS r ON r.outbox = o.id JOIN evidence ON evidence.phone = r.phone
+WHERE (r.state IS NULL OR r.state = 'unknown') AND NOT {NAMED}
+AND heard BETWEEN coalesce(doubted, claimed) AND claimed + make_interval(secs => {PROOF_WINDOW})
+ORDER BY o.id
+"""  # noqa: S608
+_HEARD_OF_ALL = _HEARD.format(scope="true")
+_HEARD_OF_SOME = _HEARD.format(scope="id = ANY(%s)")
+
+_PROVE = """
+UPDATE outbox_recipient SET state = 'accepted', message_id = given.message_id, proven = true
+FROM unnest(%s::bigint[], %s::text[]) AS given (phone, message_id)
+WHERE outbox = %s AND outbox_recipient.phone = given.phone
+"""
+_LEAVE = "UPDATE outbox_recipient SET state = 'unknown' WHERE outbox = %s AND state IS NULL"
+_STATE = """
+SELECT state, result, (SELECT count(*) FROM outbox_recipient AS r WHERE r.outbox = o.id AND r.state = 'unknown')
+FROM outbox AS o WHERE id = %s
+"""
+
+
+def settle_heard(transaction: Transaction, phones: Sequence[int]) -> None:
+    """Settle the orders to these phones for which there is proof."""
+    if found := transaction.rows(_LOCK_HEARD, (list(phones),)):
+        settle(transaction, [row[0] for row in found])
+
+
+def settle_all(transaction: Transaction) -> int:
+    """Settle all orders for which there is proof; how many that made accepted."""
+    found = doubted_orders(transaction.rows(_HEARD_OF_ALL))
+    ids = [row[0] for row in transaction.rows(_LOCK, ([order.id for order in found],))] if found else []
+    return settle(transaction, ids)
+
+
+def settle(transaction: Transaction, ids: Sequence[int]) -> int:
+    """Settle those of these orders, all locked, for which there is proof; how many that made accepted."""
+    if not ids:
+        return 0
+    settled = 0
+    for order in doubted_orders(transaction.rows(_HEARD_OF_SOME, (list(ids),))):
+        others = calls_to(transaction, {each.phone for each in order.heard}, but=order.id)
+        if found := proven(order.began, order.heard, others, last=order.last):
+            settled += _prove(transaction, order.id, found)
+    return settled
+
+
+def _prove(transaction: Transaction, id_: int, found: Mapping[int, str]) -> bool:
+    """Whether the order is accepted by this."""
+    transaction.execute(_PROVE, (*columns(found.items(), 2), id_))
+    transaction.execute(_LEAVE, (id_,))
+    state, result, left = transaction.row(_STATE, (id_,))
+    told = state_by_evidence(OutboxState(state), json.loads(result or "{}"), left)
+    if told is not None:
+        end_orders(transaction, [(id_, told[0], json.dumps(dict(told[1])))], proven=told[2])
+    return told is not None
