@@ -190,7 +190,7 @@ class CallbackReceiver:
         return handler
 
     def record_into(self, journal: Records | str | os.PathLike[str], name: str | None = None) -> None:
-        """Records every delivery report and every inbound message into the journal of a campaign, before all else.
+        """Records every delivery report and every inbound message into a store, before all else.
 
         A report needs nobody else to take it then; inbound messages still do. Each callback is answered after the
         commit that holds what it brought; those that come at the same time share one. Where it cannot be recorded, the
@@ -198,9 +198,9 @@ class CallbackReceiver:
 
         Args:
             journal: A campaign, its file, or the URL of the PostgreSQL database that it is in. It need not be there
-                yet. Or an object of your own: its `record(report)`, a coroutine function or a plain one, is called with
-                each report, and its `record_reply(message)`, if it has one, with each inbound message; again if the
-                handling fails after it.
+                yet. Or `AsyncMMSClient.ledger`, an `Outbox`, or an object of your own: its `record(report)`, a
+                coroutine function or a plain one, is called with each report, and its `record_reply(message)`, if it
+                has one, with each inbound message; again if the handling fails after it.
             name: What the campaign is called in the database.
 
         Raises:
