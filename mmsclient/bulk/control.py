@@ -11,7 +11,6 @@ from attrs import frozen
 
 from mmsclient._transport.session import Recall
 from mmsclient.errors import MMSError
-from mmsclient.observe.campaigns import RunObserver
 
 __all__ = ["Control", "Stop"]
 
@@ -31,10 +30,14 @@ class Stop(Exception):  # noqa: N818 - the runner's own, never raised to the con
 
 
 class Control:
-    """Stops once: for its consumer, or with the first error."""
+    """Stops once: for its consumer, or with the first error.
 
-    def __init__(self, observer: RunObserver) -> None:
-        self._observer = observer
+    Args:
+        on_stop: Called each time that it is asked to stop, with the error or None.
+    """
+
+    def __init__(self, on_stop: Callable[[BaseException | None], object] = lambda error: None) -> None:
+        self._on_stop = on_stop
         self.changed: asyncio.Event = asyncio.Event()
         """Something has happened that may allow a call."""
         self.held_until: float = 0.0
@@ -59,7 +62,7 @@ class Control:
     def stop(self) -> None:
         """Start nothing new, and take back what has not left."""
         self.is_stopping = True
-        self._observer.stopped(self.error.error if isinstance(self.error, Stop) else self.error)
+        self._on_stop(self.error.error if isinstance(self.error, Stop) else self.error)
         for recall in self._recalls:
             recall.all(STOPPED)
         self._stopped.set()

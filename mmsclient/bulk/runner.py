@@ -49,7 +49,7 @@ class Runner:
         self._recipients = recipients
         self._loop = asyncio.get_running_loop()
         self._observer = RunObserver(preparation.client.emit, self._options.shown_name)
-        self._control = Control(self._observer)
+        self._control = Control(self._observer.stopped)
         self._capacity = Capacity(preparation.client)
         self._meter = Meter()
         self._thread: JournalThread | None = None
@@ -158,9 +158,7 @@ class Runner:
 
     async def _send_all(self, thread: JournalThread, recorder: Recorder) -> None:
         screening = Screening(self._options.suppression, recorder, self._control)
-        parts = RunParts(
-            self._options, self._control, self._capacity, self._meter, recorder, screening, self._observer
-        )
+        parts = RunParts(self._options, self._control, self._capacity, self._meter, recorder, screening, self._observer)
         sender = BatchSender(self._preparation.client, await self._preparation.message(), parts, self._tell)
         reader = self._loop.create_task(self._read_list(thread))
         unsubscribe = self._capacity.on_change(self._control.changed.set)

@@ -50,7 +50,7 @@ class Sender(Protocol):
         """The numbers that unsubscribed."""
         ...
 
-    def with_options(self, *, max_attempts: int, recall: Recall, campaign: CampaignRef | None) -> Self:
+    def with_options(self, *, max_attempts: int, recall: Recall, campaign: CampaignRef | None = None) -> Self:
         """The same one with other options."""
         ...
 
