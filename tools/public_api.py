@@ -23,6 +23,8 @@ MODULES = (
     "errors",
     "limiter",
     "models",
+    "observe",
+    "observe.prometheus",
     "outbox",
     "pictures",
     "sandbox",

@@ -33,6 +33,8 @@ REFERENCE = {
     "pictures": ("Pictures", "mmsclient.pictures", ()),
     "outbox": ("Outbox", "mmsclient.outbox", ()),
     "webhooks": ("Callbacks", "mmsclient.webhooks", ()),
+    "observe": ("Observing", "mmsclient.observe", ("Observer", "Event", "LogObserver")),
+    "prometheus": ("Prometheus", "mmsclient.observe.prometheus", ()),
     "sandbox": ("Sandbox", "mmsclient.sandbox", ()),
 }
 """The pages of the reference: title, module, and the names that come first or, of `mmsclient`, alone."""

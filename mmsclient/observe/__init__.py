@@ -10,7 +10,8 @@ def count(event: Event) -> None:
 async with AsyncMMSClient(observer=count) as mms: ...
 ```
 
-Ready observers: `mmsclient.observe.logs.LogObserver`, a line for each call.
+Ready observers: `LogObserver`, a line of the log for each call, and
+`mmsclient.observe.prometheus.PrometheusObserver`.
 """
 
 from mmsclient.observe.events import (
@@ -38,6 +39,7 @@ from mmsclient.observe.events import (
     SaturationBegan,
     SaturationEnded,
 )
+from mmsclient.observe.logs import LogObserver
 from mmsclient.observe.observer import Observer
 
 __all__ = [
@@ -60,6 +62,7 @@ __all__ = [
     "EventSettled",
     "LimiterAway",
     "LimiterBack",
+    "LogObserver",
     "Observer",
     "Outcome",
     "RateChanged",

@@ -36,6 +36,8 @@ MODULES = (
     "mmsclient.webhooks",
     "mmsclient.sandbox",
     "mmsclient.limiter",
+    "mmsclient.observe",
+    "mmsclient.observe.prometheus",
 )
 
 

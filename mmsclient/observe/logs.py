@@ -1,0 +1,101 @@
+"""Events as lines of a log: `key=value` pairs, or JSON."""
+
+from __future__ import annotations
+
+import json
+import logging
+import re
+from collections.abc import Iterator, Mapping
+from enum import Enum
+from typing import Any
+
+import attrs
+
+from mmsclient.observe.events import (
+    AttemptEnded,
+    CallbackReceived,
+    CallRetried,
+    CallStarted,
+    CallThrottled,
+    CallWaited,
+    CampaignRef,
+    Event,
+    EventSettled,
+    LimiterAway,
+    LimiterBack,
+    RateChanged,
+    SaturationBegan,
+    SaturationEnded,
+)
+
+__all__ = ["LogObserver"]
+
+_STEPS = (AttemptEnded, CallRetried, CallStarted, CallThrottled, CallWaited, CallbackReceived, EventSettled)
+_WARNINGS = (LimiterAway, LimiterBack, RateChanged, SaturationBegan, SaturationEnded)
+
+_WORD = re.compile(r"(?<=[a-z])(?=[A-Z])")
+_PLAIN = re.compile(r"[\w.:+/-]+")
+
+
+class LogObserver:
+    """Logs one line for each event, which begins with its kind.
+
+    ```
+    event=call_ended call=3f2a91-17 name=send-mms outcome=accepted attempts=2 recipients=1 accepted=1 seconds=0.412 ...
+    ```
+
+    At INFO: the end of each call, of each callback, and what happens to campaigns. At DEBUG: the steps of a call and of
+    a callback, with the same id. At WARNING: limiters that slow down or lose Redis, and receivers that are saturated.
+
+    Args:
+        logger: Where to; `mmsclient.observe.logs` if left out.
+        json: A JSON object a line instead.
+    """
+
+    def __init__(self, logger: logging.Logger | None = None, *, json: bool = False) -> None:
+        self._logger = logger or logging.getLogger(__name__)
+        self._as_line = _as_json if json else _as_pairs
+
+    def __call__(self, event: Event, /) -> None:
+        """Logs `event`."""
+        level = logging.WARNING if isinstance(event, _WARNINGS) else logging.INFO
+        level = logging.DEBUG if isinstance(event, _STEPS) else level
+        if self._logger.isEnabledFor(level):
+            self._logger.log(level, "%s", self._as_line(dict(_fields(event))))
+
+
+def _fields(event: Event) -> Iterator[tuple[str, Any]]:
+    """What stands in the line, in its order; nothing for what is not there."""
+    kind = type(event)
+    yield "event", _WORD.sub("_", kind.__name__).lower()
+    for attribute in attrs.fields(kind) if attrs.has(kind) else ():
+        name, value = attribute.name, getattr(event, attribute.name)
+        match value:
+            case None | "" | ():
+                continue
+            case Enum():
+                yield name, value.value
+            case CampaignRef():
+                yield name, value.id
+                yield from ((key, of) for key, of in (("campaign_name", value.name), ("batch", value.batch)) if of)
+            case float():
+                yield name, round(value, 6)
+            case Mapping():
+                yield from ((f"{name}_{key}", count) for key, count in value.items())
+            case tuple():
+                yield (name.removesuffix("s"), value[0]) if len(value) == 1 else (name, len(value))
+            case _:
+                yield name, value
+
+
+def _as_json(fields: Mapping[str, Any]) -> str:
+    return json.dumps(fields)
+
+
+def _as_pairs(fields: Mapping[str, Any]) -> str:
+    return " ".join(f"{name}={_shown(value)}" for name, value in fields.items())
+
+
+def _shown(value: Any) -> str:
+    text = str(value).lower() if isinstance(value, bool) else str(value)
+    return text if _PLAIN.fullmatch(text) else json.dumps(text)

@@ -1,0 +1,149 @@
+"""Events as metrics of Prometheus. Needs the extra `prometheus`."""
+
+from __future__ import annotations
+
+from mmsclient._extras import needed
+from mmsclient.observe.events import (
+    AttemptEnded,
+    BatchEnded,
+    CallbackAnswered,
+    CallEnded,
+    CallRetried,
+    CallThrottled,
+    CallWaited,
+    CampaignEnded,
+    CampaignStarted,
+    Event,
+    EventSettled,
+    LimiterAway,
+    LimiterBack,
+    Outcome,
+    RateChanged,
+    SaturationBegan,
+    SaturationEnded,
+)
+
+with needed("prometheus", "metrics for Prometheus"):
+    from prometheus_client import REGISTRY, CollectorRegistry, Counter, Gauge, Histogram
+
+__all__ = ["PrometheusObserver"]
+
+_SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120)
+
+
+class PrometheusObserver:
+    """Keeps the metrics of one process in a registry; the names are in docs/observing.md.
+
+    One observer can serve several clients and receivers. Make one for each registry.
+
+    Args:
+        registry: Where the metrics are registered; the library's own if left out.
+
+    Raises:
+        ValueError: The registry has metrics of these names already.
+    """
+
+    def __init__(self, registry: CollectorRegistry | None = None) -> None:
+        registry = REGISTRY if registry is None else registry
+        self._make_call_metrics(registry)
+        self._make_callback_metrics(registry)
+        self._make_campaign_metrics(registry)
+
+    def _make_call_metrics(self, registry: CollectorRegistry) -> None:
+        self._calls = Histogram(
+            "mmsclient_call_duration_seconds",
+            "Calls, by their outcome.",
+            ["name", "outcome"],
+            buckets=_SECONDS,
+            registry=registry,
+        )
+        self._messages = Counter(
+            "mmsclient_messages", "Recipients of sends, by what became of them.", ["outcome"], registry=registry
+        )
+        self._waits = Histogram(
+            "mmsclient_wait_seconds", "Waits of attempts.", ["for"], buckets=_SECONDS, registry=registry
+        )
+        self._attempts = Counter("mmsclient_attempts", "Attempts, by HTTP status.", ["status"], registry=registry)
+        self._retries = Counter(
+            "mmsclient_retries", "Further attempts, by what ended the one before.", ["error"], registry=registry
+        )
+        self._throttled = Counter("mmsclient_throttled", "Attempts refused as over the cap.", registry=registry)
+        self._rate = Gauge("mmsclient_rate_share", "The limiter's rate as a share of the cap.", registry=registry)
+        self._rate.set(1)
+        self._away = Gauge(
+            "mmsclient_limiter_away", "1 while the shared limiter cannot reach Redis.", registry=registry
+        )
+
+    def _make_callback_metrics(self, registry: CollectorRegistry) -> None:
+        self._callbacks = Histogram(
+            "mmsclient_callback_duration_seconds",
+            "Callbacks, by the answer.",
+            ["status", "reason"],
+            buckets=_SECONDS,
+            registry=registry,
+        )
+        self._settled = Counter(
+            "mmsclient_callback_events", "Events of callbacks.", ["kind", "outcome"], registry=registry
+        )
+        self._saturated = Gauge(
+            "mmsclient_receiver_saturated", "1 while events of the kind wait for a place.", ["kind"], registry=registry
+        )
+
+    def _make_campaign_metrics(self, registry: CollectorRegistry) -> None:
+        self._running = Gauge("mmsclient_campaigns_running", "Runs of campaigns under way.", registry=registry)
+        self._ended = Counter(
+            "mmsclient_campaign_runs", "Runs of campaigns that are over, by their error.", ["error"], registry=registry
+        )
+        self._recipients = Counter(
+            "mmsclient_campaign_recipients",
+            "Recipients of ended batches, by state.",
+            ["campaign", "state"],
+            registry=registry,
+        )
+
+    def __call__(self, event: Event, /) -> None:
+        """Counts `event`."""
+        match event:
+            case CallWaited() | AttemptEnded() | CallEnded() | CallRetried() | CallThrottled():
+                self._count_call(event)
+            case EventSettled() | CallbackAnswered() | SaturationBegan() | SaturationEnded():
+                self._count_callback(event)
+            case CampaignStarted():
+                self._running.inc()
+            case CampaignEnded():
+                self._running.dec()
+                self._ended.labels(event.error or "").inc()
+            case BatchEnded():
+                for state, count in event.counts.items():
+                    self._recipients.labels(event.campaign.name, state).inc(count)
+            case RateChanged():
+                self._rate.set(event.rate / event.full)
+            case LimiterAway() | LimiterBack():
+                self._away.set(isinstance(event, LimiterAway))
+
+    def _count_call(self, event: Event) -> None:
+        match event:
+            case CallWaited():
+                for name in ("queue", "connection", "token"):
+                    self._waits.labels(name).observe(getattr(event, name))
+            case AttemptEnded() if event.left:
+                self._attempts.labels(str(event.status or "none")).inc()
+            case CallRetried():
+                self._retries.labels(event.error).inc()
+            case CallThrottled():
+                self._throttled.inc()
+            case CallEnded():
+                self._calls.labels(event.name, event.outcome.value).observe(event.seconds)
+                others = Outcome.REFUSED if event.outcome is Outcome.ACCEPTED else event.outcome
+                for outcome, count in ((Outcome.ACCEPTED, event.accepted), (others, event.recipients - event.accepted)):
+                    if count:
+                        self._messages.labels(outcome.value).inc(count)
+
+    def _count_callback(self, event: Event) -> None:
+        match event:
+            case EventSettled():
+                self._settled.labels(event.kind, event.outcome.value).inc()
+            case CallbackAnswered():
+                self._callbacks.labels(str(event.status), event.reason).observe(event.seconds)
+            case SaturationBegan() | SaturationEnded():
+                self._saturated.labels(event.kind).set(isinstance(event, SaturationBegan))
