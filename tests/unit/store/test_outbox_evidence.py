@@ -246,6 +246,16 @@ def test_an_answer_that_names_the_id_later_takes_it_from_the_other(
     assert state_of(store, "a") is UNKNOWN
 
 
+def test_an_id_that_an_answer_names_for_another_phone_proves_nothing(
+    store: OutboxStore, worker: OutboxWorkerStore, recorder: ReportRecorder
+) -> None:
+    claim = sent(store, worker, "a")
+    recorder.record([report("B")])
+    worker.finish(sent(store, worker, "b", TWO), accepted("B"))
+    worker.finish(claim, whole(claim, UNKNOWN))
+    assert state_of(store, "a") is UNKNOWN
+
+
 def test_an_answer_without_an_id_may_have_caused_it(
     store: OutboxStore, worker: OutboxWorkerStore, recorder: ReportRecorder
 ) -> None:
