@@ -76,9 +76,13 @@ class KeyedSends:
 
     def __init__(self, ledger: Ledger) -> None:
         self._ledger = ledger
-        self.recorder = SendLedger(ledger)
         self._under_way: dict[str, _UnderWay] = {}
         self._is_closing = asyncio.Event()
+
+    @property
+    def recorder(self) -> SendLedger:
+        """Takes what callbacks say of them."""
+        return SendLedger(self._ledger)
 
     async def send(
         self,

@@ -176,7 +176,7 @@ class Tables:
             return cursor.fetchall() if cursor.description else []
 
     def states(self) -> dict[str, str]:
-        return dict(self.ask("SELECT key, state FROM send"))
+        return dict(self.ask("SELECT key, state FROM send")) if self._is_made() else {}
 
     def results(self) -> list[str | None]:
         return [row[0] for row in self.ask("SELECT result FROM send")]
@@ -192,9 +192,10 @@ class Tables:
         self.ask("DELETE FROM sender")
 
     def senders(self) -> int:
-        if self.ask("SELECT to_regclass('sender')") == [(None,)]:
-            return 0
-        return int(self.ask("SELECT count(*) FROM sender")[0][0])
+        return int(self.ask("SELECT count(*) FROM sender")[0][0]) if self._is_made() else 0
+
+    def _is_made(self) -> bool:
+        return self.ask("SELECT to_regclass('send')") != [(None,)]
 
 
 def place_in(engine: str, request: pytest.FixtureRequest, folder: Path) -> Place:
