@@ -451,7 +451,7 @@ async def test_callbacks_settle_unknown_orders(api: Sandbox, new: New) -> None:
         assert (unknown.state, unknown.sent) == (UNKNOWN, None)
         first, second = api.messages
         assert await status(receiver, delivered(first)) == 200
-        async with aclosing(outbox.results(after=unknown.number)) as results:
+        async with asyncio.timeout(LONG), aclosing(outbox.results(after=unknown.number)) as results:
             settled = await anext(results)
         assert (settled.state, settled.error) == (ACCEPTED, None)
         assert [(each.state, each.message_id, each.proven) for each in settled.recipients] == [
@@ -530,7 +530,7 @@ async def test_a_worker_settles_what_other_calls_had_left_open(
             await outbox.record(report)
             assert (await ended(outbox, "order-17")).state is UNKNOWN
             may_answer.set()
-            async with aclosing(outbox.results(after=unknown.number)) as results:
+            async with asyncio.timeout(LONG), aclosing(outbox.results(after=unknown.number)) as results:
                 settled = {(result := await anext(results)).key: result.state for _ in range(2)}
             assert settled == {"order-17": ACCEPTED, "order-18": ACCEPTED}
         finally:
