@@ -25,7 +25,7 @@ class Token:
         self._grant: Grant | None = None
         self._waiter: asyncio.Task[object] | None = None
         self._is_withdrawn = False
-        self.waited = 0.0
+        self.waited: float = 0.0
         """Seconds that it was waited for."""
 
     @property

@@ -50,7 +50,7 @@ class ClientObserver:
     """What a client, and its limiter, tell the observers."""
 
     def __init__(self, emit: Emit) -> None:
-        self.emit = emit
+        self.emit: Emit = emit
         self._run = secrets.token_hex(3)
         self._numbers = itertools.count(1)
 
@@ -78,7 +78,7 @@ class ObservedCall:
     _attempts = 0
     _last: ObservedAttempt | None = None
     _queue = _connection = _token = 0.0
-    _is_abandoned = _is_over = False
+    _is_abandoned = False
 
     def __init__(
         self, emit: Emit, number: str, name: str, recipients: int, *, repeatable: bool, campaign: CampaignRef | None
@@ -131,9 +131,6 @@ class ObservedCall:
             self._end(attempt.value, attempt.error)
 
     def _end(self, value: object, error: BaseException | None) -> None:
-        if self._is_over:
-            return
-        self._is_over = True
         last, sent = self._last, value if isinstance(value, SentBatch) else None
         self._emit(
             CallEnded(
@@ -175,11 +172,11 @@ class ObservedAttempt:
     _entered: float | None = None
     _left_at: float | None = None
     _token: Waited | None = None
-    has_left = False
-    is_over = False
+    has_left: bool = False
+    is_over: bool = False
     status: int | None = None
     code: str | None = None
-    bytes = 0
+    bytes: int = 0
     error: BaseException | None = None
     value: object = None
 

@@ -35,7 +35,7 @@ class InMemoryDedupStore:
     """The keys of the last `limit` events, about 200 bytes each. They go with the process."""
 
     elsewhere = None
-    leases_lost = 0
+    leases_lost: int = 0
 
     def __init__(self, limit: int) -> None:
         self._handled: BoundedCache[bytes, None] = BoundedCache(limit)

@@ -77,8 +77,8 @@ class ReceiverWatch:
     """Counts what becomes of callbacks and their events, and tells it to the observers, if there are any."""
 
     def __init__(self, emit: Emit | None, log: ThrottledLog) -> None:
-        self.emit = emit
-        self.counts = ReceiverStats()
+        self.emit: Emit | None = emit
+        self.counts: ReceiverStats = ReceiverStats()
         self._log = log
         self._run = secrets.token_hex(3)
         self._numbers = itertools.count(1)
