@@ -55,7 +55,7 @@ async def until_idle(mms: AsyncMMSClient) -> None:
     await until(lambda: not mms.stats.in_flight)
 
 
-@pytest.mark.parametrize(("library", "tls", "rounds"), [(httpx, False, 1500), (httpx, True, 150), (httpx2, True, 150)])
+@pytest.mark.parametrize(("library", "tls", "rounds"), [(httpx, False, 500), (httpx, True, 150), (httpx2, True, 150)])
 async def test_rounds_of_20_calls_cancelled_at_random(library: Any, tls: bool, rounds: int) -> None:
     """On a pool of 10. (Requests of httpx 0.28 that are torn like this lose the pool's slots within 100 rounds.)"""
     rng = random.Random(7)
