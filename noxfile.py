@@ -12,7 +12,7 @@ nox.options.reuse_existing_virtualenvs = True
 def tests(session: nox.Session) -> None:
     """The tests; arguments go to pytest."""
     session.install("-q", "-e", ".[dev]")
-    session.run("pytest", "-q", "-n", "2", *session.posargs)
+    session.run("pytest", "-q", "-n", "4", *session.posargs)
 
 
 @nox.session
