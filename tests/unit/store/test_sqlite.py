@@ -16,7 +16,7 @@ from mmsclient._store.sqlite_database import APPLICATION_ID, VERSION
 from mmsclient._store.sqlite_opening import open_journal
 from mmsclient._store.sqlite_reader import SQLiteReader
 from mmsclient._store.sqlite_recorder import SQLiteRecorder
-from mmsclient._store.states import CLAIM, END, EXCLUDE, LATE, LOSE, PROVE, RELEASE, RESEND
+from mmsclient._store.states import CLAIM, END, EXCLUDE, LATE, LOSE, PROVE, RELEASE, RESEND, SUPPRESS
 from mmsclient.bulk import JournalMismatchError, Row
 from mmsclient.bulk.recipients import check_all
 
@@ -133,7 +133,7 @@ def test_a_migrated_journal_has_the_tables_of_a_new_one(old: Path, tmp_path: Pat
 def test_the_table_of_transitions() -> None:
     moves = {
         (source.value, target.value)
-        for transition in (CLAIM, END, EXCLUDE, LATE, LOSE, PROVE, RELEASE, RESEND)
+        for transition in (CLAIM, END, EXCLUDE, LATE, LOSE, PROVE, RELEASE, RESEND, SUPPRESS)
         for source in transition.sources
         for target in transition.targets
     }
@@ -142,7 +142,8 @@ def test_the_table_of_transitions() -> None:
         *((waiting, then) for waiting in ("pending", "failed") for then in ("sending", "excluded")),
         ("unknown", "pending"),
         ("pending", "accepted"),
-        *(("unknown", late) for late in ("accepted", "refused", "failed")),
+        ("sending", "excluded"),
+        *(("unknown", late) for late in ("accepted", "refused", "failed", "excluded")),
     }
 
 
