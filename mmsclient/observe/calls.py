@@ -154,6 +154,7 @@ class ObservedCall:
                 campaign=self._campaign,
             )
         )
+        self._last = None  # each knows the other: what they hold would wait for the garbage collector
 
     def _outcome(self, sent: SentBatch | None, error: BaseException | None) -> Outcome:
         if error is None:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import os
 import random
 import subprocess
 import sys
+import weakref
 from typing import Any
 
 import pytest
@@ -27,6 +29,7 @@ from mmsclient.observe import (
     Event,
     Outcome,
 )
+from mmsclient.observe.calls import ClientObserver
 from mmsclient.sandbox import Sandbox
 from mmsclient.sandbox.faults import CutConnection, Latency, Reject, Respond
 from tests.conftest import PNG, Connect, until
@@ -270,6 +273,21 @@ def ends_once(server: Sandbox, seed: int) -> None:
         left = [event for event in told.of(AttemptEnded) if event.call == ended.call and event.left]
         if ended.outcome in (Outcome.ABANDONED, Outcome.NOT_SENT):
             assert all(event.status == 429 for event in left)
+
+
+def test_what_was_told_of_a_call_waits_for_no_garbage_collector() -> None:
+    gc.collect()
+    gc.disable()
+    try:
+        call = ClientObserver(lambda event: None).call("send-mms", 1, repeatable=False, campaign=None)
+        attempt = call.attempt()
+        attempt.over(None, OutcomeUnknownError("lost", call="send-mms"), may_have_left=True)
+        call.raised(OutcomeUnknownError("lost", call="send-mms"))
+        gone = weakref.ref(attempt)
+        del attempt
+        assert gone() is None
+    finally:
+        gc.enable()
 
 
 # Observers ------------------------------------------------------------------------------------------------------------
