@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import secrets
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from datetime import datetime
 from decimal import Decimal
@@ -102,6 +103,11 @@ class Owner:
     """Of the APPKEY, with a salt."""
     is_new_key: bool = False
     """The key may be another one than that the journal was begun with."""
+
+    def facts(self) -> Mapping[str, str | bytes]:
+        """What a store keeps of its owner, with a salt of its own each time; by the names that all stores use."""
+        salt = secrets.token_bytes(16)
+        return {"base_url": self.base_url, "key_salt": salt, "key_fingerprint": self.fingerprint(salt)}
 
     def objection(self, base_url: str | None, salt: bytes, fingerprint: str | None) -> str:
         """Why a journal that was begun with these is not this owner's; "" where it is."""

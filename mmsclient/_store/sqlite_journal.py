@@ -7,7 +7,6 @@ filesystems: SQLite's write-ahead log needs memory that its readers share.
 from __future__ import annotations
 
 import logging
-import secrets
 import sqlite3
 import time
 from collections import Counter
@@ -114,11 +113,9 @@ class SQLiteJournal:
 
     def belong_to(self, owner: Owner) -> None:
         """From now on the journal is for `owner` alone."""
-        salt = secrets.token_bytes(16)
         with self._database.transaction():
-            self._database.set_meta("base_url", owner.base_url)
-            self._database.set_meta("key_salt", salt)
-            self._database.set_meta("key_fingerprint", owner.fingerprint(salt))
+            for fact in owner.facts().items():
+                self._database.set_meta(*fact)
 
     def close(self) -> None:
         """Close the journal and let others write it. May be called again."""

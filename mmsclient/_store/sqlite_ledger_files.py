@@ -9,7 +9,6 @@ import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import Any
 from urllib.parse import quote
 
 from mmsclient._store import private_files
@@ -170,13 +169,7 @@ def _is_owned(database: sqlite3.Connection, path: Path, owner: Owner) -> bool:
 
 
 def _set_owner(database: sqlite3.Connection, owner: Owner) -> None:
-    salt = secrets.token_bytes(16)
-    facts: dict[str, Any] = {
-        "base_url": owner.base_url,
-        "key_salt": salt,
-        "key_fingerprint": owner.fingerprint(salt),
-    }
-    database.executemany("INSERT OR REPLACE INTO meta VALUES (?, ?)", facts.items())
+    database.executemany("INSERT OR REPLACE INTO meta VALUES (?, ?)", owner.facts().items())
 
 
 def _migrate(database: sqlite3.Connection, path: Path) -> None:

@@ -347,7 +347,5 @@ def _belong_to(database: Database, path: str, owner: Owner) -> None:
         objection = owner.objection(database.meta("base_url"), salt, database.meta("key_fingerprint"))
         if objection:
             raise JournalMismatchError(path, objection)
-    salt = secrets.token_bytes(16)
-    database.set_meta("base_url", owner.base_url)
-    database.set_meta("key_salt", salt)
-    database.set_meta("key_fingerprint", owner.fingerprint(salt))
+    for fact in owner.facts().items():
+        database.set_meta(*fact)

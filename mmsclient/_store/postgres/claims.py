@@ -7,7 +7,7 @@ from decimal import Decimal
 
 from attrs import frozen
 
-from mmsclient._store.models import Claim, Exclusion, Owner, RecipientResult
+from mmsclient._store.models import Claim, Exclusion, RecipientResult
 from mmsclient._store.models import RecipientState as State
 from mmsclient._store.postgres.database import Transaction, columns, storable
 from mmsclient._store.postgres.evidence import settle_all, settle_call
@@ -98,10 +98,10 @@ class ClaimWriter:
     campaign: int
     epoch: int
 
-    def belong_to(self, transaction: Transaction, owner: Owner, salt: bytes) -> None:
-        """The campaign is for `owner` alone."""
+    def belong_to(self, transaction: Transaction, facts: Mapping[str, str | bytes]) -> None:
+        """The campaign is for the owner of these `facts` alone."""
         sql = "UPDATE campaign SET base_url = %s, key_salt = %s, key_fingerprint = %s WHERE id = %s"
-        transaction.execute(sql, (owner.base_url, salt, owner.fingerprint(salt), self.campaign))
+        transaction.execute(sql, (*facts.values(), self.campaign))
 
     def begin_run(self, transaction: Transaction) -> int:
         """Begin a run of the campaign; its number."""

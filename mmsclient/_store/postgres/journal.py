@@ -105,8 +105,8 @@ class PostgresJournal:
 
     def belong_to(self, owner: Owner) -> None:
         """From now on the journal is for `owner` alone."""
-        salt = secrets.token_bytes(16)
-        self._write(lambda transaction: self._claims.belong_to(transaction, owner, salt))
+        facts = owner.facts()
+        self._write(lambda transaction: self._claims.belong_to(transaction, facts))
 
     def close(self) -> None:
         """Close the journal and let others send. May be called again."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import secrets
 from collections.abc import Collection
 
 from mmsclient._store.ledger import (
@@ -57,9 +56,8 @@ DELETE FROM send WHERE key IN (
 
 def not_of_owner(transaction: Transaction, owner: Owner) -> str:
     """Why the ledger is not `owner`'s; "" where it is, from now on if it was nobody's or of an older key."""
-    salt = secrets.token_bytes(16)
     sql = "INSERT INTO ledger (base_url, key_salt, key_fingerprint) VALUES (%s, %s, %s) ON CONFLICT (id) DO NOTHING"
-    mine = (owner.base_url, salt, owner.fingerprint(salt))
+    mine = tuple(owner.facts().values())
     transaction.execute(sql, mine)
     facts = transaction.row("SELECT base_url, key_salt, key_fingerprint FROM ledger")
     objection = objection_to(owner, *facts, another="another schema (?schema=)")

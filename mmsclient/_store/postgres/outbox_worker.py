@@ -234,6 +234,5 @@ def _belong_to(transaction: Transaction, shown: str, owner: Owner) -> None:
     base_url, salt, fingerprint = transaction.row(sql)
     if base_url is not None and (objection := owner.objection(base_url, bytes(salt), fingerprint)):
         raise JournalMismatchError(shown, objection)
-    salt = secrets.token_bytes(16)
     sql = "UPDATE outbox_fact SET base_url = %s, key_salt = %s, key_fingerprint = %s"
-    transaction.execute(sql, (owner.base_url, salt, owner.fingerprint(salt)))
+    transaction.execute(sql, tuple(owner.facts().values()))
