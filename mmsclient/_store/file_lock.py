@@ -5,9 +5,13 @@ from __future__ import annotations
 import os
 import sys
 import threading
+import time
 from contextlib import suppress
 from pathlib import Path
 from weakref import WeakSet
+
+LOCK_POLL = 0.005
+"""Seconds between the attempts to take a lock that another holds."""
 
 if sys.platform == "win32":
     import msvcrt
@@ -50,6 +54,18 @@ class FileLock:
             os.close(self._descriptor)
             self._descriptor = None
         _held.discard(self)
+
+
+def lock_within(path: Path, seconds: float) -> FileLock:
+    """A lock that another may hold for a moment. Raises `BlockingIOError` where it is held for `seconds`."""
+    give_up_at = time.monotonic() + seconds
+    while True:
+        try:
+            return FileLock(path)
+        except BlockingIOError:
+            if time.monotonic() > give_up_at:
+                raise
+        time.sleep(LOCK_POLL)
 
 
 _held: WeakSet[FileLock] = WeakSet()

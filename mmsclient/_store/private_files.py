@@ -6,12 +6,16 @@ import os
 import sqlite3
 import stat
 import sys
+import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
+from urllib.parse import quote
 
 BUSY = 60.0
 """Seconds that a connection waits for another one's transaction."""
+LOCK_POLL = 0.005
+"""Seconds between the attempts to begin a log while others write."""
 
 DAMAGED = "the file is damaged; it was left as it is. Restore it from a copy"
 
@@ -40,6 +44,39 @@ def connect(path: str) -> sqlite3.Connection:
         " PRAGMA cache_size = -16000; PRAGMA temp_store = FILE;"
     )
     return database
+
+
+@contextmanager
+def transaction(database: sqlite3.Connection, mode: str = "IMMEDIATE") -> Iterator[None]:
+    """Within, `IMMEDIATE`, this connection alone writes; `DEFERRED`, it reads what was so at one moment."""
+    database.execute(f"BEGIN {mode}")
+    with database:
+        yield
+
+
+def log_writes_ahead(database: sqlite3.Connection, seconds: float) -> str:
+    """Let writes go to a log beside the file, which others may read meanwhile; how they are logged from now on.
+
+    SQLite waits for nobody here, however long it is told to, so this does: `seconds`, then its error is raised.
+    """
+    give_up_at = time.monotonic() + seconds
+    while True:
+        try:
+            ((mode,),) = database.execute("PRAGMA journal_mode = WAL").fetchall()
+            return str(mode)
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() > give_up_at:
+                raise
+        time.sleep(LOCK_POLL)
+
+
+def header_of(path: Path) -> tuple[int, int]:
+    """The application and the version of a SQLite file, from its own bytes, whatever lies beside it."""
+    uri = f"file:{quote(str(path))}?mode=ro&immutable=1"
+    with closing(sqlite3.connect(uri, uri=True)) as database:
+        ((application,),) = database.execute("PRAGMA application_id").fetchall()
+        ((version,),) = database.execute("PRAGMA user_version").fetchall()
+    return int(application), int(version)
 
 
 def flaw_of(file: os.stat_result) -> str:

@@ -6,6 +6,8 @@ import sqlite3
 from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias
 
+from mmsclient._store.private_files import transaction
+
 __all__ = ["Call", "SQLiteCalls"]
 
 Call: TypeAlias = Callable[[sqlite3.Connection], Any]
@@ -25,8 +27,7 @@ class SQLiteCalls:
 
     def commit(self, calls: Sequence[Call], /) -> list[Any]:
         """Run them in their order, and commit."""
-        self._database.execute("BEGIN IMMEDIATE")
-        with self._database:
+        with transaction(self._database):
             return [call(self._database) for call in calls]
 
     def close(self) -> None:

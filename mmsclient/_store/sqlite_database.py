@@ -15,7 +15,16 @@ from mmsclient._store.models import Message
 from mmsclient._store.sqlite_rows import in_parts
 from mmsclient._store.sqlite_schema import run_script
 
-__all__ = ["APPLICATION_ID", "FOREIGN", "MEMORY", "VERSION", "Database", "storable", "translated_errors"]
+__all__ = [
+    "APPLICATION_ID",
+    "FOREIGN",
+    "MEMORY",
+    "VERSION",
+    "Database",
+    "passes_by_itself",
+    "storable",
+    "translated_errors",
+]
 
 APPLICATION_ID = 0x4D4D5363
 """What marks a SQLite file as a journal: "MMSc"."""
@@ -148,6 +157,11 @@ def storable(text: str | None) -> str | None:
     return None if text is None else text.encode(errors="replace").decode()
 
 
+def passes_by_itself(error: sqlite3.Error) -> bool:
+    """What went wrong may go well later: it says nothing against the file."""
+    return getattr(error, "sqlite_errorcode", 0) & 0xFF in _TRANSIENT
+
+
 @contextmanager
 def translated_errors(path: str) -> Iterator[None]:
     """Raise what SQLite finds wrong within as a `JournalError`."""
@@ -158,6 +172,5 @@ def translated_errors(path: str) -> Iterator[None]:
     except sqlite3.DatabaseError as error:
         if damage := private_files.damage_of(error, FOREIGN):
             raise JournalError(path, damage) from None
-        passes = getattr(error, "sqlite_errorcode", 0) & 0xFF in _TRANSIENT
-        cls = JournalUnavailableError if passes else JournalError
+        cls = JournalUnavailableError if passes_by_itself(error) else JournalError
         raise cls(path, f"{error}; what was recorded before stays") from None

@@ -24,7 +24,7 @@ from mmsclient._store.handled_events import (
     Reservation,
     Reserve,
 )
-from mmsclient._store.private_files import BUSY, make_private
+from mmsclient._store.private_files import BUSY, log_writes_ahead, make_private, transaction
 from mmsclient._store.sqlite_rows import MOST_ROWS, in_parts
 from mmsclient.errors import ConfigurationError
 
@@ -96,8 +96,7 @@ class SQLiteEvents:
         if {type(write) for write in writes} in ({Confirm}, {Reserve}) and len(writes) <= MOST_ROWS:
             yield
             return
-        self._file.execute("BEGIN IMMEDIATE")
-        with self._file:
+        with transaction(self._file):
             yield
 
     def _confirm(self, keys: list[bytes], now: float) -> None:
@@ -123,19 +122,13 @@ class SQLiteEvents:
 def connect(path: Path) -> sqlite3.Connection:
     """A connection to the file, with its table."""
     file = sqlite3.connect(path, timeout=BUSY, isolation_level=None, check_same_thread=False)
-    end = time.monotonic() + BUSY
     try:
-        while True:
-            try:
-                file.executescript(_SCHEMA)
-                return file
-            except sqlite3.OperationalError as error:  # to change the journal mode SQLite does not wait for others
-                if "locked" not in str(error) or time.monotonic() > end:
-                    raise
-                time.sleep(0.02)
+        log_writes_ahead(file, BUSY)
+        file.executescript(_SCHEMA)
     except BaseException:
         file.close()
         raise
+    return file
 
 
 def _clear(file: sqlite3.Connection) -> None:
@@ -144,7 +137,6 @@ def _clear(file: sqlite3.Connection) -> None:
 
 
 _SCHEMA = """
-PRAGMA journal_mode = WAL;
 PRAGMA synchronous = NORMAL;
 CREATE TABLE IF NOT EXISTS event (
     key BLOB PRIMARY KEY,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import sqlite3
-import time
 from pathlib import Path
 
 from mmsclient._store import private_files
@@ -13,9 +12,6 @@ from mmsclient._store.file_lock import FileLock
 from mmsclient._store.sqlite_database import Database
 
 __all__ = ["OpenFiles", "lock_journal"]
-
-LOCK_POLL = 0.005
-"""Seconds between the attempts to begin a log while others write."""
 
 
 class OpenFiles:
@@ -28,11 +24,12 @@ class OpenFiles:
 
     def begin_log(self, database: Database) -> None:
         """Write to a log beside the file from now on, which others may read meanwhile."""
-        give_up_at = time.monotonic() + private_files.BUSY
-        while (mode := _log_mode(database)) is None:
-            if time.monotonic() > give_up_at:
-                raise JournalUnavailableError(self._path, "another program has locked it for long")
-            time.sleep(LOCK_POLL)
+        try:
+            mode = private_files.log_writes_ahead(database.connection, private_files.BUSY)
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_BUSY:
+                raise JournalUnavailableError(self._path, "another program has locked it for long") from None
+            raise
         if mode == "wal":  # not every file system can
             with database.transaction():  # makes the log
                 database.set_meta("runs", database.meta("runs"))
@@ -70,17 +67,3 @@ def _only_name(path: Path) -> os.stat_result:
         problem = f"the file has {file.st_nlink} names (hard links), so two campaigns could send with it; copy it"
         raise JournalError(path, problem)
     return file
-
-
-def _log_mode(database: Database) -> str | None:
-    """How writes are logged, after asking for a log beside the file; None while others write.
-
-    SQLite waits for nobody here, however long it is told to.
-    """
-    try:
-        ((mode,),) = database.rows("PRAGMA journal_mode = WAL")
-    except sqlite3.OperationalError as error:
-        if error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_BUSY:
-            return None
-        raise
-    return str(mode)

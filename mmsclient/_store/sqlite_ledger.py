@@ -6,6 +6,7 @@ Every commit is flushed to the disk (`synchronous=FULL`), and claims and ends th
 from __future__ import annotations
 
 import json
+import math
 import os
 import sqlite3
 import time
@@ -20,9 +21,10 @@ from mmsclient._store.group_commit import GroupCommit
 from mmsclient._store.heard import Heard
 from mmsclient._store.ledger import DIED, PURGE_EVERY, Fingerprint, KeyClaim, KeyedSend, SendEnd, SendState, may_claim
 from mmsclient._store.models import Owner
+from mmsclient._store.private_files import transaction
 from mmsclient._store.sqlite_calls import Call, SQLiteCalls
 from mmsclient._store.sqlite_heard import note
-from mmsclient._store.sqlite_ledger_files import OpenLedger, check_ledger, transaction, translated
+from mmsclient._store.sqlite_ledger_files import OpenLedger, check_ledger, translated
 from mmsclient.errors import LedgerUnavailableError
 
 __all__ = ["SQLiteLedger"]
@@ -102,7 +104,7 @@ class _Transactions:
         self._path = path
         self._owner = owner
         self._keep = keep
-        self._purged = 0.0
+        self._purged = -math.inf
         self._opened: list[OpenLedger] = []
 
     def connect(self) -> sqlite3.Connection:

@@ -5,20 +5,19 @@ from __future__ import annotations
 import os
 import secrets
 import sqlite3
-import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
-from urllib.parse import quote
 
 from mmsclient._store import private_files
-from mmsclient._store.file_lock import FileLock
+from mmsclient._store.file_lock import FileLock, lock_within
 from mmsclient._store.ledger import objection_to
 from mmsclient._store.models import Owner
+from mmsclient._store.private_files import transaction
 from mmsclient._store.sqlite_schema import keep_copy, run_script
 from mmsclient.errors import LedgerUnavailableError
 
-__all__ = ["OpenLedger", "check_ledger", "transaction", "translated"]
+__all__ = ["OpenLedger", "check_ledger", "translated"]
 
 APPLICATION_ID = 0x4D4D536C
 """What marks a SQLite file as a ledger: "MMSl"."""
@@ -27,8 +26,6 @@ VERSION = 2
 
 BUSY = 5.0
 """Seconds that another program may lock the ledger until it counts as unavailable."""
-LOCK_POLL = 0.005
-"""Seconds between the attempts to make a ledger that another process is making."""
 
 FOREIGN = "this is no ledger of keyed sends; it was left as it is. Choose another name"
 
@@ -62,7 +59,7 @@ class OpenLedger:
                     if not _is_owned(self.database, path, owner):
                         _set_owner(self.database, owner)
                     self.database.execute("UPDATE meta SET value = value + 1 WHERE key = 'openings'")  # makes the log
-                self._files = {each: os.stat(each) for each in (str(path), f"{path}-wal") if os.path.exists(each)}
+                self._files = private_files.identities(str(path), f"{path}-wal")
                 self.sender, self._lock = _new_sender(path)
             except BaseException:
                 self.database.close()
@@ -114,14 +111,6 @@ def translated(path: Path) -> Iterator[None]:
     raise LedgerUnavailableError(problem, path) from None
 
 
-@contextmanager
-def transaction(database: sqlite3.Connection) -> Iterator[None]:
-    """Within, this connection alone writes."""
-    database.execute("BEGIN IMMEDIATE")
-    with database:
-        yield
-
-
 def _connect(path: Path) -> sqlite3.Connection:
     database = private_files.connect(str(path))
     database.execute(f"PRAGMA busy_timeout = {BUSY * 1000:.0f}")
@@ -149,9 +138,7 @@ def _check_header(path: Path) -> None:
     if file.st_nlink > 1:
         problem = f"the file has {file.st_nlink} names (hard links), and each would have its own log; copy it"
         raise LedgerUnavailableError(problem, path)
-    with closing(sqlite3.connect(f"file:{quote(str(path))}?mode=ro&immutable=1", uri=True)) as database:
-        ((application,),) = database.execute("PRAGMA application_id").fetchall()
-        ((version,),) = database.execute("PRAGMA user_version").fetchall()
+    application, version = private_files.header_of(path)
     if application != APPLICATION_ID:
         raise LedgerUnavailableError(FOREIGN, path)
     if not 1 <= version <= VERSION:
@@ -185,23 +172,15 @@ def _make_if_missing(path: Path, owner: Owner) -> None:
     """Make a ledger in one step: it is there whole or not at all."""
     if path.exists():
         return
-    lock = _lock_for_making(path)
+    try:
+        lock = lock_within(Path(f"{path}-new-lock"), BUSY)
+    except BlockingIOError:
+        raise LedgerUnavailableError("another process has been making it for long", path) from None
     try:
         if not path.exists():
             _make(path, owner)
     finally:
         lock.release()
-
-
-def _lock_for_making(path: Path) -> FileLock:
-    give_up_at = time.monotonic() + BUSY
-    while True:
-        try:
-            return FileLock(Path(f"{path}-new-lock"))
-        except BlockingIOError:
-            if time.monotonic() > give_up_at:
-                raise LedgerUnavailableError("another process has been making it for long", path) from None
-        time.sleep(LOCK_POLL)
 
 
 def _make(path: Path, owner: Owner) -> None:

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import os
 import sqlite3
 import time
 from contextlib import closing
 from importlib import resources
 from pathlib import Path
-from urllib.parse import quote
 
 from mmsclient._store import private_files
 from mmsclient._store.errors import JournalBusyError, JournalError
-from mmsclient._store.file_lock import FileLock
+from mmsclient._store.file_lock import FileLock, lock_within
 from mmsclient._store.sqlite_database import Database, translated_errors
 
 __all__ = ["OutboxFile", "lock_worker", "open_outbox"]
@@ -24,8 +22,6 @@ VERSION = 1
 
 MAKING = 10.0
 """Seconds that an outbox is waited for which another process is making."""
-LOCK_POLL = 0.005
-"""Seconds between the looks whether it is made."""
 
 FOREIGN = "this is no outbox; it was left as it is. Choose another name"
 REPLACED = "was removed or replaced while it was open; restore it, or make a new Outbox"
@@ -42,7 +38,7 @@ class OutboxFile:
                 self.database.execute("PRAGMA foreign_keys = ON")
                 with self.database.transaction():
                     self.database.set_meta("opened", time.time())  # makes the log
-                self._files = {each: os.stat(each) for each in (str(path), f"{path}-wal") if os.path.exists(each)}
+                self._files = private_files.identities(str(path), f"{path}-wal")
             except BaseException:
                 self.database.close()
                 raise
@@ -85,10 +81,9 @@ def _check_header(path: Path) -> None:
     """Raise `JournalError` unless the file is an outbox of this version; nothing is written before."""
     if flaw := private_files.flaw_of(path.stat()):
         raise JournalError(path, flaw)
-    with translated_errors(str(path)), closing(_read_only(path)) as database:
+    with translated_errors(str(path)):
         try:
-            ((application,),) = database.execute("PRAGMA application_id").fetchall()
-            ((version,),) = database.execute("PRAGMA user_version").fetchall()
+            application, version = private_files.header_of(path)
         except sqlite3.DatabaseError as error:
             if damage := private_files.damage_of(error, FOREIGN):
                 raise JournalError(path, damage) from None
@@ -100,26 +95,19 @@ def _check_header(path: Path) -> None:
         raise JournalError(path, problem)
 
 
-def _read_only(path: Path) -> sqlite3.Connection:
-    return sqlite3.connect(f"file:{quote(str(path))}?mode=ro&immutable=1", uri=True)
-
-
 def _make_if_missing(path: Path) -> None:
     """Make an outbox in one step: it is there whole or not at all."""
-    give_up_at = time.monotonic() + MAKING
-    while not path.exists():
-        try:
-            lock = FileLock(Path(f"{path}-new-lock"))
-        except BlockingIOError:
-            if time.monotonic() > give_up_at:
-                raise JournalError(path, "another process has been making it for long") from None
-            time.sleep(LOCK_POLL)
-            continue
-        try:
-            if not path.exists():
-                _make(path)
-        finally:
-            lock.release()
+    if path.exists():
+        return
+    try:
+        lock = lock_within(Path(f"{path}-new-lock"), MAKING)
+    except BlockingIOError:
+        raise JournalError(path, "another process has been making it for long") from None
+    try:
+        if not path.exists():
+            _make(path)
+    finally:
+        lock.release()
 
 
 def _make(path: Path) -> None:

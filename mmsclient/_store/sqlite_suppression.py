@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 import sqlite3
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
@@ -17,6 +16,8 @@ from typing import Any
 
 from mmsclient._store import private_files
 from mmsclient._store.errors import SuppressionListError, SuppressionListUnavailableError
+from mmsclient._store.private_files import transaction
+from mmsclient._store.sqlite_database import passes_by_itself, storable
 from mmsclient._store.sqlite_rows import in_parts
 from mmsclient._store.suppression import MISSING, Entry, Request, SuppressionStore, Unread
 
@@ -29,12 +30,8 @@ VERSION = 1
 
 BUSY = 10.0
 """Seconds that another program may lock the list until it counts as unavailable."""
-LOCK_POLL = 0.005
-"""Seconds between the attempts to make a list that another process is making."""
 
 FOREIGN = "this is no suppression list; it was left as it is. Choose another name"
-
-_TRANSIENT = frozenset({sqlite3.SQLITE_BUSY, sqlite3.SQLITE_PROTOCOL, sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR})
 
 
 def suppression_in_file(path: str | os.PathLike[str]) -> SuppressionStore:
@@ -63,7 +60,7 @@ class SQLiteSuppression:
             if self._database is None:
                 self._database = _opened(self._path, makes=not reads)
                 self._files = private_files.identities(str(self._path))
-            with _transaction(self._database, "DEFERRED" if reads else "IMMEDIATE"):
+            with transaction(self._database, "DEFERRED" if reads else "IMMEDIATE"):
                 tables = _Tables(self._database)
                 return [request.run(tables) for request in requests]
 
@@ -115,11 +112,6 @@ class _Tables:
         return sum(self._database.execute(*part).rowcount for part in in_parts(sql, rows))
 
 
-def storable(text: str) -> str:
-    """`text` as SQLite takes it: without lone surrogates."""
-    return text.encode(errors="replace").decode()
-
-
 @contextmanager
 def translated(path: Path) -> Iterator[None]:
     """Raise what SQLite and the system find wrong within as a `SuppressionListError`."""
@@ -127,18 +119,11 @@ def translated(path: Path) -> Iterator[None]:
         yield
     except sqlite3.Error as error:
         damage = private_files.damage_of(error, FOREIGN) if isinstance(error, sqlite3.DatabaseError) else ""
-        passes = not damage and getattr(error, "sqlite_errorcode", 0) & 0xFF in _TRANSIENT
+        passes = not damage and passes_by_itself(error)
         cls = SuppressionListUnavailableError if passes else SuppressionListError
         raise cls(path, damage or str(error)) from None
     except OSError as error:
         raise SuppressionListError(path, f"it cannot be used ({error.strerror})") from None
-
-
-@contextmanager
-def _transaction(database: sqlite3.Connection, mode: str) -> Iterator[None]:
-    database.execute(f"BEGIN {mode}")
-    with database:
-        yield
 
 
 def _opened(path: Path, *, makes: bool) -> sqlite3.Connection:
@@ -187,17 +172,9 @@ def _is_list(database: sqlite3.Connection, path: Path) -> bool:
 
 def _make(database: sqlite3.Connection, path: Path) -> None:
     """Make the tables, whole or not at all; of several processes one does."""
-    give_up_at = time.monotonic() + BUSY
-    while True:
-        try:
-            database.execute("PRAGMA journal_mode = WAL")  # stays with the file
-            break
-        except sqlite3.OperationalError as error:  # SQLite waits for nobody here
-            if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() > give_up_at:
-                raise
-            time.sleep(LOCK_POLL)
+    private_files.log_writes_ahead(database, BUSY)  # stays with the file
     schema = resources.files("mmsclient._store").joinpath("schema", f"suppression-{VERSION}.sql")
-    with _transaction(database, "IMMEDIATE"):
+    with transaction(database):
         if not _is_list(database, path):
             for statement in schema.read_text(encoding="utf-8").split(";\n"):
                 database.execute(statement)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from contextlib import AbstractContextManager
 from time import monotonic, sleep
 
@@ -15,7 +16,7 @@ class Turns(AbstractContextManager[None]):
     """Entered for each transaction of one who records, and left after it."""
 
     def __init__(self) -> None:
-        self._ended = 0.0
+        self._ended = -math.inf
 
     def __enter__(self) -> None:
         if (left := self._ended + PAUSE - monotonic()) > 0:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import os
 import time
 import weakref
@@ -153,7 +154,7 @@ class _Sender:
         self._database = Database(address)
         self._lease: SenderLease | None = None
         self._is_open = False
-        self._tidied = 0.0
+        self._tidied = -math.inf
         self._doubtful: set[str] = set()  # claims that may have been committed, though nothing was sent under them
 
     def claim(self, claim: KeyClaim, fingerprint: Fingerprint, *, retry_refused: bool) -> KeyedSend | SenderLease:
