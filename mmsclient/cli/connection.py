@@ -13,6 +13,7 @@ from cyclopts import Group, Parameter
 from mmsclient import AsyncMMSClient, _environment
 from mmsclient._base_client import TIMEOUT
 from mmsclient._transport.endpoint import trusting
+from mmsclient.cli.cap import ALONE, Cap
 from mmsclient.cli.status import UsageError, complain
 
 LONGEST_KEY = 4096
@@ -33,15 +34,20 @@ class Connection:
     MMSCLIENT_CA_FILE, or the usual ones."""
     timeout: float = TIMEOUT
     """Seconds from a call's first byte to the end of its answer."""
+    cap: Cap = ALONE
 
     @asynccontextmanager
     async def client(self, ledger: str | None = None) -> AsyncIterator[AsyncMMSClient]:
         """A client; what it warns of goes to stderr."""
         with warnings_shown():
             verify = None if self.ca_file is None else trusting(self.ca_file, "--ca-file")
-            async with AsyncMMSClient(
-                self._key(), base_url=self.base_url, timeout=self.timeout, verify=verify, ledger=ledger
-            ) as mms:
+            key = self._key()
+            async with (
+                self.cap.limiter() as limiter,
+                AsyncMMSClient(
+                    key, base_url=self.base_url, timeout=self.timeout, verify=verify, ledger=ledger, limiter=limiter
+                ) as mms,
+            ):
                 yield mms
 
     def _key(self) -> str | None:
