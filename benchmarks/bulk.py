@@ -10,14 +10,16 @@ import tempfile
 import time
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from decimal import Decimal
 from multiprocessing.connection import Connection
 from pathlib import Path
 
-from attrs import frozen
+import psycopg
+from attrs import asdict, frozen
 
 from benchmarks.contenders import APP_KEY
+from benchmarks.databases import postgres
 from benchmarks.report import Goal, Options, Report, Table
 from tests.support.counting import CAP
 
@@ -45,7 +47,7 @@ class Run:
     memory: int
     """Bytes at the most, above what the imports take."""
     journal: int
-    """Bytes of the file."""
+    """Bytes of the file, or by which the database grew."""
 
 
 def run(options: Options) -> Report:
@@ -55,6 +57,8 @@ def run(options: Options) -> Report:
     rounds = [_measured(10 * calls, 10, float(CAP), CAP) for _ in range(options.rounds)]
     at_cap = sorted(rounds, key=lambda each: each.seconds)[len(rounds) // 2]
     rows = [_row(f"{RAISED:.0f} calls/s allowed", large), _row(f"{CAP} calls/s", at_cap)]
+    in_postgres = _in_postgres(options)
+    rows += [_row(f"PostgreSQL, {rate:.0f} calls/s", each) for rate, each in in_postgres.items()]
     header = ["", "recipients", "calls", "took", "calls/s", "recipients/s", "peak memory", "journal"]
     report.tables.append(Table("campaigns against the sandbox in a process of its own", header, rows))
     memory = large.memory / 2**20
@@ -62,15 +66,33 @@ def run(options: Options) -> Report:
     report.goals.append(Goal(text, f"{memory:.0f} MiB", large.memory <= MOST_MEMORY))
     share = at_cap.seconds / (calls / CAP)
     report.goals.append(Goal(f"at most {MOST_TIME} of calls / {CAP}", f"{share:.3f}", share <= MOST_TIME))
-    everybody = all(each.accepted == each.recipients for each in (large, *rounds))
+    for rate, each in in_postgres.items():
+        memory = each.memory / 2**20
+        text = f"PostgreSQL, {rate:.0f} calls/s: {each.recipients} recipients within {MOST_MEMORY >> 20} MiB"
+        report.goals.append(Goal(text, f"{memory:.0f} MiB", each.memory <= MOST_MEMORY))
+    if CAP in in_postgres:
+        share = in_postgres[CAP].seconds / (in_postgres[CAP].calls / CAP)
+        report.goals.append(
+            Goal(f"PostgreSQL: at most {MOST_TIME} of calls / {CAP}", f"{share:.3f}", share <= MOST_TIME)
+        )
+    everybody = all(each.accepted == each.recipients for each in (large, *rounds, *in_postgres.values()))
     report.goals.append(Goal("every recipient accepted", "yes" if everybody else "no", everybody))
     report.figures = {
         "memory": large.memory,
         "recipients": large.recipients,
         "seconds": large.seconds,
         "at_cap": [each.seconds for each in rounds],
+        "postgres": {str(rate): asdict(each) for rate, each in in_postgres.items()},
     }
     return report
+
+
+def _in_postgres(options: Options) -> dict[float, Run]:
+    """The large campaign in a database, by calls a second; at the cap it takes a minute, so only in full."""
+    with ExitStack() as stack:
+        url = postgres(stack)
+        rates = {RAISED: None, **({float(CAP): CAP} if options.full else {})} if url else {}
+        return {rate: _measured(RECIPIENTS[options.full], 1000, rate, cap, store=url) for rate, cap in rates.items()}
 
 
 def _row(title: str, run: Run) -> list[str]:
@@ -86,19 +108,19 @@ def _row(title: str, run: Run) -> list[str]:
     ]
 
 
-def _measured(recipients: int, batch_size: int, rate: float, cap: int | None) -> Run:
-    """One campaign, in a process that does nothing else."""
+def _measured(recipients: int, batch_size: int, rate: float, cap: int | None, store: str = "") -> Run:
+    """One campaign, in a process that does nothing else. Its journal is a file, or the database `store`."""
     spawn = multiprocessing.get_context("spawn")
     with _sandbox(cap) as url, ProcessPoolExecutor(1, spawn) as fresh:
-        return fresh.submit(_campaign, url, recipients, batch_size, rate).result()
+        return fresh.submit(_campaign, url, recipients, batch_size, rate, store).result()
 
 
-def _campaign(url: str, recipients: int, batch_size: int, rate: float) -> Run:
+def _campaign(url: str, recipients: int, batch_size: int, rate: float, store: str) -> Run:
     import mmsclient.bulk  # noqa: PLC0415 - counted apart from the campaign
 
-    async def main(journal: Path) -> tuple[int, int, float, int]:
+    async def main(journal: Path | str, name: str | None) -> tuple[int, int, float, int]:
         async with mmsclient.AsyncMMSClient(APP_KEY, base_url=url, rate=rate) as mms:
-            spring = mms.campaign(text="Sale on now", image=PICTURE, journal=journal, batch_size=batch_size)
+            spring = mms.campaign(text="Sale on now", image=PICTURE, journal=journal, name=name, batch_size=batch_size)
             imported = _peak(reset=True)
             began = time.perf_counter()
             async for _ in spring.send(f"+614{n:08}" for n in range(recipients)):
@@ -109,10 +131,20 @@ def _campaign(url: str, recipients: int, batch_size: int, rate: float) -> Run:
             accepted = report.counts[mmsclient.bulk.RecipientState.ACCEPTED]
             return accepted, report.calls, took, memory
 
+    if store:
+        before = _database_size(store)
+        accepted, calls, took, memory = asyncio.run(main(store, f"at {rate:.0f}"))
+        return Run(recipients, accepted, calls, took, memory, _database_size(store) - before)
     with tempfile.TemporaryDirectory() as folder:
-        journal = Path(folder, "spring.db")
-        accepted, calls, took, memory = asyncio.run(main(journal))
-        return Run(recipients, accepted, calls, took, memory, journal.stat().st_size)
+        file = Path(folder, "spring.db")
+        accepted, calls, took, memory = asyncio.run(main(file, None))
+        return Run(recipients, accepted, calls, took, memory, file.stat().st_size)
+
+
+def _database_size(url: str) -> int:
+    with psycopg.connect(url) as connection:
+        ((size,),) = connection.execute("SELECT pg_database_size(current_database())").fetchall()
+        return int(size)
 
 
 def _peak(*, reset: bool = False) -> int:

@@ -17,21 +17,19 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-import psycopg
-import pytest
 import uvicorn
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Mount, Route
 
+from benchmarks.databases import postgres
 from benchmarks.report import Goal, Options, Report, Table
 from benchmarks.server import HOST
 from mmsclient._store.models import ListEntry, Message, RecipientResult, RecipientState
 from mmsclient._store.stores import JournalStore, store_at
 from mmsclient.models import DeliveryReport
 from mmsclient.webhooks import CallbackReceiver
-from tests.support.postgres_server import Server
 
 TOKEN = "the-token-of-the-benchmark"  # noqa: S105
 CONNECTIONS = 64
@@ -59,7 +57,7 @@ def run(options: Options) -> Report:
     numbers = count()
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        url = _postgres(stack)
+        url = postgres(stack)
         names = [name for name in (BARE, *GOALS, ALONE) if url or "PostgreSQL" not in name]
         for store in [store_at(folder / "spring.db"), *([store_at(url, "spring")] if url else [])]:
             _fill(store, len(names) * (turns + 1) * BATCH)
@@ -86,20 +84,6 @@ def run(options: Options) -> Report:
             share = report.figures[name]["share"]
             report.goals.append(Goal(text.format(goal), f"{share:.2f}", share >= goal))
     return report
-
-
-def _postgres(stack: ExitStack) -> str:
-    """The URL of a database in a cluster of its own, whose commits reach the disk; "" where there is no PostgreSQL."""
-    try:
-        server = Server()
-    except pytest.skip.Exception as missing:
-        print(f"without PostgreSQL: {missing}")
-        return ""
-    stack.callback(server.remove)
-    with psycopg.connect(server.url, autocommit=True) as connection:
-        connection.execute("ALTER SYSTEM SET fsync = on")
-        connection.execute("SELECT pg_reload_conf()")
-    return server.new_database()
 
 
 def _flush_seconds(folder: Path) -> float:

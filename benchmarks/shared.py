@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import shutil
 import socket
 import subprocess
@@ -10,7 +11,7 @@ import tempfile
 import time
 from collections.abc import Awaitable, Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from multiprocessing import get_context
 from statistics import median
 
@@ -20,6 +21,7 @@ import limits.aio.strategies
 import redis
 from attrs import asdict, frozen
 
+from benchmarks import shared_outbox
 from benchmarks.contenders import APP_KEY, PICTURE, bare, post
 from benchmarks.report import Goal, Options, Report, Table
 from benchmarks.server import HOST, Certificate, Server, Setting
@@ -43,18 +45,27 @@ LEAST_USED, UNFAIR, ROUND_TRIPS = 0.90, 0.15, 2.5
 STARTING = 3.0
 """Seconds that the processes have to start, so that all begin to ask at once."""
 
+RAISED, RAISED_USED = 1000, 0.95
+"""Calls a second of an account with a raised cap, and the part of it that should be used."""
+RAISED_PROCESSES, RAISED_CALLERS = 8, 32
+"""Who share it, and the callers of each."""
+WARM = 2.0
+"""Seconds until they are at their pace."""
+
 Send = Callable[[], Awaitable[object]]
 
 
 @frozen
 class Demand:
-    """What each process does: `CALLERS` callers ask from `start` to `end`, monotonic seconds."""
+    """What each process does: `callers` callers ask from `start` to `end`, monotonic seconds."""
 
     redis: str
     url: str
     certificate: Certificate
     start: float
     end: float
+    cap: int = CAP
+    callers: int = CALLERS
 
     async def ask(self, send: Send) -> int:
         """Do it; the calls that were answered in time."""
@@ -67,7 +78,7 @@ class Demand:
                 served += time.monotonic() < self.end
 
         await asyncio.sleep(self.start - time.monotonic())
-        await asyncio.gather(*(caller() for _ in range(CALLERS)))
+        await asyncio.gather(*(caller() for _ in range(self.callers)))
         return served
 
 
@@ -98,7 +109,75 @@ def run(options: Options) -> Report:
                 with _redis(program) as port:
                     runs.append(_measure(kind, Setting(model, seed=number), port, SECONDS[options.full]))
     _fill(report, figures)
+    for model in figures[OURS]:
+        _add_outbox(report, model, program, SECONDS[options.full], options.rounds)
+    _add_raised(report, program, SECONDS[options.full])
     return report
+
+
+def _add_outbox(report: Report, model: str, program: str, seconds: float, rounds: int) -> None:
+    runs = []
+    for number in range(rounds):
+        with _redis(program) as port:
+            runs.append(shared_outbox.measured(Setting(model, seed=number), f"redis://{HOST}:{port}/0", seconds))
+    found = [run for run in runs if run is not None]
+    if not found:
+        return
+    refused, used = max(run.refused for run in found), median(run.used for run in found)
+    most = median(run.most for run in found)
+    rows = [[f"jitter {model}", f"{median(run.calls for run in found):g}", f"{refused}", f"{used:.3f}", f"{most:.2f}"]]
+    header = ["", "calls", "refused by the log", "cap used", "the busiest worker's part"]
+    title = f"{shared_outbox.WORKERS} workers of one outbox in PostgreSQL, one account"
+    report.tables.append(Table(title, header, rows))
+    report.figures.setdefault("outbox", {})[model] = [asdict(run) for run in found]
+    report.goals += [
+        Goal(f"outbox, {model}: no call refused by the log", f"{refused}", refused == 0),
+        Goal(f"outbox, {model}: at least {LEAST_USED:.2f} of the cap", f"{used:.3f}", used >= LEAST_USED),
+    ]
+
+
+def _add_raised(report: Report, program: str, seconds: float) -> None:
+    """A cap of a thousand calls a second, of which these processes may be unable to make as many."""
+    with (
+        _redis(program) as port,
+        closing(redis.Redis(HOST, port)) as watching,
+        Server(Setting()) as server,
+        ProcessPoolExecutor(RAISED_PROCESSES, get_context("spawn")) as pool,
+    ):
+        start = time.monotonic() + STARTING
+        demand = Demand(
+            f"redis://{HOST}:{port}/0",
+            server.url,
+            server.certificate,
+            start,
+            start + seconds,
+            cap=RAISED,
+            callers=RAISED_CALLERS,
+        )
+        drives = [pool.submit(_drive, OURS, demand) for _ in range(RAISED_PROCESSES)]
+        time.sleep(max(0.0, start + WARM - time.monotonic()))
+        began, spent = time.monotonic(), _processor_seconds(watching)
+        time.sleep(max(0.0, start + seconds - time.monotonic()))
+        core = (_processor_seconds(watching) - spent) / (time.monotonic() - began)
+        for drive in drives:
+            drive.result()
+        arrivals = [each for each in server.seen().arrivals if start + WARM <= each < start + seconds]
+    refused, used = counting.log_of_the_last_second(arrivals, RAISED), counting.used(arrivals, RAISED)
+    rows = [[f"{RAISED_PROCESSES} processes", f"{len(arrivals)}", f"{refused}", f"{used:.3f}", f"{core:.2f}"]]
+    header = ["", "calls", "refused by the log", "cap used", "cores of Redis"]
+    title = f"a cap of {RAISED} calls/s, after {WARM:g} s; {os.cpu_count()} processors for all of it"
+    report.tables.append(Table(title, header, rows))
+    report.figures["raised"] = {"calls": len(arrivals), "refused": refused, "used": used, "redis": core}
+    report.goals += [
+        Goal(f"{RAISED} calls/s: no call refused by the log", f"{refused}", refused == 0),
+        Goal(f"{RAISED} calls/s: at least {RAISED_USED} of the cap", f"{used:.3f}", used >= RAISED_USED),
+        Goal(f"{RAISED} calls/s: Redis takes under half a core", f"{core:.2f}", core < 0.5),
+    ]
+
+
+def _processor_seconds(client: redis.Redis) -> float:
+    usage: dict[str, float] = client.info("cpu")
+    return float(usage["used_cpu_sys"]) + float(usage["used_cpu_user"])
 
 
 def _measure(kind: str, setting: Setting, redis_port: int, seconds: float) -> Figures:
@@ -123,7 +202,7 @@ def _drive(kind: str, demand: Demand) -> int:
 
 
 async def _shared(demand: Demand) -> int:
-    return await _by_our_client(demand, SharedTokenBucket(demand.redis, account="benchmark", rate=CAP))
+    return await _by_our_client(demand, SharedTokenBucket(demand.redis, account="benchmark", rate=demand.cap))
 
 
 async def _own(demand: Demand) -> int:
