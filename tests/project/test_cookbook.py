@@ -24,6 +24,7 @@ from mmsclient.bulk import read_report
 from mmsclient.sandbox import Sandbox, faults
 from mmsclient.webhooks import new_token
 from tests.conftest import PNG
+from tests.support.held import Held
 from tests.support.redis_server import Server
 
 COOKBOOK = Path(__file__).parent.parent.parent / "docs" / "cookbook"
@@ -174,12 +175,13 @@ def test_the_nightly_job_stops_at_sigterm_and_goes_on(tmp_path: Path, monkeypatc
         (tmp_path / "list.csv").write_text("mobile\n" + "\n".join(numbers), encoding="utf-8")
         (tmp_path / "sale.gif").write_bytes(PNG)
         command = [sys.executable, "-c", NIGHT, str(COOKBOOK), plain.url, "list.csv", "sale.gif", "spring.db"]
-        plain.faults.add(faults.Latency(1.0, carried_out=True), call="send-mms", times=1)
+        plain.faults.add(held := Held(), call="send-mms", times=1)
         with subprocess.Popen(command, cwd=tmp_path) as night:  # noqa: S603 - our own program
-            while not plain.carried_out(numbers[0]):  # its answer takes a second more
+            while not plain.carried_out(numbers[0]):
                 assert night.poll() is None
                 time.sleep(0.005)
             night.send_signal(signal.SIGTERM)
+            held.answer.set()
             assert night.wait(60) == 1
         counts = asyncio.run(read_report(tmp_path / "spring.db")).counts
         assert counts[State.ACCEPTED] == 1000

@@ -26,6 +26,7 @@ from mmsclient._keyed import sends
 from mmsclient.sandbox import Sandbox
 from mmsclient.sandbox.faults import Latency
 from tests.conftest import until
+from tests.support.held import Held
 from tests.support.keyed import CHILD, process, send
 
 pytestmark = pytest.mark.usefixtures("impatient")
@@ -103,10 +104,11 @@ async def test_what_cannot_be_recorded_before_is_not_sent(mms: AsyncMMSClient, a
 async def test_an_end_that_cannot_be_written_is_written_later(
     mms: AsyncMMSClient, api: Sandbox, path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    api.faults.add(Latency(0.2, carried_out=True))
+    api.faults.add(held := Held())
     sending = asyncio.create_task(send(mms, KEY, ONE))
     await until(lambda: api.sends)
     with locked(path):
+        held.answer.set()
         await until(lambda: "is kept, and written later" in caplog.text)
         assert not sending.done()
     assert (await sending).accepted == 1
@@ -118,10 +120,11 @@ async def test_an_end_that_can_never_be_written_is_told_and_unknown(
     mms: AsyncMMSClient, api: Sandbox, path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(sends, "KEPT", 0.1)
-    api.faults.add(Latency(0.2, carried_out=True))
+    api.faults.add(held := Held())
     sending = asyncio.create_task(send(mms, KEY, ONE))
     await until(lambda: api.sends)
     with locked(path):
+        held.answer.set()
         assert (await sending).accepted == 1
     assert "key 'order-17' is unknown from now on, but it ended accepted" in caplog.text
     with pytest.raises(OutcomeUnknownError):
@@ -170,7 +173,7 @@ async def test_what_a_killed_process_was_sending_is_unknown_at_once(
         child.wait()
         for key in ("00000007", "00000008"):
             with pytest.raises(OutcomeUnknownError, match="the process that sent it ended"):
-                await send(mms, key, f"+614{key}", timeout=0.2)
+                await send(mms, key, f"+614{key}")
     assert len(api.sends) == 2
 
 
@@ -181,13 +184,14 @@ async def send_nothing(mms: AsyncMMSClient) -> None:
 
 
 async def test_a_process_that_stands_still_lives(mms: AsyncMMSClient, api: Sandbox, path: Path) -> None:
-    api.faults.add(Latency(0.3, carried_out=True), times=1)
+    api.faults.add(held := Held(), times=1)
     with process(api, str(path), "00000007") as child:
         await until(lambda: api.sends)
         child.send_signal(signal.SIGSTOP)
         with pytest.raises(SendInProgressError):
-            await send(mms, "00000007", "+61400000007", timeout=0.6)
+            await send(mms, "00000007", "+61400000007", timeout=0.2)
         child.send_signal(signal.SIGCONT)
+        held.answer.set()
         assert (await send(mms, "00000007", "+61400000007")).repeated
         assert child.wait() == 0
     assert len(api.sends) == 1
@@ -196,13 +200,14 @@ async def test_a_process_that_stands_still_lives(mms: AsyncMMSClient, api: Sandb
 async def test_a_sender_whose_lock_was_removed_is_taken_for_dead_and_its_late_answer_counts(
     mms: AsyncMMSClient, api: Sandbox, path: Path
 ) -> None:
-    api.faults.add(Latency(1.0, carried_out=True))
+    api.faults.add(held := Held())
     with process(api, str(path), "00000007") as child:
         await until(lambda: api.sends)
         for lock in path.parent.glob("sends.db-sender-*"):
             lock.unlink()
         with pytest.raises(OutcomeUnknownError):
             await send(mms, "00000007", "+61400000007")
+        held.answer.set()
         assert child.wait() == 0
         assert (await send(mms, "00000007", "+61400000007")).repeated
     assert len(api.sends) == 1
@@ -238,6 +243,6 @@ async def test_a_fork_that_outlives_its_parent_does_not_keep_it_alive(
             parent.kill()
             parent.wait()
             with pytest.raises(OutcomeUnknownError, match="the process that sent it ended"):
-                await send(mms, "00000007", "+61400000007", timeout=0.5)
+                await send(mms, "00000007", "+61400000007")
         finally:
             os.kill(fork, signal.SIGKILL)

@@ -53,6 +53,7 @@ from mmsclient.sandbox.faults import (
 from tests.conftest import until
 from tests.support.keyed import TEXT, DiedError, File, Mortal, Place, Tables, place_in, send
 from tests.support.postgres_server import Server
+from tests.support.waiting import until as soon
 
 # A history of one key, with two processes on one ledger ---------------------------------------------------------------
 
@@ -219,7 +220,7 @@ class World:
             assert len(fresh) == (0 if repeated else 1)
 
     async def _send(self, step: Step, key: str, phone: str) -> list[SentBatch | BaseException]:
-        timeout = 0.3 if step.trouble == "late" else 30.0
+        timeout = 1.0 if step.trouble == "late" else 30.0
         who = [step.process] if step.also is None else [step.process, step.also]
         calls = (
             send(self.processes[each], key, phone, text=step.text, retry_refused=step.retry_refused, timeout=timeout)
@@ -247,7 +248,7 @@ class World:
         assert isinstance(mortal, Mortal)
         mortal.dies_after_claim = step.death == "after the claim"
         mortal.dies_before_finish = step.death == "before the end"
-        timeout = 0.3 if step.trouble == "late" else 30.0
+        timeout = 1.0 if step.trouble == "late" else 30.0
         with pytest.raises(DiedError):
             await send(mms, key, phone, text=step.text, retry_refused=step.retry_refused, timeout=timeout)
         await mms.aclose()
@@ -323,15 +324,20 @@ class Outcome:
     unknown_carried_out: int
 
 
-def killed(at: str, api: Sandbox, *, keys: int, kills: int, longest: float, seed: int) -> Outcome:
-    """Two processes at a time, each killed at a random moment; then one that lives, and the comparison."""
+def killed(at: str, api: Sandbox, *, keys: int, kills: int, most: int, seed: int) -> Outcome:
+    """Two processes at a time, each killed at a random moment; then one that lives, and the comparison.
+
+    `most`: the calls that are made, at most, between a start or a kill and the next kill.
+    """
     rng = random.Random(seed)
     plans = (Plan(api.url, api.app_key, at, keys, rng.randrange(2**32)) for _ in itertools.count())
     interrupted = 0
     for _ in range(kills // 2):
         pair = [child(next(plans)), child(next(plans))]
         for process in pair:
-            time.sleep(rng.uniform(0, longest))
+            calls = len(api.arrivals) + rng.randint(0, most)
+            soon(lambda: len(api.arrivals) >= calls or process.poll() is not None)  # noqa: B023
+            time.sleep(rng.uniform(0, 0.02))
             process.send_signal(signal.SIGKILL)
         interrupted += sum(process.wait() == -signal.SIGKILL for process in pair)
         for process in pair:
@@ -371,10 +377,9 @@ def add_faults(api: Sandbox) -> None:
 
 
 def test_two_processes_that_are_killed_at_random_carry_no_key_out_twice(place: Place) -> None:
-    is_small = not isinstance(place, File)
     with Sandbox(rate=None, magic=False) as api:
         add_faults(api)
-        outcome = killed(place.at, api, keys=400 if is_small else 800, kills=6 if is_small else 8, longest=0.5, seed=3)
+        outcome = killed(place.at, api, keys=300, kills=6, most=60, seed=3)
         assert not api.errors
     assert place.senders() == 0
     assert outcome.interrupted >= 3
@@ -419,7 +424,7 @@ def measure(asked: argparse.Namespace, histories: Place, kills: Place) -> None:
     with Sandbox(rate=None, magic=False) as api:
         add_faults(api)
         began = time.monotonic()
-        outcome = killed(kills.at, api, keys=asked.keys, kills=asked.kills, longest=0.5, seed=asked.seed)
+        outcome = killed(kills.at, api, keys=asked.keys, kills=asked.kills, most=200, seed=asked.seed)
         took = time.monotonic() - began
     print(f"{asked.kills} kills, {outcome.interrupted} of a living process; {took:.0f} s; no key twice")
     print(f"{dict(outcome.ends)}; of the unknown ones {outcome.unknown_carried_out} were carried out")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import signal
-import threading
 from collections.abc import AsyncIterator, Iterator
 
 import pytest
@@ -14,9 +13,9 @@ from mmsclient._keyed import sends
 from mmsclient._store.postgres import database as databases
 from mmsclient._store.postgres import lease as leases
 from mmsclient.sandbox import Sandbox
-from mmsclient.sandbox.exchange import Exchange, RawAnswer
-from mmsclient.sandbox.faults import Fault, Latency
+from mmsclient.sandbox.faults import Latency
 from tests.conftest import until
+from tests.support.held import Held
 from tests.support.keyed import CHILD, Closed, Tables, process, send
 from tests.support.postgres_server import PASSWORD, Server
 
@@ -27,17 +26,6 @@ KEY = "order-17"
 
 SHORT = "from mmsclient._store.postgres import lease\nlease.LEASE = 1.0\n"
 """Let a child's lease be one of a second."""
-
-
-class Held(Fault):
-    """A call is carried out at once, and answered when that is allowed."""
-
-    def __init__(self) -> None:
-        self.answer = threading.Event()
-
-    async def after(self, exchange: Exchange, answer: RawAnswer) -> RawAnswer:
-        await asyncio.to_thread(self.answer.wait, 60)
-        return answer
 
 
 @pytest.fixture

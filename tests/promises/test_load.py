@@ -9,7 +9,7 @@ import tracemalloc
 from mmsclient import TokenBucket
 from mmsclient._transport.admission import AT_WIRE
 from mmsclient.sandbox import Sandbox
-from tests.conftest import PNG
+from tests.conftest import PNG, until
 
 CALLERS = 10_000
 IN_FLIGHT = 16
@@ -25,7 +25,7 @@ async def cpu_and_memory(callers: int) -> tuple[float, int, list[int]]:
             sends = [
                 asyncio.create_task(mms.send(to=f"+614{n:08}", text="All at once", image=PNG)) for n in range(callers)
             ]
-            await asyncio.sleep(0.05)  # all are queued
+            await until(lambda: mms.stats.waiting >= callers - 2 * (IN_FLIGHT + AT_WIRE))
             waiting, _ = tracemalloc.get_traced_memory()
             tracemalloc.stop()
             results = await asyncio.gather(*sends)

@@ -26,11 +26,13 @@ from mmsclient.bulk import (
     Report,
     read_report,
 )
+from mmsclient.bulk.brake import MOST
 from mmsclient.limiter import NoLimit
 from mmsclient.sandbox import Sandbox
 from mmsclient.sandbox.faults import Latency
 from tests.conftest import PNG, until
 from tests.support.campaigns import agrees, numbers
+from tests.support.held import Held
 from tests.support.postgres_server import PASSWORD, Server
 
 pytestmark = pytest.mark.usefixtures("impatient", "short")
@@ -96,7 +98,7 @@ def say(line: str) -> None:
 async def send(api_url: str, app_key: str, url: str, rate: float) -> None:
     """The child."""
     limits = {"rate": rate} if rate else {"limiter": NoLimit()}
-    async with AsyncMMSClient(app_key, base_url=api_url, timeout=30, **limits) as mms:
+    async with AsyncMMSClient(app_key, base_url=api_url, timeout=60, **limits) as mms:
         try:
             async for batch in spring(mms, url).send(LIST):
                 say(f"batch {batch.number}")
@@ -132,7 +134,7 @@ async def test_a_waiting_sender_takes_over_from_one_that_was_killed(
     assert "its sender is gone" in caplog.text
     assert f"process {child.pid}" in caplog.text
     assert PASSWORD not in caplog.text
-    assert report.counts[UNKNOWN] <= 25 * 8  # as many calls as the window had opened to
+    assert 0 < report.counts[UNKNOWN] <= 25 * MOST  # as many calls as the window may open to
     assert report.counts[ACCEPTED] + report.counts[UNKNOWN] == 1000
     await agrees(report, api, LIST)
 
@@ -179,8 +181,10 @@ async def test_a_frozen_sender_starts_nothing_when_it_wakes_and_its_late_answers
         assert child.stdout is not None
         for _ in range(4):
             await asyncio.to_thread(child.stdout.readline)
-        await until(lambda: any(arrival.status is None for arrival in api.arrivals))
+        api.faults.add(held := Held(), call="send-mms")
+        await until(lambda: len(api.sends) > sum(arrival.status is not None for arrival in api.arrivals))
         child.send_signal(signal.SIGSTOP)
+        held.answer.set()
         sends = len(api.sends)
         await until(
             lambda: sum(arrival.status is not None for arrival in api.arrivals) >= len(api.sends)
@@ -267,8 +271,12 @@ async def test_connections_that_are_cut_all_the_time(
     over = threading.Event()
 
     def cut() -> None:
-        while not over.wait(0.03):
-            postgres.cut_connections()
+        """Whenever something was sent since the last time."""
+        cut_at = -1
+        while not over.wait(0.01):
+            if len(api.sends) > cut_at:
+                cut_at = len(api.sends)
+                postgres.cut_connections()
 
     thread = threading.Thread(target=cut)
     sending = spring(mms, url, batch_size=10).send(LIST)

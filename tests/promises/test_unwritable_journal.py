@@ -30,9 +30,10 @@ from mmsclient.bulk.journal_thread import JournalThread
 from mmsclient.bulk.recorder import Recorder
 from mmsclient.limiter import NoLimit
 from mmsclient.sandbox import Sandbox
-from mmsclient.sandbox.faults import Latency, Reject
+from mmsclient.sandbox.faults import Reject
 from tests.conftest import PNG, until
 from tests.support.campaigns import agrees, campaign, finished, numbers
+from tests.support.held import Held
 
 pytestmark = pytest.mark.usefixtures("impatient")
 
@@ -48,6 +49,12 @@ ACCEPTED, UNKNOWN, SENDING = (
 async def mms(api: Sandbox) -> AsyncIterator[AsyncMMSClient]:
     async with api.client(limiter=NoLimit(), timeout=30) as mms:
         yield mms
+
+
+@pytest.fixture(autouse=True)
+def few(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Three calls under way are enough, however slow the machine is."""
+    monkeypatch.setattr("mmsclient.bulk.capacity.UNLIMITED", 5.0)
 
 
 @pytest.fixture
@@ -88,14 +95,15 @@ def disk_full(path: Path) -> Iterator[None]:
 TROUBLES = [locked, disk_full]
 
 
-async def under_way(api: Sandbox, sending: Sending) -> None:
-    """Some batches were recorded, and the window's were carried out by the server, which takes its time to answer."""
+async def under_way(api: Sandbox, sending: Sending) -> Held:
+    """Some batches were recorded, and the window's were carried out by the server, which answers when it is told to."""
     for _ in range(4):
         await anext(sending)
-    api.faults.add(Latency(1.0, carried_out=True), call="send-mms")
+    api.faults.add(held := Held(), call="send-mms")
     await until(
         lambda: sum(arrival.status is None for arrival in api.arrivals) == 3 and len(api.sends) == len(api.arrivals)
     )
+    return held
 
 
 async def left_of(sending: Sending) -> tuple[list[Batch], Exception | None]:
@@ -114,8 +122,9 @@ async def test_known_ends_are_kept_and_recorded_later_and_nothing_new_starts_mea
     api: Sandbox, mms: AsyncMMSClient, path: Path, caplog: pytest.LogCaptureFixture, trouble: type
 ) -> None:
     sending = campaign(mms, path, batch_size=25).send(LIST)
-    await under_way(api, sending)
+    held = await under_way(api, sending)
     with trouble(path):
+        held.answer.set()
         sends = len(api.sends)
         await until(lambda: caplog.text.count("kept, and written later") == 3)
     assert len(api.sends) == sends
@@ -133,8 +142,9 @@ async def test_ends_that_cannot_be_recorded_at_all_are_told(
     api: Sandbox, mms: AsyncMMSClient, path: Path, caplog: pytest.LogCaptureFixture, trouble: type
 ) -> None:
     sending = campaign(mms, path, batch_size=25).send(LIST)
-    await under_way(api, sending)
+    held = await under_way(api, sending)
     with trouble(path):
+        held.answer.set()
         batches, error = await left_of(sending)
     assert isinstance(error, JournalUnavailableError)
     sent = len(api.sends)
@@ -170,8 +180,9 @@ def test_a_loop_that_ends_meanwhile_records_the_ends_or_tells_them(
 
     async def main(trouble: ExitStack) -> None:
         sending = campaign(api.client(limiter=NoLimit()), path, batch_size=25).send(LIST)
-        await under_way(api, sending)
+        held = await under_way(api, sending)
         trouble.enter_context(locked(path))
+        held.answer.set()
         await until(lambda: "".join(told).count("kept, and written later") == 3)
         if is_over:
             trouble.close()
@@ -217,13 +228,15 @@ async def test_an_error_of_the_journal_says_what_had_stopped_the_campaign(
     api: Sandbox, mms: AsyncMMSClient, path: Path
 ) -> None:
     sending = campaign(mms, path, batch_size=25).send(LIST)
-    await under_way(api, sending)
+    before = await under_way(api, sending)
     api.faults.clear()
-    api.faults.add(Latency(1.0, carried_out=True), call="send-mms", times=1)
+    api.faults.add(held := Held(), call="send-mms", times=1)
     api.faults.add(Reject("LEDGER_ERROR", "No credit.", 400), call="send-mms", skip=1, times=1)
+    before.answer.set()
     while not isinstance((await anext(sending)).error, InsufficientCreditError):
         pass
     with locked(path):
+        held.answer.set()
         batches, error = await left_of(sending)
     assert isinstance(error, JournalUnavailableError)
     assert "25 of 25 recipients accepted" in error.problem

@@ -25,6 +25,7 @@ from mmsclient.sandbox import Sandbox
 from mmsclient.sandbox.faults import Latency, Reject, Reset
 from tests.conftest import PNG
 from tests.support.command import COMMAND
+from tests.support.held import Held
 from tests.support.waiting import until
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="no such signals there")
@@ -133,6 +134,7 @@ def stopped(api: Sandbox) -> tuple[int, str, str]:
 
 def signalled(number: int) -> Callable[[Sandbox], tuple[int, str, str]]:
     def run(api: Sandbox) -> tuple[int, str, str]:
+        write_list(3000)
         api.faults.add(Latency(0.1, carried_out=True), call="send-mms")
         with running(*SLOW) as process:
             until(lambda: len(api.sends) > 3)
@@ -181,12 +183,15 @@ def test_the_help_holds_the_table() -> None:
 
 
 def test_a_campaign_that_is_done_when_the_signal_comes_was_not_ended_by_it(api: Sandbox) -> None:
-    api.faults.add(Latency(1.0, carried_out=True), call="send-mms")
+    api.faults.add(held := Held(), call="send-mms")
     with running(*SEND, "--yes") as process:
         until(lambda: api.sends)
         process.send_signal(signal.SIGTERM)
+        assert process.stderr
+        assert process.stderr.readline() == STOPPING
+        held.answer.set()
         out, err = process.communicate(timeout=60)
-    assert (process.returncode, err) == (0, STOPPING)
+    assert (process.returncode, err) == (0, "")
     assert "Accepted: 250" in out
 
 
@@ -202,18 +207,22 @@ def test_a_busy_journal_is_no_unknown_outcome(api: Sandbox) -> None:
 
 def test_a_signal_before_anything_was_sent(api: Sandbox, tmp_path: Path) -> None:
     """The list is read, and its end is not in sight: opt-outs are asked for first."""
-    api.faults.add(Latency(2.0), call="get-optout")
+    api.faults.add(held := Held(), call="get-optout")
     with running(*SLOW, "--exclude-opt-outs") as process:
         until(lambda: api.arrivals)
         process.send_signal(signal.SIGTERM)
+        assert process.stderr
+        assert process.stderr.readline() == STOPPING
+        held.answer.set()
         _, err = process.communicate(timeout=60)
     assert process.returncode == Status.TERMINATED
-    assert err == STOPPING + "mmsclient: to go on: mmsclient bulk resume spring.db list.csv\n"
+    assert err == "mmsclient: to go on: mmsclient bulk resume spring.db list.csv\n"
     assert ran(*err.split("go on: mmsclient ")[1].split(), "--yes")[0] == Status.DONE
     assert len(api.messages) == 250
 
 
 def test_a_journal_that_vanished_after_calls_were_made_is_no_failure_without_a_send(api: Sandbox) -> None:
+    write_list(3000)
     api.faults.add(Latency(0.1, carried_out=True), call="send-mms")
     with running(*SLOW) as process:
         until(lambda: len(api.sends) > 3)

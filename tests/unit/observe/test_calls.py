@@ -33,6 +33,7 @@ from mmsclient.observe.calls import ClientObserver
 from mmsclient.sandbox import Sandbox
 from mmsclient.sandbox.faults import CutConnection, Latency, Reject, Respond
 from tests.conftest import PNG, Connect, until
+from tests.support.held import Held
 from tests.support.observing import Told
 
 ONE = "+61400000000"
@@ -196,13 +197,14 @@ async def test_a_call_that_is_cancelled_before_it_leaves_is_abandoned(connect: C
 
 async def test_a_call_whose_caller_leaves_is_told_as_it_ends(connect: Connect, sandbox: Sandbox) -> None:
     told = Told()
-    sandbox.faults.add(Latency(0.2, carried_out=True))
+    sandbox.faults.add(held := Held())
     mms = connect(observer=told)
     sending = asyncio.create_task(send(mms))
     await until(lambda: sandbox.sends)
     sending.cancel()
     await asyncio.wait([sending])
     assert not told.of(CallEnded)
+    held.answer.set()
     await mms.aclose()
     ended = told.one(CallEnded)
     assert (ended.outcome, ended.accepted, ended.is_abandoned) == (Outcome.ACCEPTED, 1, True)

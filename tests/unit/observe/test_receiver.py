@@ -26,7 +26,7 @@ from mmsclient.webhooks import CallbackReceiver
 from tests.conftest import until
 from tests.support.callbacks import TOKEN, status
 from tests.support.observing import Told
-from tests.support.virtual_time import run
+from tests.support.virtual_time import in_virtual_time, run
 
 REPORT = {"message_id": "A1", "status": "Delivered", "recipient": "61400000000", "custom_string": "order 61400000009"}
 INBOUND = {"from": "61412345678", "body": "Stop at once!", "message_id": "6952176713", "type": "SMS"}
@@ -41,6 +41,7 @@ def outcomes(told: Told) -> Counter[tuple[str, EventOutcome]]:
     return Counter((event.kind, event.outcome) for event in told.of(EventSettled))
 
 
+@in_virtual_time
 async def test_what_becomes_of_each_event_is_told_and_counted() -> None:
     told = Told()
     receiver = CallbackReceiver(token=TOKEN, timeout=0.1, observer=told)
@@ -94,7 +95,7 @@ async def test_the_events_of_a_callback_share_its_id() -> None:
 
 async def test_no_number_and_no_text_of_a_callback_is_told() -> None:
     told = Told()
-    receiver = CallbackReceiver(token=TOKEN, timeout=0.1, observer=told)
+    receiver = CallbackReceiver(token=TOKEN, timeout=1.0, observer=told)
     receiver.on_delivery_report(lambda report: None)
     await status(receiver, [REPORT, INBOUND, {"message_id": "61400000000", "status": "Sent"}, "Stop at once!"])
     await status(receiver, [REPORT | {"message_id": "to +61400000000", "status": "Failed"}])
@@ -183,16 +184,16 @@ async def test_a_kind_without_a_handler_is_named_at_the_start_and_its_events_are
 
 async def test_a_lease_that_was_not_renewed_is_counted(tmp_path: Path) -> None:
     """The event loop stands still for longer than the lease while an event is handled."""
-    store = events_in_file(tmp_path / "seen.sqlite", lease=0.2)
+    store = events_in_file(tmp_path / "seen.sqlite", lease=1.0)
     try:
         for key in (b"blocked", b"prompt"):
             assert await store.reserve(key) is handled_events.Reservation.OURS
             if key == b"blocked":
-                time.sleep(0.3)  # noqa: ASYNC251
+                time.sleep(1.3)  # noqa: ASYNC251
             await store.confirm(key)
         assert store.leases_lost == 1
         assert await store.reserve(b"long") is handled_events.Reservation.OURS
-        time.sleep(0.3)  # noqa: ASYNC251
+        time.sleep(1.3)  # noqa: ASYNC251
         await until(lambda: store.leases_lost == 2)  # as it is renewed, late
         await store.release(b"long")
     finally:

@@ -41,12 +41,13 @@ from mmsclient.outbox import (
 )
 from mmsclient.sandbox import Sandbox
 from mmsclient.sandbox.exchange import Exchange, RawAnswer
-from mmsclient.sandbox.faults import Fault, Latency, Reject, Reset, server_error, throttle
+from mmsclient.sandbox.faults import Fault, Reject, Reset, server_error, throttle
 from mmsclient.sandbox.records import Message, Send
 from mmsclient.webhooks import CallbackReceiver
 from tests.conftest import PNG, until
 from tests.support.callbacks import TOKEN, status
 from tests.support.campaigns import success
+from tests.support.held import Held
 
 WAITING, SENDING, ACCEPTED, REFUSED, UNKNOWN, CANCELLED = OutboxState
 LONG = 60.0
@@ -243,11 +244,13 @@ async def test_a_closed_outbox_says_so(new: New) -> None:
 
 
 async def test_leaving_waits_for_the_calls_under_way(api: Sandbox, new: New) -> None:
-    api.faults.add(Latency(0.3, carried_out=True), call="send-mms")
+    api.faults.add(held := Held(), call="send-mms")
     async with new() as outbox:
         await put(outbox, "a")
         await until(lambda: api.sends)
         await put(outbox, "b", text="Another")
+        outbox.stop()  # as leaving does first
+        asyncio.get_running_loop().call_later(0.1, held.answer.set)
     reader = new()
     assert [(order.key, order.state) async for order in reader.orders()] == [("a", ACCEPTED), ("b", WAITING)]
 

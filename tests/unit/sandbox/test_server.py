@@ -166,7 +166,7 @@ def test_stops_at_once_whatever_is_under_way(tls: bool, fault: faults.Fault) -> 
         while not rule.hits:
             time.sleep(0.001)
         stopping = time.monotonic()
-    assert time.monotonic() - stopping < 10
+    assert time.monotonic() - stopping < 60
     thread.join()
     assert len(outcome) == 1
     assert sandbox.errors == []

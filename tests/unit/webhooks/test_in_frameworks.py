@@ -131,6 +131,7 @@ def test_an_event_that_is_being_handled_at_sigterm_is_given_back(start: Callable
     assert process.handled == {}
     assert {file.name for file in process.folder.glob("seen*")} == {"seen.sqlite"}  # one file after a clean end
     (process.folder / "go on").touch()
+    process.timeout = 30.0
     process.start()
     assert httpx.post(process.url, json=[slow], trust_env=False).status_code == 200  # long before a lease ends
     assert process.handled == {"1 Rejected": 1}

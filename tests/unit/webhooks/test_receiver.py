@@ -40,7 +40,7 @@ from mmsclient.webhooks.parse import MOST_ITEMS
 from mmsclient.webhooks.throttled_log import ThrottledLog
 from tests.conftest import until
 from tests.support.callbacks import TOKEN, post, status
-from tests.support.virtual_time import run
+from tests.support.virtual_time import in_virtual_time, run
 
 REPORT = {
     "message_id": "A21741CB",
@@ -255,6 +255,7 @@ async def test_memory_is_bounded() -> None:
     assert len(desk.reports) == 31
 
 
+@in_virtual_time
 async def test_a_slow_handler_goes_on_and_the_repeated_callback_finds_it_done() -> None:
     receiver = CallbackReceiver(token=TOKEN, timeout=0.05)
     go_on = asyncio.Event()
@@ -291,6 +292,7 @@ async def test_a_request_that_is_cancelled_does_not_tear_the_handling() -> None:
     await ended.wait()
 
 
+@in_virtual_time
 async def test_more_events_than_may_be_handled_at_a_time_wait_for_a_place() -> None:
     receiver = CallbackReceiver(token=TOKEN, timeout=0.2, max_events=2)
     go_on, begun = asyncio.Event(), 0
@@ -302,7 +304,11 @@ async def test_more_events_than_may_be_handled_at_a_time_wait_for_a_place() -> N
         await go_on.wait()
 
     messages: list[InboundMessage] = []
-    receiver.on_inbound(messages.append)
+
+    @receiver.on_inbound
+    async def take(message: InboundMessage) -> None:
+        messages.append(message)
+
     callbacks = [asyncio.create_task(status(receiver, [report(number)])) for number in range(6)]
     await asyncio.sleep(0.05)
     assert begun == 2
@@ -318,6 +324,7 @@ async def test_more_events_than_may_be_handled_at_a_time_wait_for_a_place() -> N
     await receiver.aclose()
 
 
+@in_virtual_time
 async def test_a_flood_while_handlers_are_stuck_is_refused(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -365,12 +372,17 @@ async def test_copies_that_wait_for_a_place_are_one_event() -> None:
     assert handled == ["id-1", "id-2"]
 
 
+@in_virtual_time
 async def test_what_nobody_takes_is_answered_in_time_and_gives_its_place_back(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     receiver = CallbackReceiver(token=TOKEN, timeout=0.2, max_events=10)
     messages: list[InboundMessage] = []
-    receiver.on_inbound(messages.append)
+
+    @receiver.on_inbound
+    async def take(message: InboundMessage) -> None:
+        messages.append(message)
+
     for turn in range(2):
         reports = [asyncio.create_task(status(receiver, [report(20 * turn + number)])) for number in range(20)]
         await asyncio.sleep(0)
@@ -390,6 +402,7 @@ async def test_what_nobody_takes_is_answered_in_time_and_gives_its_place_back(
     assert receiver._dispatcher._pending._queue.qsize() <= 64 + 2
 
 
+@in_virtual_time
 async def test_late_reports_leave_room_for_one_that_is_waited_for() -> None:
     receiver = CallbackReceiver(token=TOKEN, timeout=0.2, max_events=3)
     waiting = asyncio.create_task(receiver.wait_for("id-99", timeout=10))
@@ -403,7 +416,7 @@ async def test_late_reports_leave_room_for_one_that_is_waited_for() -> None:
 async def test_a_worker_that_takes_nothing_gives_the_event_to_one_that_does(tmp_path: Path) -> None:
     path = tmp_path / "seen.sqlite"
     idle = CallbackReceiver(token=TOKEN, seen=path, timeout=0.3)
-    desk = Desk(seen=path, timeout=5.0)
+    desk = Desk(seen=path, timeout=30.0)
     refused = asyncio.create_task(status(idle, [report()]))
     while not idle._dispatcher._pending._pending:  # noqa: ASYNC110
         await asyncio.sleep(0.01)
@@ -425,7 +438,7 @@ async def test_what_another_process_keeps_reserved_gives_its_place_back_in_time(
     key = key_of(event)
     assert key
     assert await stuck.reserve(key) is Reservation.OURS
-    desk = Desk(seen=path, timeout=0.3, max_events=1)
+    desk = Desk(seen=path, timeout=2.0, max_events=1)
     assert await status(desk.receiver, [report(1)]) == 503
     await until(lambda: not desk.receiver._dispatcher._under_way)
     assert await status(desk.receiver, [report(2)]) == 200
@@ -521,7 +534,7 @@ async def test_one_bad_item_starves_none_of_its_neighbours() -> None:
 
 async def test_handlers_that_hang_in_threads_hold_up_no_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(dispatch_module, "MOST_THREADS", 40)
-    receiver = CallbackReceiver(token=TOKEN, seen=tmp_path / "seen.sqlite", timeout=0.2)
+    receiver = CallbackReceiver(token=TOKEN, seen=tmp_path / "seen.sqlite", timeout=2.0)
     release = threading.Event()
     handled: list[str] = []
     receiver.on_delivery_report(lambda report: release.wait(30))
@@ -551,7 +564,7 @@ async def test_a_journal_sees_reports_first_and_may_be_all_there_is() -> None:
     assert await status(desk.receiver, [report(), INBOUND]) == 200
     assert (len(journal.reports), len(desk.reports)) == (2, 1)
 
-    alone = CallbackReceiver(token=TOKEN, timeout=0.05)
+    alone = CallbackReceiver(token=TOKEN, timeout=1.0)
     alone.record_into(journal)
     assert await status(alone, [report()]) == 200
     assert await status(alone, INBOUND) == 503  # nobody takes it
@@ -634,6 +647,7 @@ async def test_closing_waits_for_the_consumer_at_work() -> None:
     assert [await callback for callback in callbacks] == [200, 503]
 
 
+@in_virtual_time
 async def test_closing_does_not_wait_for_ever() -> None:
     receiver = CallbackReceiver(token=TOKEN, timeout=0.05)
     callback = asyncio.create_task(status(receiver, [report()]))
@@ -885,6 +899,7 @@ async def test_large_bodies() -> None:
     assert parts == 11
 
 
+@in_virtual_time
 async def test_slow_bodies_and_senders_that_leave() -> None:
     desk = Desk(timeout=0.02)
 
@@ -900,6 +915,7 @@ async def test_slow_bodies_and_senders_that_leave() -> None:
     assert await status(desk.receiver, receive=leave) == 0
 
 
+@in_virtual_time
 async def test_bodies_at_a_time_are_bounded() -> None:
     receiver = CallbackReceiver(token=TOKEN, timeout=0.02, max_bodies=1)
     held = asyncio.Event()
@@ -1082,14 +1098,18 @@ async def test_the_lease_is_read_when_the_file_is_opened(tmp_path: Path, monkeyp
 
 
 async def test_a_reservation_is_renewed_and_ends_with_its_owner(tmp_path: Path) -> None:
-    living, other = (events_in_file(tmp_path / "seen.sqlite", lease=0.6) for _ in range(2))
+    path = tmp_path / "seen.sqlite"
+    living, other = (events_in_file(path, lease=0.6) for _ in range(2))
     key = b"k" * 16
     assert await living.reserve(key) is Reservation.OURS
-    for _ in range(10):
-        assert await other.reserve(key) is Reservation.ELSEWHERE
-        await asyncio.sleep(0.1)
+    renewals: set[Any] = set()
+    with closing(sqlite3.connect(path)) as file:
+        async with asyncio.timeout(60):
+            while len(renewals) < 3:
+                renewals.update(file.execute("SELECT until FROM event").fetchall())
+                await asyncio.sleep(0.02)
     await living.aclose()  # dies without a word
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while await other.reserve(key) is Reservation.ELSEWHERE:  # noqa: ASYNC110
             await asyncio.sleep(0.01)
     await other.confirm(key)
@@ -1121,17 +1141,17 @@ async def test_plain_functions_that_take_their_time_are_not_handled_twice(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Two workers, more handlers than there are default threads, each longer than the lease, and none of those free."""
-    monkeypatch.setattr(stores, "events_in_file", partial(events_in_file, lease=0.3))
+    monkeypatch.setattr(stores, "events_in_file", partial(events_in_file, lease=2.0))
     loop, ended = asyncio.get_running_loop(), threading.Event()
     loop.set_default_executor(ThreadPoolExecutor(1))
     other_work = loop.run_in_executor(None, ended.wait, 30)
     handled: list[str] = []
 
     def work(report: DeliveryReport) -> None:
-        time.sleep(1.5)
+        time.sleep(3)
         handled.append(report.message_id)
 
-    receivers = [CallbackReceiver(token=TOKEN, seen=tmp_path / "seen.sqlite", timeout=10) for _ in range(2)]
+    receivers = [CallbackReceiver(token=TOKEN, seen=tmp_path / "seen.sqlite", timeout=60) for _ in range(2)]
     for receiver in receivers:
         receiver.on_delivery_report(work)
     outcomes = await asyncio.gather(*(status(each, [report(n)]) for each in receivers for n in range(10)))
@@ -1152,13 +1172,13 @@ from mmsclient._store.handled_events import Reservation
 from mmsclient._store.sqlite_events import events_in_file
 
 path = sys.argv[1]
-seen = events_in_file(path, lease=0.3)
+seen = events_in_file(path, lease=1.0)
 key = b"k" * 16
 
 async def use():
     state = await seen.reserve(key)
     if state is Reservation.OURS:
-        await asyncio.sleep(1.0)  # three leases: it is renewed
+        await asyncio.sleep(2.0)  # two leases: it is renewed
         await seen.confirm(key)
     await seen.aclose()
     return state.name
@@ -1255,11 +1275,12 @@ async def test_closing_gives_back_what_could_not_be_finished(tmp_path: Path) -> 
 
     assert await status(stuck, [report()]) == 503
     await stuck.aclose()
-    desk = Desk(seen=path, timeout=1.0)  # much less than the lease
+    desk = Desk(seen=path)  # its timeout is much less than the lease
     assert await status(desk.receiver, [report()]) == 200
     await desk.receiver.aclose()
 
 
+@in_virtual_time
 async def test_closing_does_not_wait_for_a_handler_that_will_not_stop() -> None:
     receiver = CallbackReceiver(token=TOKEN, timeout=0.05)
     release = asyncio.Event()
