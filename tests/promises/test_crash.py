@@ -79,10 +79,10 @@ def test_killed_at_random_moments_nobody_gets_two(place: tuple[str, str], faults
             for fault in (Reset(carried_out=True), server_error(), TruncatedBody(), throttle()):
                 sandbox.faults.add(fault, call="send-mms", share=0.03)
         outcome = kill_and_resume(
-            place, sandbox, recipients=10_000, calls=250, kills=5, longest=1.0, rate=150, seed=int(faults)
+            place, sandbox, recipients=4000, calls=160, kills=4, longest=1.0, rate=60, seed=int(faults)
         )
-    assert outcome.interrupted >= 3
-    assert outcome.report.counts[RecipientState.ACCEPTED] > 5000
+    assert outcome.interrupted >= 2
+    assert outcome.report.counts[RecipientState.ACCEPTED] > 1000
 
 
 def main() -> None:

@@ -274,7 +274,7 @@ def live(world: World, histories: int) -> None:
 
 def test_histories_are_what_the_model_says(place: Place) -> None:
     with Sandbox(rate=None, magic=False) as api, World(place, api) as world:
-        live(world, 120 if isinstance(place, File) else 40)
+        live(world, 40)
         assert not world.api.errors
 
 
@@ -379,7 +379,7 @@ def add_faults(api: Sandbox) -> None:
 def test_two_processes_that_are_killed_at_random_carry_no_key_out_twice(place: Place) -> None:
     with Sandbox(rate=None, magic=False) as api:
         add_faults(api)
-        outcome = killed(place.at, api, keys=300, kills=6, most=60, seed=3)
+        outcome = killed(place.at, api, keys=500, kills=6, most=40, seed=3)
         assert not api.errors
     assert place.senders() == 0
     assert outcome.interrupted >= 3

@@ -8,7 +8,7 @@ from hypothesis import HealthCheck, settings
 
 _ASKED = os.environ.get("MMSCLIENT_TEST_FUZZ")
 
-settings.register_profile("mmsclient", derandomize=not _ASKED, database=None, deadline=None)
+settings.register_profile("mmsclient", max_examples=50, derandomize=not _ASKED, database=None, deadline=None)
 
 
 def cases(usual: int) -> settings:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import itertools
 import sqlite3
 import subprocess
 import sys
@@ -31,7 +30,6 @@ from tests.support.waiting import until
 
 TEXT = "Your order"
 DAY = 86400.0
-_SCHEMAS = itertools.count(1)
 HELLO = Fingerprint.of("Hello", "", b"image", ["+61400000000"])
 
 
@@ -199,11 +197,11 @@ class Tables:
 
 
 def place_in(engine: str, request: pytest.FixtureRequest, folder: Path) -> Place:
-    """A file in `folder`, or a schema of its own."""
+    """A file in `folder`, or a database of its own."""
     if engine == "sqlite":
         return File(folder / "sends.db")
     server: Server = request.getfixturevalue("postgres")
-    return Tables(server.url, f"schema_{next(_SCHEMAS)}")
+    return Tables(server.new_database())
 
 
 def opened(place: Place, whose: Owner | None = None, keep: float = 30 * DAY) -> Ledger:

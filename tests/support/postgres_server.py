@@ -8,7 +8,7 @@ import shutil
 import subprocess
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from itertools import count
 from pathlib import Path
 from typing import Any, NoReturn
@@ -16,6 +16,9 @@ from typing import Any, NoReturn
 import psycopg
 import pytest
 
+from mmsclient._store.postgres.address import Address
+from mmsclient._store.postgres.database import Database
+from mmsclient._store.postgres.migrations import migrate
 from tests.support.waiting import until
 
 
@@ -42,6 +45,10 @@ class Server:
         self._bin = binaries()
         self._user = _ordinary_user()
         self._databases = count(1)
+        self._template = ""
+        self._shape: object = None
+        self._lent: list[str] = []
+        self._ready: list[str] = []
         self.directory = Path(tempfile.mkdtemp(prefix="mmspg-", dir="/tmp"))  # sockets need a short path
         if self._user is not None:
             os.chown(self.directory, *self._user)
@@ -62,14 +69,47 @@ class Server:
         """Of the database that is always there. It has a password, which this cluster does not ask for."""
         return self._url("postgres")
 
-    def new_database(self, *settings: str) -> str:
-        """The URL of an empty database. `settings`: as for ALTER DATABASE SET."""
-        name = f"test{next(self._databases)}"
-        with psycopg.connect(self.url, autocommit=True) as connection:
-            connection.execute(f"CREATE DATABASE {name}".encode())
-            for setting in settings:
-                connection.execute(f"ALTER DATABASE {name} SET {setting}".encode())
+    def new_database(self, *settings: str, has_tables: bool = True) -> str:
+        """The URL of a database with our tables, empty ones, or with none. `settings`: as for ALTER DATABASE SET."""
+        if not has_tables:
+            name = self._created("template1")
+        elif self._ready:
+            name = self._ready.pop()
+        else:
+            name = self._created(self._template or self._made_template())
+        for setting in settings:
+            self.ask(f"ALTER DATABASE {name} SET {setting}")
+        if has_tables:
+            self._lent.append(name)
         return self._url(name)
+
+    def take_back(self) -> None:
+        """Make those that `new_database` gave out ready for the next: to make one takes far longer than to empty it."""
+        lent, self._lent = self._lent, []
+        self._ready += filter(self._emptied, lent)
+
+    def _emptied(self, name: str) -> bool:
+        """It is as new; False where a test has made or changed tables in it."""
+        self.ask(f"ALTER DATABASE {name} RESET ALL")
+        with psycopg.connect(self._url(name), autocommit=True) as connection:
+            until(lambda: not connection.execute(_END_OTHERS).fetchall())
+            is_as_new = connection.execute(_SHAPE).fetchall() == self._shape
+            if is_as_new:
+                connection.execute(_EMPTY)
+        return is_as_new
+
+    def _created(self, template: str) -> str:
+        name = f"test{next(self._databases)}"
+        self.ask(f"CREATE DATABASE {name} TEMPLATE {template}")
+        return name
+
+    def _made_template(self) -> str:
+        name = self._created("template1")
+        with closing(Database(Address.of(self._url(name)))) as database:
+            migrate(database)
+        self._shape = self.ask(_SHAPE, self._url(name))
+        self._template = name
+        return name
 
     def cut_connections(self) -> None:
         """End all sessions but our own."""
@@ -78,7 +118,8 @@ class Server:
     def ask(self, query: str, url: str | None = None) -> list[tuple[Any, ...]]:
         """The rows of a query."""
         with psycopg.connect(url or self.url, autocommit=True) as connection:
-            return connection.execute(query.encode()).fetchall()
+            cursor = connection.execute(query.encode())
+            return cursor.fetchall() if cursor.description else []
 
     def start(self) -> None:
         self._run("pg_ctl", "start", "--wait", "--silent", f"--log={self.directory / 'log'}")
@@ -145,6 +186,30 @@ class Server:
 
 
 PASSWORD = "s3cret-of-the-store"  # noqa: S105
+
+_END_OTHERS = """
+SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()
+"""
+_SHAPE = """
+SELECT relnamespace::regnamespace::text, relname, relnatts, relacl::text FROM pg_class
+WHERE relnamespace::regnamespace::text !~ '^(pg_|information_schema)' ORDER BY 1, 2
+"""
+_EMPTY = """
+SET session_replication_role = replica; -- rows go in any order
+DO $$ DECLARE each record; BEGIN
+    FOR each IN SELECT oid::regclass AS name, relkind AS kind, relname FROM pg_class
+        WHERE relnamespace = 'mmsclient'::regnamespace AND relkind IN ('r', 'S') AND relname <> 'migration'
+    LOOP
+        IF each.kind = 'S' THEN
+            PERFORM setval(each.name, 1, false);
+        ELSIF each.relname = 'outbox_fact' THEN -- the one row that a migration makes
+            EXECUTE format('DELETE FROM %1$s; INSERT INTO %1$s DEFAULT VALUES', each.name);
+        ELSE
+            EXECUTE format('DELETE FROM %s', each.name);
+        END IF;
+    END LOOP;
+END $$
+"""
 
 
 def _ordinary_user() -> tuple[int, int] | None:

@@ -39,7 +39,7 @@ NUMBERS = '{"responses":[' + "1," * 3_900_000 + "1]}"
 OBJECTS = '{"responses":[' + '{"number":"614"},' * 80_000 + "{}]}"
 
 
-@cases(600)
+@cases(250)
 @example(Exchange(send(), said(LISTED, code="OK")))  # messages, and no success
 @example(Exchange(send(), said({"success_number": "1"}, code="QUEUED")))
 @example(Exchange(send(), said(LISTED, status=429, code="")))

@@ -389,7 +389,7 @@ async def test_a_message_without_an_id_is_not_asked_for() -> None:
 # Whatever hypothesis thinks of ----------------------------------------------------------------------------------------
 
 
-@cases(300)
+@cases(150)
 @given(st.sampled_from([*chain(*CALLS.values())]), values, st.sampled_from([200, 200, 301, 400, 404, 429, 500]))
 def test_any_document_gives_a_model_or_an_error_that_is_true(call: Call[Any], body: Any, status: int) -> None:
     """Any at all; `test_decoders` has those that are nearly right."""
@@ -399,7 +399,7 @@ def test_any_document_gives_a_model_or_an_error_that_is_true(call: Call[Any], bo
     check_truth(call, reply, outcome)
 
 
-@cases(1500)
+@cases(400)
 @given(st.lists(values, max_size=5) | values)
 def test_any_callback_gives_events_that_can_be_kept(body: Any) -> None:
     for event in parse_callbacks(json.dumps(body).encode()):
@@ -410,7 +410,7 @@ def test_any_callback_gives_events_that_can_be_kept(body: Any) -> None:
             assert event.raw
 
 
-@cases(500)
+@cases(200)
 @given(st.text(max_size=200))
 def test_any_text_is_a_document_or_a_value_error(text: str) -> None:
     try:

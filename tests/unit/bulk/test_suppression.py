@@ -361,7 +361,7 @@ async def test_what_is_no_line_is_refused(mms: AsyncMMSClient, line: Any) -> Non
         campaign(mms, None, opt_out_line=line)
 
 
-@cases(100)
+@cases(50)
 @given(
     st.text(max_size=40),
     st.text(min_size=1, max_size=10).filter(lambda line: line.strip() and len(line.splitlines()) == 1),

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
 import fcntl
-import json
 import os
 import pty
 import signal
@@ -19,7 +19,8 @@ from typing import Any
 
 import pytest
 
-from mmsclient.bulk import Sending
+from mmsclient.bulk import Sending, read_report
+from mmsclient.cli import main
 from mmsclient.cli.status import Status
 from mmsclient.sandbox import Sandbox
 from mmsclient.sandbox.faults import Latency, Reject, Reset
@@ -78,9 +79,8 @@ def ran(*arguments: str, **options: Any) -> tuple[int, str, str]:
 
 
 def counts() -> dict[str, int]:
-    status, out, _ = ran("bulk", "report", "spring.db", "--json")
-    assert status == 0
-    return {state: count for state, count in json.loads(out)["counts"].items() if count}
+    found = asyncio.run(read_report("spring.db")).counts
+    return {str(state): count for state, count in found.items() if count}
 
 
 def has_drained(api: Sandbox) -> bool:
@@ -88,7 +88,7 @@ def has_drained(api: Sandbox) -> bool:
     accepted = len(api.messages)
     assert counts() == {"accepted": accepted, "pending": 3000 - accepted}
     api.faults.clear()
-    assert ran("bulk", "resume", "spring.db", "--yes")[0] == Status.DONE
+    assert main(("bulk", "resume", "spring.db", "--yes")) == Status.DONE
     assert len(api.messages) == len({message.to for message in api.messages}) == 3000
     return 0 < accepted < 3000
 

@@ -20,7 +20,7 @@ from tests.support.postgres_server import PASSWORD, Server
 
 @pytest.fixture
 def url(postgres: Server) -> str:
-    return postgres.new_database()
+    return postgres.new_database(has_tables=False)
 
 
 @pytest.fixture

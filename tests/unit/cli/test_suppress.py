@@ -32,7 +32,7 @@ def where(request: pytest.FixtureRequest) -> str:
     if request.param == "sqlite":
         return "stop.db"
     server: Server = request.getfixturevalue("postgres")
-    return server.new_database()
+    return server.new_database(has_tables=False)
 
 
 def test_a_list_by_hand(cli: Cli, where: str) -> None:

@@ -81,7 +81,7 @@ def test_the_rate_after_refusals() -> None:
 # --- the cap -----------------------------------------------------------------------------------------------------
 
 
-@settings(max_examples=150)
+@settings(max_examples=60)
 @given(
     calls=st.lists(CALLS, min_size=20, max_size=100),
     rate=st.sampled_from([0.5, 1, 2.7, 15, 15, 15, 40]),
@@ -111,7 +111,7 @@ def test_steady_demand_gets_the_cap_smoothly(model: str, share: float) -> None:
     assert mean(map(used, runs)) >= share
 
 
-@settings(max_examples=25)
+@settings(max_examples=15)
 @given(seed=st.integers(0, 10**6), rate=st.sampled_from([5, 15, 50]), model=st.sampled_from(sorted(MODELS)))
 def test_steady_demand_gets_nine_tenths_of_any_cap(seed: int, rate: int, model: str) -> None:
     assert used(steady(TokenBucket(rate), model, seed, calls=20 * rate), rate) >= 0.90
@@ -227,7 +227,7 @@ def test_first_come_first_served_whoever_gives_up() -> None:
     run(main())
 
 
-@settings(max_examples=50)
+@settings(max_examples=25)
 @given(seed=st.integers(0, 10**6))
 def test_cancellation_storms_lose_no_slot(seed: int) -> None:
     async def main() -> None:
@@ -249,7 +249,7 @@ def test_cancellation_storms_lose_no_slot(seed: int) -> None:
 
 
 @pytest.mark.parametrize("ending", ["granted", "cancelled"])
-def test_a_hundred_thousand_waiters_cost_in_proportion(ending: str) -> None:
+def test_tens_of_thousands_of_waiters_cost_in_proportion(ending: str) -> None:
     async def main(waiters: int) -> float:
         limiter = TokenBucket(100_000, 1)
 
@@ -268,7 +268,7 @@ def test_a_hundred_thousand_waiters_cost_in_proportion(ending: str) -> None:
         assert limiter.stats.waiting == 0
         return loop.steps / waiters
 
-    few, many = run(main(1_000)), run(main(100_000))
+    few, many = run(main(1_000)), run(main(30_000))
     assert many == pytest.approx(few, rel=0.05)
     assert many < 20
 

@@ -196,7 +196,7 @@ FAULTS = st.lists(
 )
 
 
-@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=20, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     calls=st.lists(st.tuples(st.integers(0, 3), CALLS), min_size=20, max_size=80),
     faults=FAULTS,
@@ -422,7 +422,7 @@ def test_a_call_that_is_still_sending_holds_its_slot_even_when_redis_forgets(ser
     run(main())
 
 
-@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=10, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(seed=st.integers(0, 10**6))
 def test_cancellation_storms_lose_no_slot_and_keep_the_order(server: Server, seed: int) -> None:
     async def main() -> None:

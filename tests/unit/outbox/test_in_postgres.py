@@ -114,7 +114,7 @@ async def test_an_order_is_there_with_the_transaction_or_not_at_all(
 
 
 async def test_errors_of_the_callers_connection_are_psycopgs(postgres: Server, new: Callable[..., Outbox]) -> None:
-    with closing(psycopg.connect(postgres.new_database())) as connection:
+    with closing(psycopg.connect(postgres.new_database(has_tables=False))) as connection:
         with pytest.raises(OutboxError, match="store migrate"):
             await new().put(**about("a"), connection=connection)
         with pytest.raises(psycopg.errors.InFailedSqlTransaction):

@@ -35,7 +35,7 @@ def turning(count: int, size: tuple[int, int] = (240, 180)) -> list[Image.Image]
     return frames
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=12, deadline=None)
 @given(
     st.lists(st.integers(0, 300), min_size=2, max_size=8),
     st.sampled_from([None, 0, 1, 7, 65535]),

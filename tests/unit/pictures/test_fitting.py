@@ -63,7 +63,7 @@ def drawn(size: tuple[int, int], mode: str, *, hard: bool) -> Image.Image:
     return (noise(*size) if hard else with_corners(*size)).convert(mode)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(SIZES, KINDS, LIMITS, BOXES, st.booleans())
 def test_whatever_comes_fits_and_is_a_picture(
     size: tuple[int, int], kind: tuple[str, str], limit: int, box: tuple[int, int], hard: bool

@@ -206,7 +206,7 @@ def test_what_cannot_be_read(source: Any) -> None:
         fit(source)
 
 
-@cases(250)
+@cases(100)
 @given(st.sampled_from(sorted(FILES)), st.integers(0, 2**32), st.integers(1, 12))
 def test_whatever_is_changed_in_a_file_it_is_a_picture_or_refused(name: str, seed: int, changes: int) -> None:
     chance = random.Random(seed)
@@ -236,7 +236,7 @@ def test_whatever_is_changed_in_a_file_it_is_a_picture_or_refused(name: str, see
     assert opened(picture.data).size == (picture.width, picture.height)
 
 
-@cases(150)
+@cases(60)
 @given(st.sampled_from([data[:24] for data in FILES.values()]), st.binary(max_size=300))
 def test_nor_does_what_only_begins_as_a_picture_do_harm(beginning: bytes, rest: bytes) -> None:
     with suppress(InvalidRequestError):

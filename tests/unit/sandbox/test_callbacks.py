@@ -95,7 +95,7 @@ async def test_all_statuses_and_the_documented_shape(ear: Ear) -> None:
 
 
 async def test_a_status_that_was_set_ends_the_timeline(ear: Ear) -> None:
-    with Sandbox(callback_url=ear.url, deliver_after=3600) as sandbox:
+    with Sandbox(callback_url=ear.url, deliver_after=2) as sandbox:
         send(sandbox, "+61400000000")
         sandbox.set_status(sandbox.messages[0].id, "Failed")
         await until(lambda: not sandbox.callbacks_open)

@@ -232,10 +232,14 @@ def test_a_defect_of_its_own_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
 # The pytest plugin ----------------------------------------------------------------------------------------------------
 
 
+WITHOUT = [option for name in ("hypothesispytest", "xdist", "xdist.looponfail") for option in ("-p", f"no:{name}")]
+"""Plugins that only cost time here."""
+
+
 def run_pytest(directory: Path, test: str, *options: str) -> subprocess.CompletedProcess[str]:
     (directory / "test_it.py").write_text(test)
     (directory / "pytest.ini").write_text("[pytest]\nfilterwarnings = error\n")
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *options]
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *WITHOUT, *options]
     return subprocess.run(  # noqa: S603 -- our own command
         command, cwd=directory, capture_output=True, text=True, check=False, timeout=120
     )

@@ -346,7 +346,7 @@ def test_in_any_order_only_what_was_carried_out_is_accepted_by_evidence(
         in_any_order(journal, clock, steps, may_send_again)
 
 
-@settings(max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(STEPS, max_size=30), st.booleans())
 def test_in_any_order_in_postgres(
     databases: Iterator[str], steps: list[Callable[[World], None]], may_send_again: bool
@@ -358,7 +358,12 @@ def test_in_any_order_in_postgres(
 
 @pytest.fixture
 def databases(postgres: Server) -> Iterator[str]:
-    return iter(postgres.new_database, "")
+    def one_after_the_other() -> Iterator[str]:
+        while True:
+            postgres.take_back()
+            yield postgres.new_database()
+
+    return one_after_the_other()
 
 
 # Silence --------------------------------------------------------------------------------------------------------------

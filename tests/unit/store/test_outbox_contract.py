@@ -76,7 +76,8 @@ def test_what_is_put_survives_and_is_listed(place: tuple[str, str]) -> None:
 
 
 def test_a_store_that_is_not_there_is_not_made_by_who_only_reads(place: tuple[str, str]) -> None:
-    store = outbox_at(place[0], make=False)
+    where, name = place
+    store = outbox_at(f"{where}&schema=elsewhere" if name else where, make=False)
     with pytest.raises(JournalError):
         store.find("a")
     store.close()

@@ -41,7 +41,7 @@ ACCEPTED, FAILED, UNKNOWN, PENDING, SENDING = (
 
 @pytest.fixture
 def url(postgres: Server) -> str:
-    return postgres.new_database()
+    return postgres.new_database(has_tables=False)
 
 
 @pytest.fixture

@@ -321,7 +321,7 @@ def both(in_a_group: JournalStore, one_by_one: JournalStore, several: list[Heard
         assert group.reader.summary().unknown.heard_of == single.reader.summary().unknown.heard_of
 
 
-@settings(deadline=None, max_examples=30)
+@settings(deadline=None, max_examples=15)
 @given(st.lists(heard, max_size=12))
 def test_a_group_is_as_one_after_the_other(several: list[Heard]) -> None:
     with sqlite_in_memory() as (in_a_group, _), sqlite_in_memory() as (one_by_one, _):

@@ -36,7 +36,7 @@ def where(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     if request.param == "sqlite":
         return str(tmp_path / "stop.db")
     server: Server = request.getfixturevalue("postgres")
-    return server.new_database()
+    return server.new_database(has_tables=False)
 
 
 @pytest.fixture
@@ -183,7 +183,7 @@ def committer(where: str) -> Iterator[SuppressionCommitter]:
         yield engine
 
 
-@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=20, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(st.lists(operations, min_size=1, max_size=4), max_size=6))
 def test_any_history_leaves_what_it_says(committer: SuppressionCommitter, history: list[list[Any]]) -> None:
     def clear(tables: SuppressionTables) -> None:

@@ -103,23 +103,23 @@ def has_answered(sandbox: Sandbox, enough: int) -> bool:
 @pytest.mark.parametrize("framework", ["starlette", "fastapi"])
 def test_each_event_once_while_the_process_is_restarted(start: Callable[..., Process], framework: str) -> None:
     process = start(framework)
-    outcome = storm(process, 400, [signal.SIGTERM])
+    outcome = storm(process, 200, [signal.SIGTERM])
     assert (outcome.missing, outcome.lost, outcome.twice) == (set(), 0, {})
-    assert outcome.answered[200] == 800
+    assert outcome.answered[200] == 400
     assert "Traceback" not in process.log
 
 
 def test_none_is_lost_when_the_process_is_killed(start: Callable[..., Process]) -> None:
     process = start("alone")
-    outcome = storm(process, 400, [signal.SIGKILL])
+    outcome = storm(process, 200, [signal.SIGKILL])
     assert (outcome.missing, outcome.lost) == (set(), 0)
     assert sum(outcome.twice.values()) <= 2 * 16  # at most what was under way
-    assert outcome.answered[200] == 800
+    assert outcome.answered[200] == 400
 
 
 def test_two_workers_on_one_file(start: Callable[..., Process]) -> None:
     process = start("starlette", options=("--workers", "2"))
-    outcome = storm(process, 300, [])
+    outcome = storm(process, 150, [])
     assert (outcome.missing, outcome.lost, outcome.twice) == (set(), 0, {})
 
 
@@ -152,7 +152,7 @@ def test_an_event_that_is_being_handled_at_sigterm_is_finished(start: Callable[.
 
 
 async def test_reports_that_nobody_takes_keep_no_inbound_message_waiting(start: Callable[..., Process]) -> None:
-    process = start("alone", seen=False, reports=False, timeout=4.0)
+    process = start("alone", seen=False, reports=False, timeout=10.0)
 
     async def post(event: dict[str, str]) -> int:
         reader, writer = await asyncio.open_connection("127.0.0.1", process.port)
