@@ -171,6 +171,8 @@ class Summary:
     credits_used: Decimal
     started: float | None
     """Unix seconds at which the first call was about to leave."""
+    last_started: float | None
+    """Unix seconds at which the last call was about to leave."""
     ended: float | None
     """Unix seconds at which the last answer was recorded."""
     list_read: bool

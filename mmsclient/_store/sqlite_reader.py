@@ -120,7 +120,8 @@ class SQLiteReader:
             rows = database.rows("SELECT state, exclusion, count(*) FROM recipient GROUP BY state, exclusion")
             rows += database.rows("SELECT 'excluded', exclusion, count(*) FROM aside GROUP BY exclusion")
             counts, exclusions = counted_by(rows)
-            ((calls, started, ended),) = database.rows("SELECT count(*), min(started), max(ended) FROM batch")
+            sql = "SELECT count(*), min(started), max(started), max(ended) FROM batch"
+            ((calls, started, last_started, ended),) = database.rows(sql)
             credit_texts = database.execute("SELECT credits FROM batch WHERE credits <> ''")
             credits_used = sum((Decimal(text) for (text,) in credit_texts), Decimal(0))
             list_read = database.meta("list_read") == 1
@@ -130,7 +131,19 @@ class SQLiteReader:
             deliveries = {DeliveryStatus(status): count for status, count in statuses}
             seconds = self._delivery_seconds(deliveries.get(DeliveryStatus.DELIVERED, 0))
             unknown = unknown_summary(database)
-        return Summary(counts, exclusions, calls, credits_used, started, ended, list_read, deliveries, seconds, unknown)
+        return Summary(
+            counts,
+            exclusions,
+            calls,
+            credits_used,
+            started,
+            last_started,
+            ended,
+            list_read,
+            deliveries,
+            seconds,
+            unknown,
+        )
 
     def _delivery_seconds(self, delivered: int) -> float | None:
         rows = self._database.rows(

@@ -24,6 +24,7 @@ from mmsclient.bulk.report import Report, read_report
 from mmsclient.bulk.resuming import resume
 from mmsclient.bulk.suppression import SuppressionList
 from mmsclient.bulk.suppression_models import Suppression, SuppressionReport, SuppressionUpdate, UnreadableNumber
+from mmsclient.bulk.window import Window
 
 __all__ = [
     "Batch",
@@ -54,6 +55,7 @@ __all__ = [
     "SuppressionUpdate",
     "UnknownRecipients",
     "UnreadableNumber",
+    "Window",
     "read_csv",
     "read_report",
     "reconcile",

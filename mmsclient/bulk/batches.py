@@ -17,6 +17,7 @@ from mmsclient.bulk.meter import Meter
 from mmsclient.bulk.options import STOP_AFTER, Options
 from mmsclient.bulk.outcome import Next, Outcome, outcome_of_answer, outcome_of_error
 from mmsclient.bulk.recorder import Recorder
+from mmsclient.bulk.schedule import Schedule
 from mmsclient.bulk.screening import Screening
 from mmsclient.bulk.sender import Sender
 from mmsclient.errors import LimiterUnavailableError, MMSError, NotSentError, OutcomeUnknownError, RecipientsError
@@ -38,6 +39,7 @@ class RunParts:
 
     options: Options
     control: Control
+    schedule: Schedule
     capacity: Capacity
     meter: Meter
     recorder: Recorder
@@ -53,6 +55,7 @@ class BatchSender:
         self._message = message
         self._options = parts.options
         self._control = parts.control
+        self._schedule = parts.schedule
         self._capacity = parts.capacity
         self._meter = parts.meter
         self._recorder = parts.recorder
@@ -73,7 +76,7 @@ class BatchSender:
     async def _send_parts(self, batch: Claim) -> None:
         parts, splits, accepted, failure = [(batch.ids, batch.phones)], 0, 0, None
         claim: Claim | None = batch
-        while parts and (claim is not None or not self._control.is_stopping):
+        while parts and (claim is not None or not self._starts_nothing()):
             ids, phones = parts.pop()
             if claim is None:
                 claim = await self._claim_again(ids, phones)
@@ -115,7 +118,7 @@ class BatchSender:
                 return Outcome(()), None, claim
             claim = passed
             sent, error = await self._call(batch, claim)
-            if self._control.is_stopping and isinstance(error, NotSentError | LimiterUnavailableError):
+            if isinstance(error, NotSentError | LimiterUnavailableError) and self._starts_nothing():
                 await self._recorder.release(claim)
                 return Outcome(()), None, claim
             if self._screening.took_back(claim) and isinstance(error, NotSentError):
@@ -143,6 +146,10 @@ class BatchSender:
                 self._end(batch, claim, outcome, sent, error)
                 return outcome, error, claim
             claim = await self._claim_again(claim.ids, claim.phones)
+
+    def _starts_nothing(self) -> bool:
+        """It is to stop, or its hours are over. Then a call that has not left is taken back."""
+        return self._control.is_stopping or not self._schedule.is_open()
 
     def _end(
         self, batch: Claim, claim: Claim, outcome: Outcome, sent: SentBatch | None, error: MMSError | None

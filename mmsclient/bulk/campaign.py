@@ -65,6 +65,9 @@ class Campaign:
             URL of the database that it is in ([suppression](suppression.md)). It is asked when a call is about to
             leave, so one that is added meanwhile counts. The API's opt-outs are added to it first.
         opt_out_line (str | None): Such as `Reply STOP to opt out`: a line below the text, unless that holds it.
+        window (Window | None): Hours in which calls may start ([good hours](good-hours.md)); it waits for them.
+        start_at (datetime | None): With a time zone: no call starts before it.
+        recipients_per_minute (int | None): At most so many, spread evenly: calls become as small as that needs.
         resend_unknown (bool | Literal["silent"]): Send also to those of whom an earlier run does not know whether they
             got it. With True, some get it twice. With "silent", only to those of whom no report and no reply came for
             `silent_after` since their call, and only where nine tenths of the accepted ones were reported on; else to

@@ -48,12 +48,14 @@ class Control:
         """Nothing new is to start."""
         self.may_leave: Callable[[], bool] = lambda: True
         """Asked right before the first byte of a call."""
+        self.objection: Callable[[], str] = lambda: ""
+        """Asked after that: another reason why nothing may leave at present, or ""."""
         self._stopped = asyncio.Event()
         self._recalls: WeakSet[Recall] = WeakSet()
 
     def recall(self) -> Recall:
         """What takes back a call that has not left, as soon as the run is to stop."""
-        recall = Recall(lambda: "" if self.may_leave() else LAPSED)
+        recall = Recall(lambda: self.objection() if self.may_leave() else LAPSED)
         if self.is_stopping:
             recall.all(STOPPED)
         self._recalls.add(recall)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
+from datetime import datetime
 
 from mmsclient._store.models import RecipientState as State
 from mmsclient._store.protocol import SenderJournal
@@ -33,7 +34,9 @@ class Meter:
         self._ends.append(now)
         self._sizes.append(recipients)
 
-    def progress(self, journal: SenderJournal, *, is_list_read: bool, rate: float) -> Progress:
+    def progress(
+        self, journal: SenderJournal, *, is_list_read: bool, rate: float, waits_until: datetime | None
+    ) -> Progress:
         """How far the campaign is. `rate`: calls a second that the limiter allows."""
         took = max(1.0, self._ends[-1] - self._ends[0]) if self._ends else 1.0
         calls = min(max(0, len(self._ends) - 1) / took, rate)  # a burst at the start is no rate
@@ -46,4 +49,5 @@ class Meter:
             calls_per_second=calls,
             credits_used=journal.credits_used,
             seconds_left=left / recipients if recipients and is_list_read else None,
+            waits_until=waits_until,
         )

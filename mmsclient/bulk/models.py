@@ -66,7 +66,9 @@ class Progress:
     credits_used: Decimal
     """By all runs of the campaign, as far as the API said."""
     seconds_left: float | None
-    """At the present rate; None until there is one, and while the list is being read."""
+    """At the present rate; None until there is one, and while the list is being read. Closed hours are not in it."""
+    waits_until: datetime | None = None
+    """When it goes on, in the zone of its window; None while it is not waiting for that."""
 
 
 @frozen(kw_only=True)

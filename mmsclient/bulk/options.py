@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any, Literal, TypedDict
 
 from attrs import Attribute, field, frozen
+from attrs.validators import optional
 
-from mmsclient._api.checks import check_whole, checked_subject, is_number
+from mmsclient._api.checks import check_whole, checked_subject, checked_time, is_number
 from mmsclient._api.phone_numbers import MAX_RECIPIENTS
 from mmsclient._reading.image_file import ImageSource
 from mmsclient._store.evidence import Silent
@@ -18,6 +19,7 @@ from mmsclient.bulk.models import Progress
 from mmsclient.bulk.opt_out_line import check_opt_out_line
 from mmsclient.bulk.recipients import Recipients
 from mmsclient.bulk.suppression import SuppressionList
+from mmsclient.bulk.window import Window
 from mmsclient.errors import InvalidRequestError
 
 __all__ = ["ATTEMPTS", "STOP_AFTER", "CampaignOptions", "Options"]
@@ -40,6 +42,9 @@ class CampaignOptions(TypedDict, total=False):
     partial_opt_outs: bool
     suppress: SuppressionList | str | os.PathLike[str] | None
     opt_out_line: str | None
+    window: Window | None
+    start_at: datetime | None
+    recipients_per_minute: int | None
     resend_unknown: bool | Literal["silent"]
     silent_after: timedelta | float
     check_balance: bool
@@ -62,6 +67,18 @@ def _whole(most: int | None = None) -> Callable[[Any, Attribute[int], int], None
 def _resend(_: Any, __: Attribute[Any], value: object) -> None:
     if not (isinstance(value, bool) or value == "silent"):
         raise InvalidRequestError("resend_unknown", value, 'True, False or "silent"')
+
+
+def _window(_: Any, __: Attribute[Any], value: object) -> None:
+    if value is not None and not isinstance(value, Window):
+        raise InvalidRequestError(
+            "window", value, 'a Window, such as Window("09:00", "20:00", zone="Australia/Sydney")'
+        )
+
+
+def _start(_: Any, __: Attribute[Any], value: datetime | None) -> None:
+    if value is not None:
+        checked_time("start_at", value)
 
 
 def _seconds(value: timedelta | float) -> float:
@@ -94,6 +111,9 @@ class Options:
     partial_opt_outs: bool = False
     suppress: SuppressionList | str | os.PathLike[str] | None = field(default=None, repr=False)
     opt_out_line: str | None = field(default=None, validator=check_opt_out_line)
+    window: Window | None = field(default=None, validator=_window)
+    start_at: datetime | None = field(default=None, validator=_start)
+    recipients_per_minute: int | None = field(default=None, validator=optional(_whole()))
     resend_unknown: bool | Literal["silent"] = field(default=False, validator=_resend)
     silent_after: float = field(default=86400.0, converter=_seconds)
     check_balance: bool = False

@@ -14,14 +14,16 @@ from mmsclient.bulk.batches import BatchSender, RunParts
 from mmsclient.bulk.capacity import Capacity
 from mmsclient.bulk.control import Control, Stop
 from mmsclient.bulk.errors import CampaignStoppedError, JournalError
+from mmsclient.bulk.hours import Hours
 from mmsclient.bulk.journal_thread import JournalThread
 from mmsclient.bulk.meter import Meter
-from mmsclient.bulk.models import Batch
+from mmsclient.bulk.models import Batch, Progress
 from mmsclient.bulk.outcome import Next, Outcome
 from mmsclient.bulk.preparation import Preparation, read_list
 from mmsclient.bulk.recipients import Recipients
 from mmsclient.bulk.recorder import Recorder
 from mmsclient.bulk.report import Report, report_from
+from mmsclient.bulk.schedule import Schedule
 from mmsclient.bulk.screening import Screening
 from mmsclient.bulk.waiting import all_done, is_ending
 from mmsclient.errors import MMSError
@@ -50,6 +52,9 @@ class Runner:
         self._loop = asyncio.get_running_loop()
         self._observer = RunObserver(preparation.client.emit, self._options.shown_name)
         self._control = Control(self._observer.stopped)
+        self._schedule = Schedule(self._options)
+        self._control.objection = self._schedule.objection
+        self._hours = Hours(self._schedule, preparation, self._observer)
         self._capacity = Capacity(preparation.client)
         self._meter = Meter()
         self._thread: JournalThread | None = None
@@ -128,6 +133,7 @@ class Runner:
                     return
                 self._control.may_leave = lambda: thread.journal.may_send
                 await self._preparation.exclude(thread)
+                await self._schedule.continue_from(thread)
                 recorder = Recorder(thread, self._control.changed)
                 await self._preparation.note_balance(thread, is_after=False)
                 await self._send_all(thread, recorder)
@@ -158,16 +164,20 @@ class Runner:
 
     async def _send_all(self, thread: JournalThread, recorder: Recorder) -> None:
         screening = Screening(self._options.suppression, recorder, self._control)
-        parts = RunParts(self._options, self._control, self._capacity, self._meter, recorder, screening, self._observer)
+        what = self._options, self._control, self._schedule, self._capacity, self._meter
+        parts = RunParts(*what, recorder, screening, self._observer)
         sender = BatchSender(self._preparation.client, await self._preparation.message(), parts, self._tell)
         reader = self._loop.create_task(self._read_list(thread))
         unsubscribe = self._capacity.on_change(self._control.changed.set)
         try:
             while not self.is_stopping:
-                if self._may_start(thread, recorder):
+                if self._schedule.may_reopen() and not self._calls:
+                    await self._hours.reopen(thread, self._progress)
+                elif self._may_start(thread, recorder):
                     await self._start_batch(sender, recorder)
                 elif self._is_list_read and not self._calls and not thread.journal.ready:
-                    break
+                    if not await self._hours.come_back(thread):
+                        break
                 else:
                     await self._wait_for_change(thread)
         finally:
@@ -196,25 +206,29 @@ class Runner:
         now = self._loop.time()
         ready = thread.journal.ready
         return (
-            (ready >= self._options.batch_size or (self._is_list_read and ready > 0))
+            (ready >= self._schedule.batch_size or (self._is_list_read and ready > 0))
             and len(self._results) < BACKLOG
             and not recorder.is_behind
             and now >= self._control.held_until
             and self._capacity.allows_batch(now)
+            and self._schedule.allows(now)
         )
 
     async def _wait_for_change(self, thread: JournalThread) -> None:
         """Until something has happened that may allow a batch, or the time has come for one."""
         now = self._loop.time()
-        until = self._control.held_until if self._control.held_until > now else None
-        if thread.journal.ready and not self._capacity.has_signals:
+        self._hours.tell(self._progress)
+        times = (self._control.held_until, self._schedule.look_again_at(now) or 0.0)
+        until = max(times) if max(times) > now else None
+        if until is None and thread.journal.ready and not self._capacity.has_signals:
             until = now + TICK
         await self._control.wait_for_change(until)
 
     async def _start_batch(self, sender: BatchSender, recorder: Recorder) -> None:
-        claim = await recorder.claim(lambda journal: journal.claim(self._options.batch_size))
+        claim = await recorder.claim(lambda journal: journal.claim(self._schedule.batch_size))
         if claim is None:
             return
+        self._schedule.began(self._loop.time())
         self._capacity.begin_batch(claim.batch)
         self._unsent[claim.batch] = claim
         task = self._loop.create_task(self._send(sender, claim))
@@ -229,11 +243,18 @@ class Runner:
         self._calls.discard(task)
         self._control.changed.set()
 
+    def _progress(self) -> Progress:
+        assert self._thread is not None  # noqa: S101
+        return self._meter.progress(
+            self._thread.journal,
+            is_list_read=self._is_list_read,
+            rate=self._capacity.rate(math.inf),
+            waits_until=self._schedule.opens_at,
+        )
+
     def _tell(self, claim: Claim, outcome: Outcome, sent: SentBatch | None, error: MMSError | None) -> None:
         if outcome.next is Next.SPLIT or self._thread is None:  # its halves will be told of
             return
-        rate = self._capacity.rate(math.inf)
-        progress = self._meter.progress(self._thread.journal, is_list_read=self._is_list_read, rate=rate)
         batch = Batch(
             number=claim.batch,
             recipients=claim.numbers,
@@ -241,9 +262,9 @@ class Runner:
             refused=outcome.refused,
             error=error,
             sent=sent,
-            progress=progress,
+            progress=self._progress(),
         )
         self._results.append(batch)
         self._news.set()
         if self._options.on_progress is not None:
-            self._options.on_progress(progress)
+            self._options.on_progress(batch.progress)

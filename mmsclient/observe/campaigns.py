@@ -6,6 +6,7 @@ import secrets
 import time
 from collections import Counter
 from collections.abc import Iterable, Mapping
+from datetime import datetime
 from enum import Enum
 from typing import TypeVar
 
@@ -14,8 +15,10 @@ from mmsclient.observe.events import (
     CampaignEnded,
     CampaignPaused,
     CampaignRef,
+    CampaignReopened,
     CampaignStarted,
     CampaignStopped,
+    CampaignWaiting,
     Event,
 )
 from mmsclient.observe.observer import Emit, class_of
@@ -51,6 +54,12 @@ class RunObserver:
         """The run is held before a call of a batch is tried again."""
         if (of := self.batch(batch)) is not None:
             self._tell(CampaignPaused(campaign=of, seconds=seconds, error=class_of(error) or ""))
+
+    def waiting(self, until: datetime | None) -> None:
+        """The run waits for its hours; with None it does so no more."""
+        self._tell(
+            CampaignReopened(campaign=self._run) if until is None else CampaignWaiting(campaign=self._run, until=until)
+        )
 
     def stopped(self, error: BaseException | None) -> None:
         """Nothing new starts: for the program, or for an error. Told once."""

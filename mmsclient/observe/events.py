@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import datetime
 from enum import Enum
 
 from attrs import frozen
@@ -20,8 +21,10 @@ __all__ = [
     "CampaignEnded",
     "CampaignPaused",
     "CampaignRef",
+    "CampaignReopened",
     "CampaignStarted",
     "CampaignStopped",
+    "CampaignWaiting",
     "Event",
     "EventOutcome",
     "EventSettled",
@@ -316,6 +319,22 @@ class CampaignPaused(Event):
     seconds: float
     error: str
     """The class of what ended the call."""
+
+
+@frozen(kw_only=True, slots=False)
+class CampaignWaiting(Event):
+    """Nothing starts before a time: it is outside the campaign's hours."""
+
+    campaign: CampaignRef
+    until: datetime
+    """When it goes on, in the zone of its window."""
+
+
+@frozen(kw_only=True, slots=False)
+class CampaignReopened(Event):
+    """The hours that the campaign waited for have begun."""
+
+    campaign: CampaignRef
 
 
 @frozen(kw_only=True, slots=False)

@@ -6,6 +6,7 @@ import json
 import logging
 import re
 from collections.abc import Iterator, Mapping
+from datetime import datetime
 from enum import Enum
 from typing import Any
 
@@ -78,6 +79,8 @@ def _fields(event: Event) -> Iterator[tuple[str, Any]]:
             case CampaignRef():
                 yield name, value.id
                 yield from ((key, of) for key, of in (("campaign_name", value.name), ("batch", value.batch)) if of)
+            case datetime():
+                yield name, value.isoformat(timespec="seconds")
             case float():
                 yield name, round(value, 6)
             case Mapping():

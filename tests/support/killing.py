@@ -12,6 +12,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import datetime
 from pathlib import Path
 
 from attrs import frozen
@@ -44,11 +45,13 @@ class Plan:
     rate: float
     suppress: str = ""
     """A suppression list, "" for none."""
+    start_at: str = ""
+    """In ISO 8601, "" for at once."""
 
     def arguments(self) -> list[str]:
         return [
             *(self.url, self.app_key, self.journal, self.name),
-            *(str(self.recipients), str(self.batch_size), str(self.rate), self.suppress),
+            *(str(self.recipients), str(self.batch_size), str(self.rate), self.suppress, self.start_at),
         ]
 
     def campaign(self, mms: AsyncMMSClient, *, resend_silent: bool = False) -> Campaign:
@@ -63,6 +66,7 @@ class Plan:
             resend_unknown="silent" if resend_silent else False,
             silent_after=0,
             suppress=self.suppress or None,
+            start_at=datetime.fromisoformat(self.start_at) if self.start_at else None,
         )
 
 
@@ -122,8 +126,9 @@ def place_of_a_full_run(in_postgres: bool) -> Iterator[tuple[str, str]]:
 
 
 if __name__ == "__main__":
-    url, key, journal, name, recipients, batch_size, rate, suppress = sys.argv[1:]
+    url, key, journal, name, recipients, batch_size, rate, suppress, start_at = sys.argv[1:]
     if name:
         leases.LEASE, preparation.LOOK_AGAIN = LEASE, 0.05
     print("ready", flush=True)
-    asyncio.run(sent(Plan(url, key, journal, name, int(recipients), int(batch_size), float(rate), suppress)))
+    plan = Plan(url, key, journal, name, int(recipients), int(batch_size), float(rate), suppress, start_at)
+    asyncio.run(sent(plan))

@@ -51,7 +51,8 @@ UNION ALL SELECT 'excluded', exclusion, count(*) FROM aside WHERE campaign = %s 
 """
 
 _CALLS = """
-SELECT count(*), extract(epoch FROM min(started))::float8, extract(epoch FROM max(ended))::float8
+SELECT count(*), extract(epoch FROM min(started))::float8, extract(epoch FROM max(started))::float8,
+    extract(epoch FROM max(ended))::float8
 FROM batch WHERE campaign = %s
 """
 
@@ -102,7 +103,7 @@ class PostgresReader:
         """As `summary`, within a transaction."""
         campaign = self._campaign
         counts, exclusions = counted_by(transaction.rows(_COUNTS, (campaign, campaign)))
-        calls, started, ended = transaction.row(_CALLS, (campaign,))
+        calls, started, last_started, ended = transaction.row(_CALLS, (campaign,))
         sql = "SELECT credits FROM batch WHERE campaign = %s AND credits <> ''"
         credits_used = sum((Decimal(text) for (text,) in transaction.rows(sql, (campaign,))), Decimal(0))
         (list_read,) = transaction.row("SELECT list_read FROM campaign WHERE id = %s", (campaign,)) or (False,)
@@ -110,7 +111,19 @@ class PostgresReader:
         deliveries = {DeliveryStatus(status): count for status, count in transaction.rows(sql, (campaign,))}
         (seconds,) = transaction.row(_DELIVERY_SECONDS, (campaign,))
         unknown = unknown_summary(transaction, campaign)
-        return Summary(counts, exclusions, calls, credits_used, started, ended, list_read, deliveries, seconds, unknown)
+        return Summary(
+            counts,
+            exclusions,
+            calls,
+            credits_used,
+            started,
+            last_started,
+            ended,
+            list_read,
+            deliveries,
+            seconds,
+            unknown,
+        )
 
     def recipients(self, state: RecipientState | None, after: int, limit: int = PAGE) -> list[tuple[int, Recipient]]:
         """Recipients beyond the id `after`, with their ids."""

@@ -1,0 +1,65 @@
+"""What a run does where its hours end and begin."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from datetime import datetime
+
+from mmsclient._store.models import RecipientState
+from mmsclient.bulk.journal_thread import JournalThread
+from mmsclient.bulk.models import Progress
+from mmsclient.bulk.preparation import Preparation
+from mmsclient.bulk.schedule import Schedule
+from mmsclient.observe.campaigns import RunObserver
+
+__all__ = ["Hours"]
+
+log: logging.Logger = logging.getLogger(__name__)
+
+
+class Hours:
+    """Tells that a run waits for its hours, and does what is due before it goes on.
+
+    Args:
+        schedule: Of the run.
+        preparation: Of its campaign.
+        observer: Is told too.
+    """
+
+    def __init__(self, schedule: Schedule, preparation: Preparation, observer: RunObserver) -> None:
+        self._schedule = schedule
+        self._preparation = preparation
+        self._observer = observer
+        self._told: datetime | None = None  # when it goes on
+
+    def tell(self, progress: Callable[[], Progress]) -> None:
+        """Tell, if that is news, that the run waits, or does so no more. `progress`: how far it is."""
+        until, options = self._schedule.opens_at, self._preparation.options
+        if until is self._told:
+            return
+        self._told = until
+        name = options.shown_name or "in memory"
+        if until is None:
+            log.info("campaign %s: its hours have begun, and it goes on", name)
+        else:
+            log.info("campaign %s: outside its hours; it goes on at %s", name, until.isoformat(" ", "seconds"))
+        self._observer.waiting(until)
+        if options.on_progress is not None:
+            options.on_progress(progress())
+
+    async def reopen(self, thread: JournalThread, progress: Callable[[], Progress]) -> None:
+        """Go on. Who has unsubscribed while the run waited is excluded first. No call is under way."""
+        await self._preparation.exclude(thread)
+        self._schedule.reopen()
+        self.tell(progress)
+
+    async def come_back(self, thread: JournalThread) -> bool:
+        """Have those claimed again whose calls were taken back; False where there are none. No call is under way."""
+        journal = thread.journal
+        if not self._schedule.has_closed or not journal.counts[RecipientState.PENDING]:
+            return False
+        self._schedule.has_closed = False
+        await thread.run(lambda: journal.begin_run(resend_unknown=False))
+        await self._preparation.note_balance(thread, is_after=False)
+        return True

@@ -1,0 +1,91 @@
+"""When the batches of a run may start, and how large they are: from a time on, in good hours, so many a minute."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import UTC, datetime
+
+from mmsclient.bulk.drip import Drip
+from mmsclient.bulk.journal_thread import JournalThread
+from mmsclient.bulk.options import Options
+
+__all__ = ["Schedule", "wall_clock"]
+
+LOOK_AGAIN = 60.0
+"""Seconds after which the clock is looked at again: it may be set, and timers stand still in a machine that sleeps."""
+
+CLOSED = "its hours were over before it left"
+
+
+def wall_clock() -> datetime:
+    """The time of day."""
+    return datetime.now(UTC)
+
+
+class Schedule:
+    """The hours and the pace of one run.
+
+    Once the hours are over, they stay so until `reopen`: what comes before the first call of a day is done between.
+    """
+
+    def __init__(self, options: Options) -> None:
+        self._window = options.window
+        self._start_at = options.start_at
+        per_minute = options.recipients_per_minute
+        self._drip = None if per_minute is None else Drip(per_minute, options.batch_size)
+        self.batch_size: int = options.batch_size if self._drip is None else self._drip.size
+        """Recipients of a call."""
+        self.opens_at: datetime | None = None
+        """When the hours begin that the run waits for; None while it does not wait."""
+        self.has_closed: bool = False
+        """The hours were over at some time, so that calls may have been taken back."""
+
+    def is_open(self) -> bool:
+        """Calls may start, and leave, now."""
+        if self.opens_at is None and (opens_at := self._next_opening(wall_clock())) is not None:
+            self.opens_at, self.has_closed = opens_at, True
+        return self.opens_at is None
+
+    def objection(self) -> str:
+        """Why a call must not leave now, "" where it may."""
+        return "" if self.is_open() else CLOSED
+
+    def may_reopen(self) -> bool:
+        """The hours that the run waits for have begun."""
+        return self.opens_at is not None and self._next_opening(wall_clock()) is None
+
+    def reopen(self) -> None:
+        """Calls may start again."""
+        self.opens_at = None
+
+    def allows(self, now: float) -> bool:
+        """A batch may start. `now`: the event loop's time."""
+        return (self._drip is None or now >= self._drip.next_at) and self.is_open()
+
+    def began(self, now: float) -> None:
+        """A batch starts."""
+        if self._drip is not None:
+            self._drip.began(now)
+
+    async def continue_from(self, thread: JournalThread) -> None:
+        """Keep the pace of an earlier run: the first batch comes no sooner than after the last one of that."""
+        if self._drip is None:
+            return
+        last = (await thread.run(thread.journal.reader.summary)).last_started
+        if last is not None:
+            now = asyncio.get_running_loop().time()
+            self._drip.began(now, ago=wall_clock().timestamp() - last)
+
+    def look_again_at(self, now: float) -> float | None:
+        """The event loop's time at which a batch may become possible; None where it is not the schedule that holds."""
+        if self.opens_at is not None:
+            clock = wall_clock()
+            opens_at = self._next_opening(clock)
+            return None if opens_at is None else now + min(LOOK_AGAIN, (opens_at - clock).total_seconds())
+        return self._drip.next_at if self._drip is not None and self._drip.next_at > now else None
+
+    def _next_opening(self, time: datetime) -> datetime | None:
+        """When calls may start; None where they may at `time`."""
+        earliest = time if self._start_at is None else max(time, self._start_at)
+        opens_at = earliest if self._window is None else self._window.next_opening(earliest)
+        return opens_at if opens_at > time else None

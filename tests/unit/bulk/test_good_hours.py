@@ -1,0 +1,332 @@
+"""Campaigns that send in good hours only, and so many a minute."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import sqlite3
+from collections.abc import AsyncIterator
+from contextlib import closing
+from datetime import UTC, datetime, timedelta
+from itertools import pairwise
+from typing import Any
+
+import psycopg
+import pytest
+
+from mmsclient import AsyncMMSClient
+from mmsclient.bulk import Batch, Campaign, Exclusion, Progress, RecipientState, Window, read_report, schedule
+from mmsclient.bulk.control import Control
+from mmsclient.bulk.options import Options
+from mmsclient.bulk.schedule import Schedule
+from mmsclient.errors import InvalidRequestError
+from mmsclient.limiter import NoLimit
+from mmsclient.limiter.protocol import Grant
+from mmsclient.observe import CampaignPaused, CampaignReopened, CampaignWaiting, Event
+from mmsclient.sandbox import Sandbox
+from mmsclient.sandbox.faults import Latency, throttle
+from tests.conftest import PNG, until
+from tests.support import virtual_time
+from tests.support.campaigns import agrees, campaign, numbers
+from tests.support.keyed import Closed
+from tests.support.observing import Told
+from tests.support.wall_clock import DAY, WallClock
+from tests.support.wall_clock import wall_clock as wall_clock  # noqa: PLC0414 - a fixture
+
+ACCEPTED, PENDING = RecipientState.ACCEPTED, RecipientState.PENDING
+
+Place = tuple[str, str]
+
+
+@pytest.fixture
+async def mms(api: Sandbox) -> AsyncIterator[AsyncMMSClient]:
+    async with api.client(limiter=NoLimit()) as mms:
+        yield mms
+
+
+def at(mms: AsyncMMSClient, place: Place, **options: Any) -> Campaign:
+    path, name = place
+    return campaign(mms, path, name=name or None, **options)  # type: ignore[arg-type]
+
+
+async def counts_at(place: Place) -> dict[RecipientState, int]:
+    report = await read_report(place[0], place[1] or None)
+    return {state: count for state, count in report.counts.items() if count}
+
+
+async def comes_to(place: Place, state: RecipientState, least: int) -> None:
+    """Wait until so many are in that state."""
+    async with asyncio.timeout(60):
+        while (await counts_at(place)).get(state, 0) < least:  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+
+
+def cut_connections(url: str) -> None:
+    sql = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND pid <> %s"
+    with psycopg.connect(url, autocommit=True) as connection:
+        connection.execute(sql, (connection.info.backend_pid,))
+
+
+class Waits:
+    """What a campaign tells of its waiting."""
+
+    def __init__(self) -> None:
+        self.until: list[datetime | None] = []
+
+    def __call__(self, progress: Progress) -> None:
+        if progress.waits_until != (self.until or [None])[-1]:
+            self.until.append(progress.waits_until)
+
+
+# Outside --------------------------------------------------------------------------------------------------------------
+
+
+async def test_outside_its_hours_a_campaign_waits_and_tells_when_it_goes_on(
+    api: Sandbox, place: Place, wall_clock: WallClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "mmsclient.bulk.hours")
+    wall_clock.pass_hours(12)
+    told, waits, listed = Told(), Waits(), numbers(60)
+    async with api.client(limiter=NoLimit(), observer=told) as mms:
+        spring = at(mms, place, window=DAY, on_progress=waits, exclude_opt_outs=True)
+        sending = asyncio.create_task(spring.send_all(listed))
+        await until(lambda: waits.until)
+        opens_at = datetime(2026, 11, 29, 22, tzinfo=UTC)
+        assert waits.until == [opens_at]
+        assert told.one(CampaignWaiting).until == opens_at
+        assert "outside its hours; it goes on at 2026-11-30 09:00:00+11:00" in caplog.text
+        assert await counts_at(place) == {PENDING: 60}
+        api.add_opt_out(listed[7])  # who unsubscribes at night gets nothing in the morning
+        if place[1]:
+            cut_connections(place[0])  # as a firewall does with those that nothing goes over
+        wall_clock.now = opens_at
+        report = await sending
+        await spring.aclose()
+    await agrees(report, api, listed)
+    assert (report.counts[ACCEPTED], report.exclusions[Exclusion.OPTED_OUT]) == (59, 1)
+    assert waits.until == [opens_at, None]
+    assert told.one(CampaignReopened).campaign == told.one(CampaignWaiting).campaign
+    assert "its hours have begun" in caplog.text
+
+
+async def test_a_time_to_start_at(api: Sandbox, mms: AsyncMMSClient, wall_clock: WallClock) -> None:
+    """In the window, if that is not open then."""
+    waits = Waits()
+    late = wall_clock.now + timedelta(hours=30)  # on Monday at six
+    spring = campaign(mms, None, start_at=late + timedelta(hours=5), window=DAY, on_progress=waits)
+    sending = asyncio.create_task(spring.send_all(numbers(3)))
+    await until(lambda: waits.until)
+    assert waits.until == [datetime(2026, 11, 30, 22, tzinfo=UTC)]
+    wall_clock.now = late  # inside the window, and too early
+    looks = wall_clock.looks
+    await until(lambda: wall_clock.looks > looks + 5)
+    assert not api.sends
+    wall_clock.pass_hours(20)
+    assert (await sending).counts[ACCEPTED] == 3
+    await spring.aclose()
+
+
+async def test_a_campaign_with_nobody_left_does_not_wait(
+    api: Sandbox, mms: AsyncMMSClient, place: Place, wall_clock: WallClock
+) -> None:
+    await at(mms, place, window=DAY).send_all(numbers(3))
+    wall_clock.pass_hours(12)
+    assert (await at(mms, place, window=DAY).send_all(numbers(3))).counts[ACCEPTED] == 3
+    assert len(api.sends) == 1
+
+
+@pytest.mark.parametrize("end", ["stop", "close", "cancel"])
+async def test_a_campaign_that_waits_is_stopped_at_once(
+    api: Sandbox, place: Place, wall_clock: WallClock, monkeypatch: pytest.MonkeyPatch, end: str
+) -> None:
+    monkeypatch.setattr(schedule, "LOOK_AGAIN", 3600.0)
+    wall_clock.pass_hours(12)
+    waits = Waits()
+    async with api.client(limiter=NoLimit()) as mms:
+        spring = at(mms, place, window=DAY, on_progress=waits)
+        sending = spring.send(numbers(3))
+
+        async def consume() -> list[Batch]:
+            return [batch async for batch in sending]
+
+        consuming = asyncio.create_task(consume())
+        await until(lambda: waits.until)
+        if end == "stop":
+            sending.stop()
+        elif end == "close":
+            await mms.aclose()
+        else:
+            consuming.cancel()
+        await asyncio.wait([consuming])
+        assert consuming.cancelled() or consuming.result() == []
+        assert (await spring.report()).counts[PENDING] == 3
+        await spring.aclose()
+    assert not api.sends
+
+
+class WithoutSignals:
+    """A limiter of somebody else's."""
+
+    async def acquire(self) -> Grant:
+        return await NoLimit().acquire()
+
+
+async def test_waiting_takes_no_processor(api: Sandbox, wall_clock: WallClock, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(schedule, "LOOK_AGAIN", 3600.0)
+    wall_clock.pass_hours(12)
+    waits = Waits()
+    async with api.client(limiter=WithoutSignals()) as mms:
+        spring = campaign(mms, None, window=DAY, on_progress=waits)
+        sending = spring.send(numbers(3))
+        consuming = asyncio.create_task(anext(sending, None))
+        await until(lambda: waits.until)
+        await asyncio.sleep(0.05)  # its list is read
+        looks = wall_clock.looks
+        await asyncio.sleep(0.3)
+        assert wall_clock.looks <= looks + 3  # a tick of a hundredth of a second would be thirty
+        await sending.aclose()
+        await consuming
+        await spring.aclose()
+
+
+def test_the_clock_is_looked_at_each_minute_and_the_opening_is_met(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Over the end of daylight saving; the wall clock is set meanwhile, as after a sleep of the machine."""
+    window = Window("09:00", "20:00", days="mon", zone="Australia/Sydney")
+    offset = datetime(2026, 4, 3, tzinfo=UTC).timestamp()
+    sleeps = [(9000.0, 50_000.0), (20_000.0, -7200.0)]  # at which time of the loop, for how long
+
+    async def wait() -> tuple[datetime, int]:
+        loop = asyncio.get_running_loop()
+
+        def now() -> datetime:
+            passed = sum(seconds for at, seconds in sleeps if loop.time() >= at)
+            return datetime.fromtimestamp(offset + loop.time() + passed, UTC)
+
+        monkeypatch.setattr(schedule, "wall_clock", now)
+        control = Control()
+        plan = Schedule(Options(text="Hi", image=PNG, window=window))
+        assert not plan.is_open()
+        looks = 0
+        while not plan.may_reopen():
+            looks += 1
+            await control.wait_for_change(plan.look_again_at(loop.time()))
+        return now(), looks
+
+    opened, looks = virtual_time.run(wait())
+    late = opened - datetime(2026, 4, 5, 23, tzinfo=UTC)
+    assert timedelta(0) <= late < timedelta(seconds=1)
+    assert looks <= 71 * 60  # hours
+
+
+# The end of the hours -------------------------------------------------------------------------------------------------
+
+
+async def test_a_call_that_waits_for_its_turn_when_the_hours_end_leaves_on_the_next_day(
+    api: Sandbox, place: Place, wall_clock: WallClock
+) -> None:
+    limiter, waits, listed = Closed(), Waits(), numbers(60)
+    async with api.client(limiter=limiter) as mms:
+        spring = at(mms, place, window=DAY, on_progress=waits, max_attempts=1)
+        sending = asyncio.create_task(spring.send_all(listed))
+        await limiter.asked.wait()
+        assert await counts_at(place) == {PENDING: 35, RecipientState.SENDING: 25}
+        wall_clock.pass_hours(8)
+        limiter.open.set()
+        await until(lambda: waits.until)
+        await comes_to(place, PENDING, 60)
+        assert not api.sends
+        wall_clock.pass_hours(13)
+        report = await sending
+        await spring.aclose()
+    await agrees(report, api, listed)
+    assert report.counts[ACCEPTED] == 60
+    assert waits.until == [datetime(2026, 11, 29, 22, tzinfo=UTC), None]
+
+
+async def test_a_call_that_has_left_when_the_hours_end_comes_to_its_own_end(
+    api: Sandbox, mms: AsyncMMSClient, place: Place, wall_clock: WallClock
+) -> None:
+    waits, listed = Waits(), numbers(60)
+    api.faults.add(Latency(0.2, carried_out=True), call="send-mms", times=1)
+    spring = at(mms, place, window=DAY, on_progress=waits)
+    sending = asyncio.create_task(spring.send_all(listed))
+    await until(lambda: api.calls["send-mms"])
+    wall_clock.pass_hours(8)
+    await until(lambda: waits.until)
+    await comes_to(place, ACCEPTED, 25)
+    wall_clock.pass_hours(13)
+    report = await sending
+    await spring.aclose()
+    await agrees(report, api, listed)
+    assert report.counts[ACCEPTED] == 60
+
+
+@pytest.mark.usefixtures("impatient")
+async def test_a_call_that_was_throttled_is_not_tried_again_after_the_hours(
+    api: Sandbox, place: Place, wall_clock: WallClock
+) -> None:
+    waits, listed = Waits(), numbers(60)
+    api.faults.add(throttle(), call="send-mms", times=1)
+
+    def end_hours(event: Event) -> None:
+        if isinstance(event, CampaignPaused):
+            wall_clock.pass_hours(8)
+
+    async with api.client(limiter=NoLimit(), observer=end_hours) as mms:
+        spring = at(mms, place, window=DAY, on_progress=waits, max_attempts=2)
+        sending = asyncio.create_task(spring.send_all(listed))
+        await until(lambda: waits.until)
+        await comes_to(place, PENDING, 60)
+        assert not api.sends
+        wall_clock.pass_hours(13)
+        report = await sending
+        await spring.aclose()
+    await agrees(report, api, listed)
+    assert report.counts[ACCEPTED] == 60
+
+
+# The drip -------------------------------------------------------------------------------------------------------------
+
+
+def begun_at(place: Place) -> list[float]:
+    """When the calls of a journal were claimed, in Unix seconds."""
+    sql = "SELECT {} FROM batch ORDER BY id"
+    if not place[1]:
+        with closing(sqlite3.connect(place[0])) as database:
+            return [row[0] for row in database.execute(sql.format("started"))]
+    with psycopg.connect(place[0]) as connection:
+        connection.execute("SET search_path = mmsclient")
+        return [float(row[0]) for row in connection.execute(sql.format("extract(epoch FROM started)").encode())]
+
+
+async def test_a_drip_is_smooth_also_after_a_restart(api: Sandbox, mms: AsyncMMSClient, place: Place) -> None:
+    listed = numbers(8)
+    first = at(mms, place, recipients_per_minute=240, batch_size=1000)
+    sending = first.send(listed)
+    await anext(sending)
+    await sending.aclose()
+    await first.aclose()
+    report = await at(mms, place, recipients_per_minute=240, batch_size=1000).send_all(listed)
+    assert report.counts[ACCEPTED] == 8
+    assert {len(send.recipients) for send in api.sends} == {4}
+    assert all(after - before > 0.95 for before, after in pairwise(begun_at(place)))
+
+
+# Wrong options --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [
+        ("window", "09:00-20:00"),
+        ("start_at", "2026-12-01"),
+        ("start_at", datetime(2026, 12, 1, 9)),
+        ("recipients_per_minute", 0),
+        ("recipients_per_minute", 1.5),
+        ("recipients_per_minute", True),
+    ],
+)
+def test_wrong_options_are_refused(option: str, value: object) -> None:
+    with pytest.raises(InvalidRequestError) as caught:
+        Options(text="Hi", image=PNG, **{option: value})  # type: ignore[arg-type]
+    assert caught.value.argument == option
