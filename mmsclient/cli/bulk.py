@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
@@ -31,6 +32,7 @@ from mmsclient.cli.bulk_output import (
     to_send,
 )
 from mmsclient.cli.connection import DEFAULT, Connection
+from mmsclient.cli.good_hours import AT_ONCE, HoursOptions
 from mmsclient.cli.output import Form
 from mmsclient.cli.picture import fitted
 from mmsclient.cli.status import Status, UsageError, complain
@@ -109,6 +111,10 @@ class SendOptions:
             "check_balance": self.check_balance,
         }
 
+    def in_words(self) -> list[str]:
+        """Those that a run must have again, as arguments of the command. A URL may hold a password."""
+        return [] if self.suppress is None else ["--suppress", "URL" if is_url(self.suppress) else self.suppress]
+
 
 @app.command
 async def send(
@@ -123,6 +129,7 @@ async def send(
     fit: Annotated[bool, Parameter(show_default=False)] = False,
     listing: ListOptions = ListOptions(),
     options: SendOptions = SendOptions(),
+    hours: HoursOptions = AT_ONCE,
     connection: Connection = DEFAULT,
 ) -> int:
     """Send a picture and a text to everybody in a CSV file. Costs credits.
@@ -156,9 +163,10 @@ async def send(
             image=await fitted(image, Form.chosen(options.json)) if fit else image,
             subject=subject,
             journal=journal,
-            **options.of_campaign(None if exclude is None else listing.read(exclude), opt_out_line),
+            **options.of_campaign(None if exclude is None else listing.read(exclude), opt_out_line)
+            | hours.of_campaign(Form.chosen(options.json)),
         )
-        commands = _commands(journal, options.name, recipients, listing, options.suppress)
+        commands = _commands(journal, options.name, recipients, listing, [*options.in_words(), *hours.in_words()])
         return await _send(mms, campaign, listing.read(recipients), options, commands)
 
 
@@ -169,6 +177,7 @@ async def resume(
     *,
     listing: ListOptions = ListOptions(),
     options: SendOptions = SendOptions(),
+    hours: HoursOptions = AT_ONCE,
     connection: Connection = DEFAULT,
 ) -> int:
     """Send to those whom a campaign has not come to, with the message that its journal holds. Costs credits.
@@ -181,9 +190,10 @@ async def resume(
         CSV file with the numbers; needed only where it was not read to its end.
     """
     async with connection.client() as mms:
-        campaign = await bulk.resume(mms, journal, **options.of_campaign())
+        chosen = options.of_campaign() | hours.of_campaign(Form.chosen(options.json))
+        campaign = await bulk.resume(mms, journal, **chosen)
         rows = None if recipients is None else listing.read(recipients)
-        commands = _commands(journal, options.name, recipients, listing, options.suppress)
+        commands = _commands(journal, options.name, recipients, listing, [*options.in_words(), *hours.in_words()])
         return await _send(mms, campaign, rows, options, commands)
 
 
@@ -238,14 +248,14 @@ async def reconcile(journal: str, *, name: str | None = None, json: OneJSON = Fa
 
 
 def _commands(
-    journal: str, name: str | None, recipients: Path | None, listing: ListOptions, suppress: str | None = None
+    journal: str, name: str | None, recipients: Path | None, listing: ListOptions, options: Sequence[str] = ()
 ) -> Commands:
     """What is told of how to go on. A URL may hold a password, and is not told."""
     words = (journal,) if name is None else ("URL", "--name", name)
     return Commands(
         words,
         ("LIST",) if recipients is None else (str(recipients), *listing.in_words()),
-        () if suppress is None else ("--suppress", "URL" if is_url(suppress) else suppress),
+        tuple(options),
     )
 
 
