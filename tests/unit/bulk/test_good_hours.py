@@ -61,12 +61,6 @@ async def comes_to(place: Place, state: RecipientState, least: int) -> None:
             await asyncio.sleep(0.01)
 
 
-def cut_connections(url: str) -> None:
-    sql = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND pid <> %s"
-    with psycopg.connect(url, autocommit=True) as connection:
-        connection.execute(sql, (connection.info.backend_pid,))
-
-
 class Waits:
     """What a campaign tells of its waiting."""
 
@@ -82,7 +76,11 @@ class Waits:
 
 
 async def test_outside_its_hours_a_campaign_waits_and_tells_when_it_goes_on(
-    api: Sandbox, place: Place, wall_clock: WallClock, caplog: pytest.LogCaptureFixture
+    api: Sandbox,
+    place: Place,
+    wall_clock: WallClock,
+    caplog: pytest.LogCaptureFixture,
+    request: pytest.FixtureRequest,
 ) -> None:
     caplog.set_level(logging.INFO, "mmsclient.bulk.hours")
     wall_clock.pass_hours(12)
@@ -98,7 +96,9 @@ async def test_outside_its_hours_a_campaign_waits_and_tells_when_it_goes_on(
         assert await counts_at(place) == {PENDING: 60}
         api.add_opt_out(listed[7])  # who unsubscribes at night gets nothing in the morning
         if place[1]:
-            cut_connections(place[0])  # as a firewall does with those that nothing goes over
+            request.getfixturevalue(
+                "postgres"
+            ).cut_connections()  # as a firewall does with those that nothing goes over
         wall_clock.now = opens_at
         report = await sending
         await spring.aclose()
