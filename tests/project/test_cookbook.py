@@ -93,7 +93,7 @@ async def test_the_service_sends_and_hears_of_it(service: str, sandbox: Sandbox)
 
         sent = await post("+61400009922")  # is delivered, and answers STOP
         assert (sent.status_code, sent.json()["accepted"]) == (202, 1)
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             await shows(browser, f"/pictures/{sent.json()['id']}", {"status": "Delivered"})
             await shows(browser, "/unsubscribed", ["+61400009922"])
         assert (await post("no number")).status_code == 422

@@ -32,7 +32,7 @@ async def test_calls_that_wait_for_their_turn_are_taken_back(api: Sandbox, path:
         await anext(sending)
         api.faults.add(throttle(retry_after=60), call="send-mms", times=1)
         await until(lambda: mms.stats.throttled)
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(45):
             await sending.aclose()
         report = await read_report(path)
         assert report.counts[SENDING] == report.counts[UNKNOWN] == 0

@@ -274,7 +274,7 @@ def live(world: World, histories: int) -> None:
 
 def test_histories_are_what_the_model_says(place: Place) -> None:
     with Sandbox(rate=None, magic=False) as api, World(place, api) as world:
-        live(world, 40)
+        live(world, 25)
         assert not world.api.errors
 
 

@@ -215,7 +215,7 @@ async def test_who_leaves_twice_as_impatiently_closes_the_client_all_the_same(sl
     with pytest.raises(asyncio.CancelledError):
         await task
     (mms,) = clients
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         await mms.aclose()  # type: ignore[attr-defined]
     await drained(slow, path)
 

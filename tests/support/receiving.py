@@ -133,7 +133,7 @@ class Process:
         if self.running is not None:
             try:
                 self.running.send_signal(number)
-                self.running.wait(timeout=30)
+                self.running.wait(timeout=60)
             finally:
                 with suppress(ProcessLookupError):
                     os.killpg(self.running.pid, signal.SIGKILL)

@@ -397,7 +397,7 @@ async def test_recipients_that_another_program_took_away_are_not_waited_for(
     await anext(sending)
     with closing(sqlite3.connect(path)) as other, other:
         other.execute("UPDATE recipient SET state = 'excluded', exclusion = 'listed' WHERE state = 'pending'")
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         await left_of(sending)
     report = await read_report(path)
     assert report.counts[ACCEPTED] + report.counts[RecipientState.EXCLUDED] == 1000

@@ -323,7 +323,7 @@ def test_a_signal_stops_it_though_nobody_reads_its_stderr(api: Sandbox, slow: No
         os.close(writing)
         until(lambda: len(api.sends) > 3)
         process.send_signal(number)
-        assert process.wait(timeout=30) == 128 + number
+        assert process.wait(timeout=60) == 128 + number
     os.close(reading)
     assert has_drained(api)
 
@@ -335,7 +335,7 @@ def test_a_signal_stops_it_though_its_stderr_is_closed(api: Sandbox, slow: None)
         os.close(writing)
         until(lambda: len(api.sends) > 3)
         process.send_signal(signal.SIGTERM)
-        assert process.wait(timeout=30) == Status.TERMINATED
+        assert process.wait(timeout=60) == Status.TERMINATED
     assert has_drained(api)
 
 
@@ -360,7 +360,7 @@ def test_a_signal_stops_it_though_nobody_reads_its_output(api: Sandbox, slow: No
         os.close(writing)
         until(lambda: len(api.sends) > 3)
         process.send_signal(signal.SIGTERM)
-        assert process.wait(timeout=30) == Status.TERMINATED
+        assert process.wait(timeout=60) == Status.TERMINATED
         assert process.stderr
         assert process.stderr.read() == STOPPING + HINT
     os.close(reading)
@@ -389,7 +389,7 @@ def test_a_signal_ends_it_while_its_list_comes_from_a_silent_pipe(api: Sandbox, 
     with reading_a_silent_pipe(*SLOW) as process:
         until(lambda: len(api.sends) > 3)
         process.send_signal(number)
-        assert process.wait(timeout=30) == Status.of_signal(number)
+        assert process.wait(timeout=60) == Status.of_signal(number)
         assert process.stderr
         assert process.stderr.read() == STOPPING + HINT.replace("spring.db\n", "spring.db /dev/stdin\n")
     found = counts()
@@ -401,7 +401,7 @@ def test_ctrl_c_ends_the_check_of_a_list_that_comes_from_a_silent_pipe(api: Sand
     """Without --yes the whole list is read before anything is asked or sent."""
     with reading_a_silent_pipe(*SEND) as process:
         process.send_signal(signal.SIGINT)
-        assert process.wait(timeout=30) == Status.INTERRUPTED
+        assert process.wait(timeout=60) == Status.INTERRUPTED
     assert not api.sends
 
 

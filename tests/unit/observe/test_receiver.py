@@ -57,7 +57,7 @@ async def test_what_becomes_of_each_event_is_told_and_counted() -> None:
     assert await status(receiver, [8]) == 400
     assert await status(receiver, INBOUND) == 503
     assert await status(receiver, INBOUND, path="/wrong") == 404
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while receiver.stats.under_way:  # noqa: ASYNC110
             await asyncio.sleep(0.01)
     assert outcomes(told) == {

@@ -491,7 +491,7 @@ async def test_marking_that_fails_is_logged_while_new_replies_keep_coming(
     sandbox.add_reply()
     sandbox.faults.add(faults.server_error(carried_out=False), call="inbound-read")
     given = 0
-    async with asyncio.timeout(30), aclosing(mms.watch_replies()) as replies:
+    async with asyncio.timeout(60), aclosing(mms.watch_replies()) as replies:
         async for _ in replies:
             given += 1
             if given == 4:

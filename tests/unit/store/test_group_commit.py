@@ -172,7 +172,7 @@ def test_a_loop_that_ended_early_holds_up_no_other(database: Database) -> None:
     assert not left.done()
 
     async def main() -> int:
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             value: int = await commits.run(insert(2))
         await commits.aclose()
         return value

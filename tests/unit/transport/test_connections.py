@@ -214,7 +214,7 @@ async def test_a_connection_that_closes_while_its_call_waits_for_the_token_is_re
             closed.clear()
             limiter.open.clear()
             sending = asyncio.create_task(send(mms, f"+614000000{number:02}"))
-            async with asyncio.timeout(30):
+            async with asyncio.timeout(60):
                 await closed.wait()
             limiter.open.set()
             assert (await sending).accepted == 1
@@ -510,7 +510,7 @@ async def test_a_hung_handshake_keeps_no_other_call_waiting(
     assert verify is not None
     async with AsyncMMSClient(sandbox.app_key, base_url=url, verify=verify, rate=200, max_attempts=1) as mms:
         calls = [asyncio.create_task(mms.account()) for _ in range(60)]
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             while sum(call.done() for call in calls) < 60 - hung:
                 await asyncio.wait([call for call in calls if not call.done()], return_when="FIRST_COMPLETED")
         release.set()

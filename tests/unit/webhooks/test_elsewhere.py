@@ -227,12 +227,13 @@ def by_notice_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(elsewhere, "LOOK_EVERY", FAR)
 
 
-async def listens(url: str, postgres: Server) -> None:
-    """Wait until somebody listens on the database."""
-    sql = "SELECT 1 FROM pg_stat_activity WHERE datname = current_database() AND query LIKE 'LISTEN%'"
+async def listens(url: str, postgres: Server, *, before: frozenset[Any] = frozenset()) -> frozenset[Any]:
+    """Wait until somebody listens on the database whose session is none of those `before`; the sessions."""
+    sql = "SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND query LIKE 'LISTEN%'"
     async with asyncio.timeout(60):
-        while not await asyncio.to_thread(postgres.ask, sql, url):  # noqa: ASYNC110
+        while not (found := frozenset(await asyncio.to_thread(postgres.ask, sql, url)) - before):  # noqa: ASYNC110
             await asyncio.sleep(0.02)
+    return found
 
 
 @pytest.mark.usefixtures("by_notice_alone")
@@ -314,9 +315,9 @@ async def test_a_connection_that_is_cut_is_opened_again(
     monkeypatch.setattr(elsewhere, "LISTEN_AGAIN", 0.05)
     here, there = machine(), machine([])
     waiting = asyncio.create_task(here.wait_for("id-1", timeout=60))
-    await listens(url, postgres)
+    listening = await listens(url, postgres)
     await asyncio.to_thread(postgres.cut_connections)
-    await listens(url, postgres)
+    await listens(url, postgres, before=listening)
     assert await status(there, [report()]) == 200
     await waiting
 
