@@ -68,6 +68,22 @@ def lock_within(path: Path, seconds: float) -> FileLock:
         time.sleep(LOCK_POLL)
 
 
+def is_held(path: Path) -> bool:
+    """Somebody holds the lock. Whoever takes it at this moment has to try again: see `lock_within`."""
+    with _forking:
+        try:
+            descriptor = os.open(path, os.O_RDWR)
+        except OSError:
+            return False
+        try:
+            _lock(descriptor)
+        except OSError:
+            return True
+        finally:
+            os.close(descriptor)
+    return False
+
+
 _held: WeakSet[FileLock] = WeakSet()
 _forking = threading.Lock()
 """Held while the process forks: no file is half open then, which the fork would hold as long as it lives."""

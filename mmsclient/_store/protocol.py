@@ -19,6 +19,7 @@ from mmsclient._store.models import (
     RecipientState,
     Summary,
 )
+from mmsclient._store.steering import Orders, SenderSteering, Standing
 
 __all__ = ["JournalReader", "ReportRecorder", "SenderJournal"]
 
@@ -37,6 +38,14 @@ class JournalReader(Protocol):
 
     def summary(self) -> Summary:
         """Counts, credits and times. Walks through all recipients."""
+        ...
+
+    def orders(self) -> Orders:
+        """What operators have asked of the sender so far."""
+        ...
+
+    def standing(self) -> Standing:
+        """How the campaign stands at this moment. Walks through all recipients."""
         ...
 
     def recipients(self, state: RecipientState | None, after: int) -> list[tuple[int, Recipient]]:
@@ -101,6 +110,11 @@ class SenderJournal(Protocol):
     @property
     def recorder(self) -> ReportRecorder:
         """Notes reports here. Closed with it."""
+        ...
+
+    @property
+    def steering(self) -> SenderSteering:
+        """What operators ask for. Closed with it."""
         ...
 
     def begin_run(self, *, resend_unknown: bool | Silent) -> None:

@@ -8,10 +8,14 @@ from pathlib import Path
 
 from mmsclient._store import private_files
 from mmsclient._store.errors import JournalBusyError, JournalError, JournalUnavailableError
-from mmsclient._store.file_lock import FileLock
+from mmsclient._store.file_lock import FileLock, lock_within
 from mmsclient._store.sqlite_database import Database
 
 __all__ = ["OpenFiles", "lock_journal"]
+
+
+LOOKED_AT = 0.1
+"""Seconds for which somebody may look whether the lock is held."""
 
 
 class OpenFiles:
@@ -49,7 +53,7 @@ class OpenFiles:
 def lock_journal(path: Path) -> FileLock:
     """Take the lock of the journal at `path`. Raises `JournalBusyError`, or `JournalError` where it cannot be made."""
     try:
-        return FileLock(Path(f"{path}-lock"))
+        return lock_within(Path(f"{path}-lock"), LOOKED_AT)
     except (BlockingIOError, PermissionError) as error:
         if isinstance(error, BlockingIOError) or not error.filename:
             problem = "a campaign is being sent with it; wait for that one to end, or stop it"

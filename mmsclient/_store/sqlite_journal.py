@@ -23,6 +23,7 @@ from mmsclient._store.sqlite_database import Database, storable
 from mmsclient._store.sqlite_files import OpenFiles
 from mmsclient._store.sqlite_reader import SQLiteReader
 from mmsclient._store.sqlite_recorder import SQLiteRecorder
+from mmsclient._store.sqlite_steering import SQLiteSteering
 from mmsclient._store.states import CLAIM, END, EXCLUDE, LOSE, RELEASE, SUPPRESS
 
 __all__ = ["SQLiteJournal", "end_dead_run"]
@@ -72,6 +73,7 @@ class SQLiteJournal:
         self.may_send = True  # its lock ends with the process
         self.reader = SQLiteReader(database)
         self.recorder = SQLiteRecorder(database)
+        self.steering = SQLiteSteering(database)
         self.counts: Counter[State] = Counter()
         self.credits_used = Decimal(0)
         self.list_read = False

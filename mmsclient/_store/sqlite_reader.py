@@ -23,6 +23,8 @@ from mmsclient._store.private_files import DAMAGED
 from mmsclient._store.sqlite_database import APPLICATION_ID, FOREIGN, VERSION, Database, translated_errors
 from mmsclient._store.sqlite_evidence import unknown_summary
 from mmsclient._store.sqlite_migration import read_as_present
+from mmsclient._store.sqlite_steering import orders_in, standing
+from mmsclient._store.steering import Orders, Standing
 from mmsclient.models import DeliveryStatus
 
 __all__ = ["SQLiteReader"]
@@ -144,6 +146,14 @@ class SQLiteReader:
             seconds,
             unknown,
         )
+
+    def orders(self) -> Orders:
+        """What operators have asked of the sender so far."""
+        return orders_in(self._database)
+
+    def standing(self) -> Standing:
+        """How the campaign stands at this moment. Walks through all recipients."""
+        return standing(self._database)
 
     def _delivery_seconds(self, delivered: int) -> float | None:
         rows = self._database.rows(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from contextlib import closing
 from typing import Protocol
 
 from attrs import frozen
@@ -14,13 +15,16 @@ from mmsclient._store.ledger import Ledger
 from mmsclient._store.models import Message, Owner
 from mmsclient._store.outbox import OutboxStore
 from mmsclient._store.protocol import JournalReader, ReportRecorder, SenderJournal
+from mmsclient._store.sqlite_database import Database, translated_errors
 from mmsclient._store.sqlite_events import events_in_file
 from mmsclient._store.sqlite_ledger import SQLiteLedger
 from mmsclient._store.sqlite_opening import open_copy, open_journal, settle_journal
 from mmsclient._store.sqlite_outbox import SQLiteOutbox
 from mmsclient._store.sqlite_reader import SQLiteReader
 from mmsclient._store.sqlite_recorder import SQLiteRecorder
+from mmsclient._store.sqlite_steering import give_order
 from mmsclient._store.sqlite_suppression import suppression_in_file
+from mmsclient._store.steering import Order
 from mmsclient._store.suppression import SuppressionStore
 from mmsclient.errors import InvalidRequestError
 
@@ -67,6 +71,10 @@ class JournalStore(Protocol):
         """Act on what is known of those whose call a dead sender left; how many recipients that settled."""
         ...
 
+    def give_order(self, order: Order) -> None:
+        """Note an order for the sender."""
+        ...
+
     def open_reader(self) -> JournalReader:
         """Open the journal for reading."""
         ...
@@ -103,6 +111,12 @@ class FileStore:
     def settle(self) -> int:
         """As `settle_journal`."""
         return settle_journal(self.shown)
+
+    def give_order(self, order: Order) -> None:
+        """As the function of that name, in the file."""
+        SQLiteReader.open(self.shown).close()  # it is a journal
+        with translated_errors(self.shown), closing(Database.writable(self.shown)) as database:
+            give_order(database, order)
 
     def open_reader(self) -> JournalReader:
         """As `SQLiteReader.open`."""

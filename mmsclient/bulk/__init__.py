@@ -1,6 +1,7 @@
 """Bulk campaigns: any number of recipients, none of them twice, and an account of each afterwards.
 
 `AsyncMMSClient.campaign` and `AsyncMMSClient.send_bulk` begin them, and `resume` goes on with one from its journal.
+`read_status`, `pause`, `unpause` and `stop` reach one that another process sends.
 """
 
 from mmsclient._store.recording import ReportRecorder
@@ -12,6 +13,7 @@ from mmsclient.bulk.errors import (
     JournalMismatchError,
     JournalUnavailableError,
     OptOutsIncompleteError,
+    StopRequestedError,
     SuppressionListError,
     SuppressionListUnavailableError,
 )
@@ -20,6 +22,7 @@ from mmsclient.bulk.options import CampaignOptions
 from mmsclient.bulk.recipients import Recipients, Row
 from mmsclient.bulk.recipients_csv import CSVList, read_csv
 from mmsclient.bulk.reconciliation import Reconciliation, reconcile
+from mmsclient.bulk.remote import Activity, CampaignStatus, pause, read_status, stop, unpause
 from mmsclient.bulk.report import Report, read_report
 from mmsclient.bulk.resuming import resume
 from mmsclient.bulk.suppression import SuppressionList
@@ -27,10 +30,12 @@ from mmsclient.bulk.suppression_models import Suppression, SuppressionReport, Su
 from mmsclient.bulk.window import Window
 
 __all__ = [
+    "Activity",
     "Batch",
     "CSVList",
     "Campaign",
     "CampaignOptions",
+    "CampaignStatus",
     "CampaignStoppedError",
     "Exclusion",
     "JournalBusyError",
@@ -47,6 +52,7 @@ __all__ = [
     "ReportRecorder",
     "Row",
     "Sending",
+    "StopRequestedError",
     "Suppression",
     "SuppressionList",
     "SuppressionListError",
@@ -56,8 +62,12 @@ __all__ = [
     "UnknownRecipients",
     "UnreadableNumber",
     "Window",
+    "pause",
     "read_csv",
     "read_report",
+    "read_status",
     "reconcile",
     "resume",
+    "stop",
+    "unpause",
 ]

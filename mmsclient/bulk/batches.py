@@ -9,9 +9,10 @@ from attrs import frozen
 
 from mmsclient._store.models import Claim, Message
 from mmsclient._transport import retry
+from mmsclient._transport.session import Recall
 from mmsclient._words import counted
 from mmsclient.bulk.capacity import Capacity
-from mmsclient.bulk.control import Control, Stop
+from mmsclient.bulk.control import HELD, Control, Stop
 from mmsclient.bulk.errors import JournalError
 from mmsclient.bulk.meter import Meter
 from mmsclient.bulk.options import STOP_AFTER, Options
@@ -117,12 +118,16 @@ class BatchSender:
             if passed is None:
                 return Outcome(()), None, claim
             claim = passed
-            sent, error = await self._call(batch, claim)
+            recall = self._control.recall()
+            sent, error = await self._call(batch, claim, recall)
             if isinstance(error, NotSentError | LimiterUnavailableError) and self._starts_nothing():
                 await self._recorder.release(claim)
                 return Outcome(()), None, claim
-            if self._screening.took_back(claim) and isinstance(error, NotSentError):
+            was_taken_back = self._screening.took_back(claim) or recall.reason == HELD
+            if was_taken_back and isinstance(error, NotSentError):
                 await self._recorder.release(claim)
+                if not await self._control.wait_while_held():
+                    return Outcome(()), None, claim
                 claim = await self._claim_again(claim.ids, claim.phones)
                 continue
             if sent is not None:
@@ -142,7 +147,7 @@ class BatchSender:
             again = outcome.next is Next.TRY_AGAIN and attempt <= self._options.max_attempts and pause is not None
             if again:
                 self._observer.paused(batch.batch, pause or 0.0, error)
-            if not again or not await self._control.pause(pause or 0.0):
+            if not again or not await self._control.pause(pause or 0.0, f"after {type(error).__name__}"):
                 self._end(batch, claim, outcome, sent, error)
                 return outcome, error, claim
             claim = await self._claim_again(claim.ids, claim.phones)
@@ -161,9 +166,8 @@ class BatchSender:
     async def _claim_again(self, ids: tuple[int, ...], phones: tuple[int, ...]) -> Claim:
         return await self._recorder.claim(lambda journal: journal.claim_again(ids, phones))
 
-    async def _call(self, batch: Claim, claim: Claim) -> tuple[SentBatch | None, MMSError | None]:
+    async def _call(self, batch: Claim, claim: Claim, recall: Recall) -> tuple[SentBatch | None, MMSError | None]:
         loop = asyncio.get_running_loop()
-        recall = self._control.recall()
         client = self._client.with_options(  # repeats are recorded: made by `_send_claim`
             max_attempts=1, recall=recall, campaign=self._observer.batch(batch.batch)
         )

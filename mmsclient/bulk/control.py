@@ -12,8 +12,9 @@ from attrs import frozen
 from mmsclient._transport.session import Recall
 from mmsclient.errors import MMSError
 
-__all__ = ["Control", "Stop"]
+__all__ = ["HELD", "Control", "Stop"]
 
+HELD = "the campaign was held before it left"
 LAPSED = "the lease of its sender had run out before it left"
 STOPPED = "the sending was stopped before it left"
 
@@ -42,6 +43,8 @@ class Control:
         """Something has happened that may allow a call."""
         self.held_until: float = 0.0
         """The event loop's time before which nothing starts."""
+        self.held_for: str = ""
+        """Why nothing starts before that time."""
         self.error: BaseException | None = None
         """What ended the run, None for its consumer."""
         self.is_stopping: bool = False
@@ -51,13 +54,16 @@ class Control:
         self.objection: Callable[[], str] = lambda: ""
         """Asked after that: another reason why nothing may leave at present, or ""."""
         self._stopped = asyncio.Event()
+        self._holds: dict[str, str] = {}
+        self._may_go_on = asyncio.Event()
+        self._may_go_on.set()
         self._recalls: WeakSet[Recall] = WeakSet()
 
     def recall(self) -> Recall:
         """What takes back a call that has not left, as soon as the run is to stop."""
         recall = Recall(lambda: self.objection() if self.may_leave() else LAPSED)
-        if self.is_stopping:
-            recall.all(STOPPED)
+        if self.is_stopping or self._holds:
+            recall.all(STOPPED if self.is_stopping else HELD)
         self._recalls.add(recall)
         return recall
 
@@ -68,6 +74,7 @@ class Control:
         for recall in self._recalls:
             recall.all(STOPPED)
         self._stopped.set()
+        self._may_go_on.set()
         self.changed.set()
 
     def fail(self, error: BaseException) -> None:
@@ -76,8 +83,34 @@ class Control:
             self.error = error
         self.stop()
 
-    async def pause(self, seconds: float) -> bool:
-        """Hold the whole run for so long. False if it is stopping."""
+    @property
+    def hold_reason(self) -> str:
+        """Why nothing starts until somebody lets go, "" where nobody holds the run."""
+        return "; ".join(self._holds.values())
+
+    def hold(self, by: str, why: str) -> None:
+        """Start nothing new until `let_go` by the same, and take back what has not left."""
+        self._holds[by] = why
+        self._may_go_on.clear()
+        for recall in self._recalls:
+            recall.all(HELD)
+
+    def let_go(self, by: str) -> None:
+        """`by` holds the run no longer."""
+        self._holds.pop(by, None)
+        if not self._holds:
+            self._may_go_on.set()
+            self.changed.set()
+
+    async def wait_while_held(self) -> bool:
+        """Wait until nobody holds the run. False if it is stopping."""
+        while self._holds and not self.is_stopping:
+            await self._may_go_on.wait()
+        return not self.is_stopping
+
+    async def pause(self, seconds: float, why: str = "") -> bool:
+        """Start nothing new for so long. False if it is stopping."""
+        self.held_for = why
         self.held_until = max(self.held_until, asyncio.get_running_loop().time() + seconds)
         with suppress(TimeoutError):
             async with asyncio.timeout(seconds):

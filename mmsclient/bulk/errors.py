@@ -8,6 +8,7 @@ MMSError
 ├── SuppressionListError                 a suppression list cannot be used; nothing was sent past it
 │   └── SuppressionListUnavailableError  for the moment: locked, the disk is full, or its database is away
 ├── OptOutsIncompleteError       who has unsubscribed is not known in full; nothing was sent
+├── StopRequestedError           another process asked the campaign to stop
 └── CampaignStoppedError         it ended before its list did; says how far it got
 
 Like all errors of this package they can be pickled and read as one line.
@@ -33,6 +34,7 @@ __all__ = [
     "JournalMismatchError",
     "JournalUnavailableError",
     "OptOutsIncompleteError",
+    "StopRequestedError",
     "SuppressionListError",
     "SuppressionListUnavailableError",
 ]
@@ -52,14 +54,25 @@ class OptOutsIncompleteError(MMSError):
         )
 
 
+class StopRequestedError(MMSError):
+    """Another process asked the campaign to stop, by `bulk.stop` or `mmsclient bulk stop`."""
+
+    by: str
+    """That process and its machine."""
+
+    def __init__(self, by: str) -> None:
+        self.by = one_line(by, 300)
+        super().__init__(f"a stop was asked for by {self.by}")
+
+
 class CampaignStoppedError(MMSError):
-    """The campaign ended before its list did: every call would have failed, or too many in a row did.
+    """The campaign ended before its list did: every call would have failed, too many in a row did, or it was told to.
 
     What was accepted is recorded; the rest stays `pending` or `failed` and goes out when the campaign is resumed.
     """
 
     error: MMSError
-    """What the last call of it failed with."""
+    """What the last call of it failed with, or a `StopRequestedError`."""
     report: Report
     """How far it got."""
 

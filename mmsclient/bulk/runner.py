@@ -25,6 +25,7 @@ from mmsclient.bulk.recorder import Recorder
 from mmsclient.bulk.report import Report, report_from
 from mmsclient.bulk.schedule import Schedule
 from mmsclient.bulk.screening import Screening
+from mmsclient.bulk.steering import Steering
 from mmsclient.bulk.waiting import all_done, is_ending
 from mmsclient.errors import MMSError
 from mmsclient.models import SentBatch
@@ -55,6 +56,7 @@ class Runner:
         self._schedule = Schedule(self._options)
         self._control.objection = self._schedule.objection
         self._hours = Hours(self._schedule, preparation, self._observer)
+        self._steering = Steering(self._options.store, self._control, self._schedule, self._observer)
         self._capacity = Capacity(preparation.client)
         self._meter = Meter()
         self._thread: JournalThread | None = None
@@ -128,17 +130,15 @@ class Runner:
         self._observer.started()
         try:
             try:
+                await self._steering.begin()
                 self._thread = thread = await self._preparation.open_when_free(self._control.pause)
                 if thread is None:  # stopped, while another sender had it
                     return
                 self._control.may_leave = lambda: thread.journal.may_send
-                await self._preparation.exclude(thread)
-                await self._schedule.continue_from(thread)
                 recorder = Recorder(thread, self._control.changed)
-                await self._preparation.note_balance(thread, is_after=False)
-                await self._send_all(thread, recorder)
-                if self._meter.calls:
-                    await self._preparation.note_balance(thread, is_after=True)
+                async with self._steering.heeded(thread):
+                    if not self.is_stopping:
+                        await self._prepare_and_send(thread, recorder)
             except Exception as error:
                 self._control.fail(error)
             if self._control.error is not None:
@@ -162,6 +162,14 @@ class Runner:
         assert report is not None  # noqa: S101
         return CampaignStoppedError(error.error, report, error.why)
 
+    async def _prepare_and_send(self, thread: JournalThread, recorder: Recorder) -> None:
+        await self._preparation.exclude(thread)
+        await self._schedule.continue_from(thread)
+        await self._preparation.note_balance(thread, is_after=False)
+        await self._send_all(thread, recorder)
+        if self._meter.calls:
+            await self._preparation.note_balance(thread, is_after=True)
+
     async def _send_all(self, thread: JournalThread, recorder: Recorder) -> None:
         screening = Screening(self._options.suppression, recorder, self._control)
         what = self._options, self._control, self._schedule, self._capacity, self._meter
@@ -171,7 +179,7 @@ class Runner:
         unsubscribe = self._capacity.on_change(self._control.changed.set)
         try:
             while not self.is_stopping:
-                if self._schedule.may_reopen() and not self._calls:
+                if self._schedule.may_reopen() and not self._calls and not self._control.hold_reason:
                     await self._hours.reopen(thread, self._progress)
                 elif self._may_start(thread, recorder):
                     await self._start_batch(sender, recorder)
@@ -209,6 +217,7 @@ class Runner:
             (ready >= self._schedule.batch_size or (self._is_list_read and ready > 0))
             and len(self._results) < BACKLOG
             and not recorder.is_behind
+            and not self._control.hold_reason
             and now >= self._control.held_until
             and self._capacity.allows_batch(now)
             and self._schedule.allows(now)

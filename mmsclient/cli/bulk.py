@@ -17,7 +17,7 @@ from mmsclient._api.phone_numbers import MAX_RECIPIENTS
 from mmsclient._store.stores import is_url
 from mmsclient._words import counted
 from mmsclient.bulk import Campaign, CampaignOptions, CSVList, RecipientState, Report, read_csv, read_report
-from mmsclient.cli import sending
+from mmsclient.cli import sending, steering
 from mmsclient.cli.bulk_output import (
     Commands,
     balance_in_words,
@@ -245,6 +245,12 @@ async def reconcile(journal: str, *, name: str | None = None, json: OneJSON = Fa
     done = await bulk.reconcile(journal, name)
     show_reconciliation(done, Form.chosen(json))
     return Status.OUTCOME_UNKNOWN if done.report.unknown.count else Status.DONE
+
+
+app.command(steering.status)
+app.command(steering.pause)
+app.command(steering.continue_, name="continue")
+app.command(steering.stop)
 
 
 def _commands(

@@ -13,6 +13,7 @@ from attrs import define
 from mmsclient import MMSError
 from mmsclient.bulk import (
     Campaign,
+    CampaignStoppedError,
     JournalBusyError,
     JournalError,
     JournalMismatchError,
@@ -20,6 +21,7 @@ from mmsclient.bulk import (
     RecipientState,
     Report,
     Sending,
+    StopRequestedError,
 )
 from mmsclient.cli import stdio
 from mmsclient.cli.bulk_output import Commands, Screen, invalid_in, show_report, to_send
@@ -71,6 +73,11 @@ class Run:
     failure: MMSError | None = None
     signal: int | None = None
 
+    @property
+    def was_told_to_stop(self) -> bool:
+        """Another process asked for the end, which is no failure."""
+        return isinstance(self.failure, CampaignStoppedError) and isinstance(self.failure.error, StopRequestedError)
+
 
 async def send(campaign: Campaign, recipients: Recipients | None, form: Form, commands: Commands) -> Status:
     """Send and print; the exit status. `commands`: what is told of how to go on."""
@@ -117,7 +124,8 @@ async def _sum_up(campaign: Campaign, printing: Printing, run: Run, form: Form, 
         ended = await campaign.report()
     except JournalError as error:
         return _without_a_report(run, error)
-    if run.failure is not None and not run.calls and not ended.counts[RecipientState.SENDING]:
+    has_begun = run.calls or ended.counts[RecipientState.SENDING] or run.was_told_to_stop
+    if run.failure is not None and not has_begun:
         raise run.failure
     if run.failure is not None:
         complain(str(run.failure))

@@ -12,6 +12,7 @@ from typing import TypeVar
 
 from mmsclient.observe.events import (
     BatchEnded,
+    CampaignContinued,
     CampaignEnded,
     CampaignPaused,
     CampaignRef,
@@ -40,6 +41,7 @@ class RunObserver:
         self._emit = emit
         self._run = CampaignRef(secrets.token_hex(4), name)
         self._began = time.monotonic()
+        self._held_at = 0.0
         self._is_stopped = False
 
     def batch(self, number: int) -> CampaignRef | None:
@@ -61,11 +63,20 @@ class RunObserver:
             CampaignReopened(campaign=self._run) if until is None else CampaignWaiting(campaign=self._run, until=until)
         )
 
-    def stopped(self, error: BaseException | None) -> None:
-        """Nothing new starts: for the program, or for an error. Told once."""
+    def held(self) -> None:
+        """Another process has paused the campaign."""
+        self._held_at = time.monotonic()
+        self._tell(CampaignPaused(campaign=self._run, seconds=None, error=None, from_outside=True))
+
+    def continued(self) -> None:
+        """Another process has ended that pause."""
+        self._tell(CampaignContinued(campaign=self._run, seconds=time.monotonic() - self._held_at))
+
+    def stopped(self, error: BaseException | None, *, from_outside: bool = False) -> None:
+        """Nothing new starts: for the program, for another one, or for an error. Told once."""
         if not self._is_stopped:
             self._is_stopped = True
-            self._tell(CampaignStopped(campaign=self._run, error=class_of(error)))
+            self._tell(CampaignStopped(campaign=self._run, error=class_of(error), from_outside=from_outside))
 
     def batch_ended(self, batch: int, states: Iterable[Enum], error: BaseException | None) -> None:
         """A batch is over; its recipients are in these states."""

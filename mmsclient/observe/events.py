@@ -18,6 +18,7 @@ __all__ = [
     "CallWaited",
     "CallbackAnswered",
     "CallbackReceived",
+    "CampaignContinued",
     "CampaignEnded",
     "CampaignPaused",
     "CampaignRef",
@@ -312,13 +313,30 @@ class CampaignStarted(Event):
 
 @frozen(kw_only=True, slots=False)
 class CampaignPaused(Event):
-    """Nothing starts for a while: the call of a batch was throttled, or never left, and will be tried again."""
+    """Nothing starts for a while: the call of a batch was throttled, or never left, and will be tried again.
+
+    Or another process has paused the campaign, now or before the run: `from_outside`.
+    """
 
     campaign: CampaignRef
-    """With its batch."""
+    """With its batch, unless it is paused from outside."""
+    seconds: float | None
+    """None where it is paused from outside: until a `CampaignContinued`, or the end."""
+    error: str | None
+    """The class of what ended the call; None where it is paused from outside."""
+    from_outside: bool = False
+    """Another process asked for it."""
+
+
+@frozen(kw_only=True, slots=False)
+class CampaignContinued(Event):
+    """A campaign that was paused from outside goes on."""
+
+    campaign: CampaignRef
     seconds: float
-    error: str
-    """The class of what ended the call."""
+    """For which this run was paused."""
+    from_outside: bool = True
+    """Another process asked for it."""
 
 
 @frozen(kw_only=True, slots=False)
@@ -344,6 +362,8 @@ class CampaignStopped(Event):
     campaign: CampaignRef
     error: str | None
     """The class of what stopped it; None where the program did."""
+    from_outside: bool = False
+    """Another process asked for it."""
 
 
 @frozen(kw_only=True, slots=False)

@@ -25,6 +25,7 @@ from mmsclient._store.postgres.lease import CampaignLease, now
 from mmsclient._store.postgres.listing import ListWriter
 from mmsclient._store.postgres.reader import PostgresReader
 from mmsclient._store.postgres.recorder import PostgresRecorder
+from mmsclient._store.postgres.steering import PostgresSteering
 from mmsclient._store.states import END
 
 __all__ = ["PostgresJournal"]
@@ -55,10 +56,10 @@ class PostgresJournal:
         self._campaign = lease.campaign
         self.reader = PostgresReader(database, lease.campaign)
         self.recorder = PostgresRecorder(database)
+        self.steering = PostgresSteering(database, lease.campaign, lease.epoch)
         self.counts: Counter[State] = Counter()
         self.credits_used = Decimal(0)
-        self.list_read = False
-        self.ready = 0
+        self.list_read, self.ready = False, 0
         self._last_id = 0  # the highest that was claimed: none is claimed twice in one run
         self._late_ends = 0  # that are in `counts`
         self._claims = ClaimWriter(lease.campaign, lease.epoch)

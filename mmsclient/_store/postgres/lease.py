@@ -8,8 +8,6 @@ epoch of a campaign; `senders` has the leases of senders that belong to no campa
 from __future__ import annotations
 
 import logging
-import os
-import socket
 import sys
 import threading
 import time
@@ -19,8 +17,9 @@ from attrs import frozen
 
 from mmsclient._store.errors import JournalError, JournalUnavailableError
 from mmsclient._store.postgres.database import Database, Transaction
+from mmsclient._store.steering import sender_name
 
-__all__ = ["LEASE", "CampaignLease", "Lease", "Previous", "acquire", "release", "sender_name"]
+__all__ = ["LEASE", "CampaignLease", "Lease", "Previous", "acquire", "release"]
 
 log = logging.getLogger(__name__)
 
@@ -47,11 +46,6 @@ class Previous:
     sender: str | None
     is_lost: bool
     """It has not given the lease back: it died, or cannot reach the database."""
-
-
-def sender_name() -> str:
-    """What others are told of this sender."""
-    return f"{socket.gethostname()}, process {os.getpid()}"
 
 
 def acquire(transaction: Transaction, campaign: int, seconds: float) -> tuple[int, Previous] | str:

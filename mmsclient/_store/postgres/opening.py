@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from contextlib import closing
 
 from attrs import frozen
 
@@ -19,7 +20,9 @@ from mmsclient._store.postgres.lease import CampaignLease, Previous, acquire, re
 from mmsclient._store.postgres.migrations import check_version, migrate
 from mmsclient._store.postgres.reader import PostgresReader
 from mmsclient._store.postgres.recorder import PostgresRecorder
+from mmsclient._store.postgres.steering import give_order
 from mmsclient._store.sqlite_journal import SQLiteJournal
+from mmsclient._store.steering import Order
 from mmsclient._words import counted
 
 __all__ = ["PostgresStore"]
@@ -83,6 +86,12 @@ class PostgresStore:
             return copied(database, campaign, message, resend_unknown=resend_unknown)
         finally:
             database.close()
+
+    def give_order(self, order: Order) -> None:
+        """Note an order for the sender. Raises `JournalError` where there is no such campaign."""
+        database, campaign = self._existing()
+        with closing(database):
+            give_order(database, campaign, order)
 
     def open_reader(self) -> PostgresReader:
         """Open the journal for reading. Raises `JournalError` where there is none."""

@@ -20,6 +20,8 @@ from mmsclient._store.models import (
 )
 from mmsclient._store.postgres.database import Database, Transaction
 from mmsclient._store.postgres.evidence import unknown_summary
+from mmsclient._store.postgres.steering import orders_in, standing
+from mmsclient._store.steering import Orders, Standing
 from mmsclient.models import DeliveryStatus
 
 __all__ = ["PostgresReader"]
@@ -124,6 +126,14 @@ class PostgresReader:
             seconds,
             unknown,
         )
+
+    def orders(self) -> Orders:
+        """What operators have asked of the sender so far."""
+        return self._database.run(lambda transaction: orders_in(transaction, self._campaign), reads=True)
+
+    def standing(self) -> Standing:
+        """How the campaign stands at this moment. Walks through all recipients."""
+        return self._database.run(lambda transaction: standing(transaction, self._campaign), reads=True)
 
     def recipients(self, state: RecipientState | None, after: int, limit: int = PAGE) -> list[tuple[int, Recipient]]:
         """Recipients beyond the id `after`, with their ids."""

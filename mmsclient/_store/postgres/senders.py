@@ -13,6 +13,7 @@ from typing import Self
 from mmsclient._store.postgres import lease as leases
 from mmsclient._store.postgres.database import Database, Transaction
 from mmsclient._store.postgres.lease import Lease
+from mmsclient._store.steering import sender_name
 
 __all__ = ["SenderLease", "dead_among"]
 
@@ -57,7 +58,7 @@ class SenderLease(Lease):
 
         def work(transaction: Transaction) -> None:
             transaction.execute(_END_FORGOTTEN)
-            transaction.execute(_WRITE, (sender, leases.sender_name(), seconds))
+            transaction.execute(_WRITE, (sender, sender_name(), seconds))
 
         database.run(work)
         return cls(database, sender, asked_at=asked_at, seconds=seconds)

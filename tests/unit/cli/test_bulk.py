@@ -6,12 +6,9 @@ import csv
 import inspect
 import io
 import os
-import pty
 import re
-import select
 import subprocess
-from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager, suppress
+from contextlib import closing, suppress
 from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
@@ -29,7 +26,8 @@ from mmsclient.sandbox import Sandbox
 from mmsclient.sandbox.faults import Reject, Reset
 from tests.conftest import PNG
 from tests.support.campaigns import success
-from tests.support.command import COMMAND, Cli, in_this_process
+from tests.support.command import Cli, in_this_process
+from tests.support.terminal import on_a_terminal
 from tests.support.waiting import until
 
 SEND = ("bulk", "send", "list.csv", "--text", "Hi", "--image", "sale.png", "--journal", "spring.db")
@@ -110,42 +108,6 @@ def test_a_large_one_in_a_pipe_needs_a_yes(cli: Cli, api: Sandbox, folder: Path)
     assert "Send to 250 recipients in 1 call? There is no terminal to ask on: give --yes" in sent.err
     assert not (folder / "spring.db").exists()
     assert not api.messages
-
-
-@contextmanager
-def on_a_terminal(*arguments: str) -> Iterator[tuple[subprocess.Popen[bytes], Callable[[str], str], int]]:
-    """The command on a terminal; a function that waits for a text on it and returns all that was shown; its end."""
-    code = (
-        "import fcntl, sys, termios; fcntl.ioctl(0, termios.TIOCSCTTY, 0)\n"  # so that Ctrl-C means a signal
-        "from mmsclient.cli import main; sys.exit(main())"
-    )
-    ours, theirs = pty.openpty()
-    shown = b""
-
-    def wait_for(text: str) -> str:
-        nonlocal shown
-        while text.encode() not in shown:
-            if not select.select([ours], [], [], 30)[0]:
-                raise AssertionError(shown.decode())
-            shown += os.read(ours, 65536)
-        return re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", shown.decode())
-
-    with (
-        subprocess.Popen(  # noqa: S603 -- our own command
-            [*COMMAND[:-2], "-c", code, *arguments],
-            stdin=theirs,
-            stdout=theirs,
-            stderr=theirs,
-            start_new_session=True,
-            env={**os.environ, "COLUMNS": "150"},
-        ) as process
-    ):
-        os.close(theirs)
-        try:
-            yield process, wait_for, ours
-        finally:
-            process.kill()
-            os.close(ours)
 
 
 @pytest.mark.skipif(os.name == "nt", reason="no such terminals there")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import pickle
 import sqlite3
 from contextlib import closing
@@ -17,7 +18,8 @@ from mmsclient._store.sqlite_opening import open_journal
 from mmsclient._store.sqlite_reader import SQLiteReader
 from mmsclient._store.sqlite_recorder import SQLiteRecorder
 from mmsclient._store.states import CLAIM, END, EXCLUDE, LATE, LOSE, PROVE, RELEASE, RESEND, SUPPRESS
-from mmsclient.bulk import JournalMismatchError, Row
+from mmsclient._store.steering import sender_name
+from mmsclient.bulk import JournalError, JournalMismatchError, Row
 from mmsclient.bulk.recipients import check_all
 
 MESSAGE = Message("Hi", "Sale", b"GIF89a")
@@ -105,6 +107,23 @@ def test_a_journal_of_version_1_is_read(old: Path) -> None:
         (_, first), *others = reader.recipients(None, 0)
         assert (first.number, first.message_id, first.delivery) == ("+61400000000", "A", DeliveryStatus.DELIVERED)
         assert [recipient.state for _, recipient in others] == ["refused", "failed", "excluded", "sending", "pending"]
+
+
+async def test_orders_leave_a_journal_of_version_1_as_it_is(old: Path) -> None:
+    found = await bulk.pause(old)
+    assert (found.activity, found.counts[RecipientState.SENDING]) == (bulk.Activity.LOST, 1)
+    assert found.paused_by == sender_name()
+    assert os.listdir(old.parent) == ["spring.db"]
+    with closing(SQLiteReader.open(old)) as reader:
+        assert reader.orders().paused is not None
+    with closing(sqlite3.connect(old)) as database:
+        assert database.execute("PRAGMA user_version").fetchone() == (1,)
+    list_ = old.parent / "list.csv"
+    list_.write_text("a list")
+    for path in (list_, old.parent / "nothing.db"):
+        with pytest.raises(JournalError):
+            await bulk.stop(path)
+    assert list_.read_text() == "a list"
 
 
 def test_a_journal_of_version_1_is_sent_with(old: Path) -> None:

@@ -1,0 +1,117 @@
+"""What operators ask of a campaign's sender, in a journal in SQLite: facts beside those that it has had ever since."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Mapping
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+from mmsclient._store.file_lock import is_held
+from mmsclient._store.models import RecipientState
+from mmsclient._store.sqlite_database import Database
+from mmsclient._store.steering import LATELY, Activity, Order, Orders, Standing, sender_name, with_rejected
+
+__all__ = ["SQLiteSteering", "give_order", "orders_in", "standing"]
+
+_PAUSED, _PAUSED_BY, _STOPS, _STOPPED_BY = "paused", "paused_by", "stops", "stopped_by"
+_SENDER, _SINCE, _ACTIVITY, _WHY = "sender", "sender_since", "activity", "activity_why"
+
+_ORDERS = f"SELECT key, value FROM meta WHERE key IN ('{_PAUSED}', '{_PAUSED_BY}', '{_STOPS}', '{_STOPPED_BY}')"  # noqa: S608
+_SAID = f"SELECT key, value FROM meta WHERE key IN ('{_SENDER}', '{_SINCE}', '{_ACTIVITY}', '{_WHY}', 'list_read')"  # noqa: S608
+_COUNTS = f"SELECT {', '.join(f'''total(state = '{state}')''' for state in RecipientState)} FROM recipient"  # noqa: S608
+_CALLS = "SELECT count(*), min(started), max(ended) FROM batch"
+_ENDS = f"""
+SELECT ended, CASE WHEN error IS NULL THEN recipients ELSE 0 END FROM batch
+WHERE ended IS NOT NULL ORDER BY id DESC LIMIT {LATELY}
+"""  # noqa: S608
+_ERROR = "SELECT error, ended FROM batch WHERE error IS NOT NULL ORDER BY id DESC LIMIT 1"
+
+
+class SQLiteSteering:
+    """The sender's side. See `SenderSteering`."""
+
+    look_every = 0.5
+    """A read of four rows each time."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def orders(self) -> Orders:
+        """What was asked for so far."""
+        return orders_in(self._database)
+
+    def begin(self) -> None:
+        """Note who sends from now on."""
+        self._note({_SENDER: sender_name(), _SINCE: time.time(), _ACTIVITY: Activity.SENDING, _WHY: ""})
+
+    def note(self, activity: Activity, why: str) -> None:
+        """Note what the sender is doing."""
+        self._note({_ACTIVITY: activity, _WHY: why})
+
+    def end(self) -> None:
+        """Note that the sender has ended."""
+        self._note({_SENDER: None})
+
+    async def listen(self, on_news: Callable[[], object]) -> None:
+        """SQLite tells nobody."""
+
+    def _note(self, facts: Mapping[str, Any]) -> None:
+        with self._database.transaction():
+            for fact in facts.items():
+                self._database.set_meta(*fact)
+
+
+def orders_in(database: Database) -> Orders:
+    """What was asked for so far."""
+    found = dict(database.rows(_ORDERS))
+    return Orders(found.get(_PAUSED), found.get(_PAUSED_BY) or "", found.get(_STOPS) or 0, found.get(_STOPPED_BY) or "")
+
+
+def give_order(database: Database, order: Order) -> None:
+    """Note an order. Needs no more of the file than any transaction: its sender goes on with its own."""
+    by = sender_name()
+    with database.transaction():
+        match order:
+            case Order.PAUSE if database.meta(_PAUSED) is None:
+                database.set_meta(_PAUSED, time.time())
+                database.set_meta(_PAUSED_BY, by)
+            case Order.UNPAUSE:
+                database.set_meta(_PAUSED, None)
+            case Order.STOP:
+                database.set_meta(_STOPS, (database.meta(_STOPS) or 0) + 1)
+                database.set_meta(_STOPPED_BY, by)
+            case _:
+                pass
+
+
+def standing(database: Database) -> Standing:
+    """How the campaign of a journal stands. Walks through all recipients."""
+    is_alive = is_held(Path(f"{os.path.realpath(database.path)}-lock"))
+    with database.snapshot():
+        said = dict(database.rows(_SAID))
+        (counts,) = database.rows(_COUNTS)
+        ((rejected,),) = database.rows("SELECT count(*) FROM aside")
+        ((calls, started, ended),) = database.rows(_CALLS)
+        credit_texts = database.rows("SELECT credits FROM batch WHERE credits <> ''")
+        error, error_at = next(iter(database.rows(_ERROR)), (None, None))
+        return Standing(
+            now=time.time(),
+            orders=orders_in(database),
+            sender=said.get(_SENDER),
+            is_alive=is_alive,
+            since=said.get(_SINCE),
+            activity=Activity(said.get(_ACTIVITY) or Activity.SENDING),
+            why=said.get(_WHY) or "",
+            counts=with_rejected(zip(RecipientState, map(int, counts), strict=True), rejected),
+            list_read=said.get("list_read") == 1,
+            calls=calls,
+            credits_used=sum((Decimal(text) for (text,) in credit_texts), Decimal(0)),
+            started=started,
+            ended=ended,
+            ends=database.rows(_ENDS),
+            error=error,
+            error_at=error_at,
+        )

@@ -1,0 +1,125 @@
+"""What operators ask of a campaign's sender, and what that says of itself: in the journal, for other processes."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Callable, Iterable, Mapping
+from decimal import Decimal
+from enum import Enum, StrEnum, auto
+from typing import Protocol
+
+from attrs import frozen
+
+from mmsclient._store.models import RecipientState
+
+__all__ = ["LATELY", "Activity", "Order", "Orders", "SenderSteering", "Standing", "sender_name", "with_rejected"]
+
+LATELY = 150
+"""Calls whose ends a `Standing` holds."""
+
+
+def sender_name() -> str:
+    """What others are told of this process."""
+    return f"{socket.gethostname()}, process {os.getpid()}"
+
+
+class Order(Enum):
+    """What an operator asks for."""
+
+    PAUSE = auto()
+    UNPAUSE = auto()
+    STOP = auto()
+
+
+class Activity(StrEnum):
+    """What the sender of a campaign is doing."""
+
+    SENDING = "sending"
+    """It sends."""
+    WAITING = "waiting"
+    """Nothing starts for a while: `CampaignStatus.why` says for what."""
+    PAUSED = "paused"
+    """It has noticed the pause, and waits for its end."""
+    IDLE = "idle"
+    """There is no sender."""
+    LOST = "lost"
+    """The sender has gone without an end: killed, or its machine. What it was sending is unknown when it is resumed."""
+
+
+@frozen
+class Orders:
+    """What was asked for so far. Times are Unix seconds."""
+
+    paused: float | None = None
+    """Since when it is paused, None where it is not."""
+    paused_by: str = ""
+    """The operator's machine and process."""
+    stops: int = 0
+    """How often a stop was asked for; a sender heeds those that come while it waits or sends."""
+    stopped_by: str = ""
+    """Who asked last."""
+
+
+@frozen
+class Standing:
+    """How a campaign stands at one moment. Times are Unix seconds, by the store's clock."""
+
+    now: float
+    orders: Orders
+    sender: str | None
+    """The last one, None where it has ended in good order."""
+    is_alive: bool
+    """That one is there."""
+    since: float | None
+    """When it began."""
+    activity: Activity
+    """As it said last."""
+    why: str
+    counts: Mapping[RecipientState, int]
+    list_read: bool
+    calls: int
+    credits_used: Decimal
+    started: float | None
+    """When the first call was about to leave."""
+    ended: float | None
+    """When the last answer was recorded."""
+    ends: list[tuple[float, int]]
+    """When the last calls ended, the latest first, and how many recipients they reached."""
+    error: str | None
+    """Of the last call that failed."""
+    error_at: float | None
+
+
+def with_rejected(counts: Iterable[tuple[str, int]], rejected: int) -> dict[RecipientState, int]:
+    """Counts of recipients in each state, with so many rows of the list that are no phone of their own."""
+    found = dict.fromkeys(RecipientState, 0) | {RecipientState(state): count for state, count in counts}
+    found[RecipientState.EXCLUDED] += rejected
+    return found
+
+
+class SenderSteering(Protocol):
+    """The sender's side of the orders, beside its journal and in the same thread."""
+
+    look_every: float
+    """Seconds between two looks for orders."""
+
+    def orders(self) -> Orders:
+        """What was asked for so far."""
+        ...
+
+    def begin(self) -> None:
+        """Note who sends from now on."""
+        ...
+
+    def note(self, activity: Activity, why: str) -> None:
+        """Note what the sender is doing."""
+        ...
+
+    def end(self) -> None:
+        """Note that the sender has ended."""
+        ...
+
+    async def listen(self, on_news: Callable[[], object]) -> None:
+        """Call `on_news` when there may be an order, where the store tells, until it is cancelled; else return."""
+        ...

@@ -1,0 +1,217 @@
+"""`mmsclient bulk status`, `pause`, `continue` and `stop`: a campaign that another process sends."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable
+from datetime import datetime
+from typing import Annotated, Any
+
+from attrs import asdict
+from cyclopts import Parameter
+from cyclopts.validators import Number
+
+from mmsclient import bulk
+from mmsclient._words import counted
+from mmsclient.bulk import Activity, CampaignStatus, JournalUnavailableError
+from mmsclient.cli.output import ZONE, Form, printable, to_json
+from mmsclient.cli.status import Status, complain
+from mmsclient.cli.watching import show, show_looks
+
+OneJSON = Annotated[bool, Parameter(help="Print one JSON object for scripts.", show_default=False)]
+
+LOOK_AGAIN = 0.2
+"""Seconds between two looks whether a sender has noticed an order."""
+NOTICED_WITHIN = 15.0
+"""Seconds after which it is told that it has not."""
+IDLE_FOR_ONE = 10
+"""How many times as long as a look takes is waited before the next: it reads all recipients."""
+
+
+async def status(
+    journal: str,
+    *,
+    name: str | None = None,
+    watch: Annotated[bool, Parameter(show_default=False)] = False,
+    interval: Annotated[float, Parameter(validator=Number(gt=0))] = 1.0,
+    json: Annotated[bool, Parameter(show_default=False)] = False,
+) -> int:
+    """Show who sends a campaign, how far it is, and why it waits. Calls no API, and writes nothing.
+
+    Parameters
+    ----------
+    journal
+        File of the campaign, or the URL of a PostgreSQL database.
+    name
+        What the campaign is called in the database.
+    watch
+        Go on until the campaign is over, or until Ctrl-C.
+    interval
+        With --watch: seconds between two looks, more where a look takes long.
+    json
+        Print a JSON object for scripts; with --watch one a line.
+    """
+    form = Form.chosen(json)
+    if watch:
+        looks = _looks(journal, name, interval)
+        await show_looks(looks, form, facts=facts_of, line=line_of, document=document_of)
+    else:
+        show(await bulk.read_status(journal, name), form, facts_of, document_of)
+    return Status.DONE
+
+
+async def pause(journal: str, *, name: str | None = None, json: OneJSON = False) -> int:
+    """Pause a campaign, whichever process sends it. What is on the wire ends; nothing new starts until `continue`.
+
+    It stays paused if that process dies: who resumes it waits, and says so.
+
+    Parameters
+    ----------
+    journal
+        File of the campaign, or the URL of a PostgreSQL database.
+    name
+        What the campaign is called in the database.
+    """
+    found = await _noticed(await bulk.pause(journal, name), journal, name, _has_paused)
+    _show_order(found, json, "paused", _has_paused(found), "whoever begins finds it paused")
+    return Status.DONE
+
+
+async def continue_(journal: str, *, name: str | None = None, json: OneJSON = False) -> int:
+    """End the pause of a campaign.
+
+    Parameters
+    ----------
+    journal
+        File of the campaign, or the URL of a PostgreSQL database.
+    name
+        What the campaign is called in the database.
+    """
+    found = await _noticed(await bulk.unpause(journal, name), journal, name, _has_continued)
+    _show_order(found, json, "continued", _has_continued(found), "the next one sends")
+    return Status.DONE
+
+
+async def stop(journal: str, *, name: str | None = None, json: OneJSON = False) -> int:
+    """End the run of a campaign, whichever process sends it. What is on the wire ends. `resume` goes on with it.
+
+    Parameters
+    ----------
+    journal
+        File of the campaign, or the URL of a PostgreSQL database.
+    name
+        What the campaign is called in the database.
+    """
+    before = await bulk.read_status(journal, name)  # it may have stopped before anybody has looked again
+    found = await bulk.stop(journal, name)
+    if not _has_sender(before):
+        _show_order(found, json, "nothing to stop", True, "the next one sends")
+        return Status.DONE
+
+    def has_stopped(found: CampaignStatus) -> bool:
+        return not _has_sender(found) or found.sender not in (None, before.sender)  # None: it is closing
+
+    found = await _noticed(found, journal, name, has_stopped)
+    _show_order(found, json, "stopped", has_stopped(found), "the next one sends")
+    return Status.DONE
+
+
+# Orders ---------------------------------------------------------------------------------------------------------------
+
+
+def _has_sender(found: CampaignStatus) -> bool:
+    return found.activity not in (Activity.IDLE, Activity.LOST)
+
+
+def _has_paused(found: CampaignStatus) -> bool:
+    return found.activity is Activity.PAUSED or not _has_sender(found)
+
+
+def _has_continued(found: CampaignStatus) -> bool:
+    return found.activity is not Activity.PAUSED
+
+
+async def _noticed(
+    found: CampaignStatus, journal: str, name: str | None, has_noticed: Callable[[CampaignStatus], bool]
+) -> CampaignStatus:
+    """How the campaign stands when its sender has heeded an order, or has not for long."""
+    give_up_at = time.monotonic() + NOTICED_WITHIN
+    while not has_noticed(found) and time.monotonic() < give_up_at:
+        await asyncio.sleep(LOOK_AGAIN)
+        found = await bulk.read_status(journal, name)
+    return found
+
+
+def _show_order(found: CampaignStatus, as_json: bool, done: str, is_noticed: bool, without_sender: str) -> None:
+    if not is_noticed:
+        complain(f"recorded, but after {NOTICED_WITHIN:g} s the sender has not done it yet: {found.sender}")
+    if as_json:
+        print(to_json(document_of(found)))
+    elif not _has_sender(found):
+        print(printable(f"{done}; nobody is sending: {without_sender}"))
+    else:
+        print(printable(f"{done if is_noticed else 'recorded'}; sender: {found.sender}"))
+
+
+# Looks ----------------------------------------------------------------------------------------------------------------
+
+
+async def _looks(journal: str, name: str | None, interval: float) -> AsyncIterator[CampaignStatus]:
+    """How the campaign stands, again and again, until it is over. A store that is away is waited for."""
+    is_away = False
+    while True:
+        began = time.monotonic()
+        try:
+            found = await bulk.read_status(journal, name)
+            is_away = False
+        except JournalUnavailableError as error:
+            if not is_away:
+                complain(str(error))
+            is_away = True
+        else:
+            yield found
+            if found.is_over:
+                return
+        await asyncio.sleep(max(interval, IDLE_FOR_ONE * (time.monotonic() - began)))
+
+
+def facts_of(found: CampaignStatus) -> dict[str, str]:
+    """What is told of it, line by line."""
+    facts = {"Now": f"{found.activity}: {found.why}" if found.why else str(found.activity)}
+    if found.sender is not None:
+        facts["Sender"] = f"{found.sender}, since {_zoned(found.sender_since)}"
+    if found.paused_at is not None and found.activity is not Activity.PAUSED:
+        facts["Paused"] = f"since {_zoned(found.paused_at)} by {found.paused_by}"
+    total = sum(found.counts.values())
+    facts["Recipients"] = f"{total}" if found.list_read else f"{total}, and the list was not read to its end"
+    facts |= {state.capitalize(): str(count) for state, count in found.counts.items() if count}
+    facts["Calls"] = str(found.calls)
+    if found.calls_per_second:
+        facts["Rate"] = f"{found.calls_per_second:.1f} calls/s, {found.recipients_per_second:.0f} recipients/s"
+    if found.seconds_left is not None:
+        facts["Time left"] = f"{found.seconds_left:.0f} s"
+    facts["Credits used"] = str(found.credits_used)
+    if found.last_error is not None:
+        facts["Last error"] = f"{_zoned(found.last_error_at)} {found.last_error}"
+    return facts
+
+
+def line_of(found: CampaignStatus) -> str:
+    """The same in one line."""
+    rate = [f"{found.calls_per_second:.1f} calls/s"] if found.calls_per_second else []
+    left = [] if found.seconds_left is None else [f"{found.seconds_left:.0f} s left"]
+    return "; ".join([str(found), ", ".join([*rate, counted(found.credits_used, "credit"), *left])])
+
+
+def document_of(found: CampaignStatus) -> dict[str, Any]:
+    """The same for scripts."""
+    facts = asdict(found, recurse=False)
+    times = {name: _zoned(value) for name, value in facts.items() if isinstance(value, datetime)}
+    rounded = {name: round(value, 3) for name, value in facts.items() if isinstance(value, float)}
+    return {"event": "status", **facts, **times, **rounded, "is_over": found.is_over}
+
+
+def _zoned(time: datetime | None) -> datetime | None:
+    """`time` to the second, in the zone in which replies are."""
+    return None if time is None else time.astimezone(ZONE).replace(microsecond=0)
