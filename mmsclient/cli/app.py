@@ -28,6 +28,7 @@ from mmsclient.cli.output import (
 from mmsclient.cli.picture import fitted
 from mmsclient.cli.status import Status, UsageError, complain, of_error, output_lost
 from mmsclient.cli.stdio import OutputLostError
+from mmsclient.cli.top import top
 
 HELP = """
 Send MMS, and read replies, opt-outs and balances.
@@ -68,6 +69,7 @@ app.command(
     name="suppress",
     help="Suppression lists: who must get no message, kept over campaigns.",
 )
+app.command(top)
 app.command("mmsclient.cli.picture:app", name="picture", help="Make pictures fit, and see what they are and give away.")
 
 OneJSON = Annotated[bool, Parameter(help="Print one JSON object for scripts.", show_default=False)]

@@ -106,16 +106,27 @@ def _connect(redis: str | Redis | RedisCluster, timeout: float) -> tuple[Client,
     """A client, and whether it is ours."""
     with needed("redis", "a shared cap"):
         from redis.asyncio import Redis, RedisCluster  # noqa: PLC0415 - an extra
+    if isinstance(redis, Redis | RedisCluster):
+        return redis, False
+    return client_of(redis, timeout), True
+
+
+def client_of(url: str, timeout: float) -> Redis:
+    """A client of the server at `url`; `timeout`: seconds of a command.
+
+    Raises:
+        ConfigurationError: It is no such URL, or the redis package is missing.
+    """
+    with needed("redis", "a shared cap"):
+        from redis.asyncio import Redis  # noqa: PLC0415 - an extra
         from redis.asyncio.retry import Retry  # noqa: PLC0415
         from redis.backoff import ExponentialBackoff  # noqa: PLC0415
         from redis.exceptions import ReadOnlyError  # noqa: PLC0415
-    if isinstance(redis, Redis | RedisCluster):
-        return redis, False
-    if not isinstance(redis, str):
+    if not isinstance(url, str):
         raise ConfigurationError("redis: expected a URL, or a Redis or RedisCluster of redis.asyncio")
     try:
-        client = Redis.from_url(
-            redis,
+        return Redis.from_url(
+            url,
             socket_timeout=timeout,
             socket_connect_timeout=timeout,
             retry=Retry(ExponentialBackoff(cap=0.1, base=0.01), 3),
@@ -123,4 +134,3 @@ def _connect(redis: str | Redis | RedisCluster, timeout: float) -> tuple[Client,
         )
     except ValueError:  # its text may hold a part of the password
         raise ConfigurationError("redis: expected a redis://, rediss:// or unix:// URL") from None
-    return client, True
