@@ -12,6 +12,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -418,6 +419,20 @@ async def test_a_throttled_campaign_says_for_what_it_waits(api: Sandbox, place: 
             sending.stop()
             await asyncio.wait([task])
     assert str(await read_status(place[0], place[1] or None)).startswith("idle: ")
+
+
+async def test_a_campaign_outside_its_hours_says_until_when(api: Sandbox, path: Path) -> None:
+    place, start_at = (str(path), ""), datetime.now(UTC) + timedelta(days=1)
+    async with api.client(limiter=NoLimit()) as mms:
+        sending = campaign(mms, place, start_at=start_at).send(numbers(50))
+        with running(sending) as task:
+            found = await status_when(place, lambda found: found.why.startswith("outside its hours until "))
+            assert found.activity is Activity.WAITING
+            await bulk.pause(path)
+            await status_when(place, is_settled)
+            sending.stop()
+            await asyncio.wait([task])
+    assert not api.sends
 
 
 def test_whoever_looks_at_a_lock_keeps_nobody_from_taking_it(tmp_path: Path) -> None:
