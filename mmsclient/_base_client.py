@@ -10,6 +10,7 @@ from datetime import timedelta
 from ssl import SSLContext
 from types import TracebackType
 from typing import TYPE_CHECKING, Protocol, Self, TypeVar
+from urllib.parse import urlsplit
 from weakref import WeakSet
 from zoneinfo import ZoneInfo
 
@@ -99,7 +100,7 @@ class BaseClient:
         if http_client is not None and verify is not None and verify is not True:
             raise ConfigurationError("verify: the http_client brings its own certificates; set them there")
         limiter = _limiter(rate, limiter)
-        self._observer = None if observer is None else _observer(observer)
+        self._observer = None if observer is None else _observer(observer, base_url)
         self._keyed = None if ledger is None else _keyed_sends(ledger, ledger_keep, base_url, key, ledger_new_key)
         self._keyed_closing: asyncio.Task[None] | None = None
         if http_client is None:
@@ -260,12 +261,12 @@ def _keyed_sends(
     return open_keyed_sends(ledger, keep, base_url, key.fingerprint, is_new_key=is_new_key)
 
 
-def _observer(given: Observer | Sequence[Observer]) -> ClientObserver | None:
+def _observer(given: Observer | Sequence[Observer], base_url: str) -> ClientObserver | None:
     from mmsclient.observe.calls import ClientObserver  # noqa: PLC0415 - only who observes needs it
     from mmsclient.observe.observer import emitter  # noqa: PLC0415
 
     emit = emitter(given)
-    return None if emit is None else ClientObserver(emit)
+    return None if emit is None else ClientObserver(emit, urlsplit(base_url).netloc)
 
 
 def _limiter(rate: float | None, limiter: Limiter | None) -> Limiter:

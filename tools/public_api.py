@@ -24,6 +24,7 @@ MODULES = (
     "limiter",
     "models",
     "observe",
+    "observe.otel",
     "observe.prometheus",
     "outbox",
     "pictures",

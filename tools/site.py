@@ -34,6 +34,7 @@ REFERENCE = {
     "outbox": ("Outbox", "mmsclient.outbox", ()),
     "webhooks": ("Callbacks", "mmsclient.webhooks", ()),
     "observe": ("Observing", "mmsclient.observe", ("Observer", "Event", "LogObserver")),
+    "otel": ("OpenTelemetry", "mmsclient.observe.otel", ()),
     "prometheus": ("Prometheus", "mmsclient.observe.prometheus", ()),
     "sandbox": ("Sandbox", "mmsclient.sandbox", ()),
 }

@@ -245,6 +245,8 @@ class Session:
     ) -> Success[T] | MMSError:
         """Its caller is told in the same turn of the loop; `asyncio.shield` takes one more, and the pool looks at idle
         connections whenever a call is late for its own."""
+        if exchange.observed is not None:
+            exchange.observed.began()
         outcome = await self._run_exchange(exchange, call)
         self._give_back(exchange, place, outcome)
         if not ended.done():
@@ -259,6 +261,8 @@ class Session:
         except MMSError as error:  # the limiter's: nothing was sent
             return error
         if isinstance(result, Failure):
+            if exchange.observed is not None:
+                exchange.observed.timed_out = result.timed_out
             return _failed(call, result)
         outcome = await self._decode(call, result)
         await exchange.close(reusable=not isinstance(outcome, TransportError))

@@ -10,10 +10,11 @@ def count(event: Event) -> None:
 async with AsyncMMSClient(observer=count) as mms: ...
 ```
 
-Ready observers: `LogObserver`, a line of the log for each call, and
-`mmsclient.observe.prometheus.PrometheusObserver`.
+Ready observers: `LogObserver`, a line of the log for each call,
+`mmsclient.observe.prometheus.PrometheusObserver`, and `mmsclient.observe.otel.OpenTelemetryObserver`.
 """
 
+from mmsclient.observe.beginnings import AttemptStarted, EventStarted
 from mmsclient.observe.events import (
     AttemptEnded,
     BatchEnded,
@@ -47,6 +48,7 @@ from mmsclient.observe.observer import Observer
 
 __all__ = [
     "AttemptEnded",
+    "AttemptStarted",
     "BatchEnded",
     "CallEnded",
     "CallRetried",
@@ -66,6 +68,7 @@ __all__ = [
     "Event",
     "EventOutcome",
     "EventSettled",
+    "EventStarted",
     "LimiterAway",
     "LimiterBack",
     "LogObserver",

@@ -18,6 +18,7 @@ from mmsclient.errors import (
     ServerError,
 )
 from mmsclient.models import SentBatch
+from mmsclient.observe.beginnings import AttemptStarted
 from mmsclient.observe.events import (
     AttemptEnded,
     CallEnded,
@@ -47,17 +48,18 @@ class Waited(Protocol):
 
 
 class ClientObserver:
-    """What a client, and its limiter, tell the observers."""
+    """What a client of the API at `server`, and its limiter, tell the observers."""
 
-    def __init__(self, emit: Emit) -> None:
+    def __init__(self, emit: Emit, server: str = "") -> None:
         self.emit: Emit = emit
+        self._server = server
         self._run = secrets.token_hex(3)
         self._numbers = itertools.count(1)
 
     def call(self, name: str, recipients: int, repeatable: bool, campaign: CampaignRef | None) -> ObservedCall:
         """A call begins."""
         number = f"{self._run}-{next(self._numbers)}"
-        return ObservedCall(self.emit, number, name, recipients, repeatable=repeatable, campaign=campaign)
+        return ObservedCall(self.emit, number, name, self._server, recipients, repeatable=repeatable, campaign=campaign)
 
     def rate_changed(self, rate: float, full: float) -> None:
         """The limiter goes by `rate` from now on."""
@@ -81,16 +83,25 @@ class ObservedCall:
     _is_abandoned = False
 
     def __init__(
-        self, emit: Emit, number: str, name: str, recipients: int, *, repeatable: bool, campaign: CampaignRef | None
+        self,
+        emit: Emit,
+        number: str,
+        name: str,
+        server: str,
+        recipients: int,
+        *,
+        repeatable: bool,
+        campaign: CampaignRef | None,
     ) -> None:
         self._emit = emit
         self._id = number
         self._name = name
+        self._server = server
         self._recipients = recipients
         self._repeatable = repeatable
         self._campaign = campaign
         self._began = monotonic()
-        emit(CallStarted(call=number, name=name, recipients=recipients, campaign=campaign))
+        emit(CallStarted(call=number, name=name, server=server, recipients=recipients, campaign=campaign))
 
     def attempt(self) -> ObservedAttempt:
         """An attempt begins: it asks for a place."""
@@ -136,6 +147,7 @@ class ObservedCall:
             CallEnded(
                 call=self._id,
                 name=self._name,
+                server=self._server,
                 outcome=self._outcome(sent, error),
                 attempts=self._attempts,
                 recipients=self._recipients,
@@ -178,6 +190,7 @@ class ObservedAttempt:
     status: int | None = None
     code: str | None = None
     bytes: int = 0
+    timed_out: bool = False
     error: BaseException | None = None
     value: object = None
 
@@ -192,6 +205,10 @@ class ObservedAttempt:
         """It has its place, and is to wait for that token."""
         self._entered = monotonic()
         self._token = token
+
+    def began(self) -> None:
+        """Its task runs."""
+        self._emit(AttemptStarted(call=self._id, attempt=self._number))
 
     def left(self) -> None:
         """The first byte leaves now."""
@@ -229,6 +246,7 @@ class ObservedAttempt:
                 status=self.status,
                 code=self.code,
                 bytes=self.bytes,
+                timed_out=self.timed_out,
                 error=class_of(error),
             )
         )

@@ -112,6 +112,8 @@ class CallStarted(Event):
     """Its id, the same in everything that is told of it, all its attempts included."""
     name: str
     """Of the API's call, such as `send-mms`."""
+    server: str
+    """The API's host, and its port where the URL names one."""
     recipients: int
     """Of a send; 0 for other calls."""
     campaign: CampaignRef | None
@@ -153,6 +155,8 @@ class AttemptEnded(Event):
     """The API's code, None where none came, or one that the API would not write."""
     bytes: int
     """Of the answer's body."""
+    timed_out: bool
+    """It left, and no complete answer came in time: the server hung."""
     error: str | None
     """The class of what was raised, None after a success."""
 
@@ -206,6 +210,8 @@ class CallEnded(Event):
     """Its caller was cancelled, and did not hear of the end."""
     message_ids: tuple[str, ...]
     """What the API calls the messages, as delivery reports do."""
+    server: str
+    """As `CallStarted` has it."""
     campaign: CampaignRef | None
 
 
@@ -266,6 +272,8 @@ class EventSettled(Event):
     """The one that brought it, first if several did."""
     kind: str
     """`delivery_report`, `inbound_message` or `unreadable`."""
+    event: str
+    """Its id, as `EventStarted` has it; "" where its handling did not begin."""
     outcome: EventOutcome
     message_id: str
     """As the API names the message, "" where it does not."""

@@ -12,6 +12,7 @@ from typing import Any
 
 import attrs
 
+from mmsclient.observe.beginnings import AttemptStarted, EventStarted
 from mmsclient.observe.events import (
     AttemptEnded,
     CallbackReceived,
@@ -31,7 +32,17 @@ from mmsclient.observe.events import (
 
 __all__ = ["LogObserver"]
 
-_STEPS = (AttemptEnded, CallRetried, CallStarted, CallThrottled, CallWaited, CallbackReceived, EventSettled)
+_STEPS = (
+    AttemptEnded,
+    AttemptStarted,
+    CallRetried,
+    CallStarted,
+    CallThrottled,
+    CallWaited,
+    CallbackReceived,
+    EventSettled,
+    EventStarted,
+)
 _WARNINGS = (LimiterAway, LimiterBack, RateChanged, SaturationBegan, SaturationEnded)
 
 _WORD = re.compile(r"(?<=[a-z])(?=[A-Z])")

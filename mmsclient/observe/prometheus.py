@@ -14,6 +14,7 @@ from mmsclient.observe.events import (
     CampaignEnded,
     CampaignStarted,
     Event,
+    EventOutcome,
     EventSettled,
     LimiterAway,
     LimiterBack,
@@ -22,13 +23,14 @@ from mmsclient.observe.events import (
     SaturationBegan,
     SaturationEnded,
 )
+from mmsclient.observe.figures import SECONDS, CallsUnderWay, messages_by_outcome
 
 with needed("prometheus", "metrics for Prometheus"):
     from prometheus_client import REGISTRY, CollectorRegistry, Counter, Gauge, Histogram
 
 __all__ = ["PrometheusObserver"]
 
-_SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120)
+_KINDS = ("delivery_report", "inbound_message", "unreadable")
 
 
 class PrometheusObserver:
@@ -46,6 +48,7 @@ class PrometheusObserver:
     def __init__(self, registry: CollectorRegistry | None = None) -> None:
         registry = REGISTRY if registry is None else registry
         self._make_call_metrics(registry)
+        self._make_gauges(registry)
         self._make_callback_metrics(registry)
         self._make_campaign_metrics(registry)
 
@@ -54,20 +57,38 @@ class PrometheusObserver:
             "mmsclient_call_duration_seconds",
             "Calls, by their outcome.",
             ["name", "outcome"],
-            buckets=_SECONDS,
+            buckets=SECONDS,
             registry=registry,
         )
         self._messages = Counter(
             "mmsclient_messages", "Recipients of sends, by what became of them.", ["outcome"], registry=registry
         )
         self._waits = Histogram(
-            "mmsclient_wait_seconds", "Waits of attempts.", ["for"], buckets=_SECONDS, registry=registry
+            "mmsclient_wait_seconds", "Waits of attempts.", ["for"], buckets=SECONDS, registry=registry
         )
         self._attempts = Counter("mmsclient_attempts", "Attempts, by HTTP status.", ["status"], registry=registry)
         self._retries = Counter(
             "mmsclient_retries", "Further attempts, by what ended the one before.", ["error"], registry=registry
         )
         self._throttled = Counter("mmsclient_throttled", "Attempts refused as over the cap.", registry=registry)
+        for outcome in Outcome:  # a series that begins with its first event shows no increase by it
+            self._messages.labels(outcome.value)
+
+    def _make_gauges(self, registry: CollectorRegistry) -> None:
+        self._under_way = CallsUnderWay()
+        calls = Gauge(
+            "mmsclient_calls_under_way",
+            "Calls that wait, and calls that the server has not answered.",
+            ["state"],
+            registry=registry,
+        )
+        calls.labels("waiting").set_function(lambda: self._under_way.waiting)
+        calls.labels("unanswered").set_function(lambda: self._under_way.unanswered)
+        Gauge(
+            "mmsclient_longest_unanswered_seconds",
+            "Since the oldest call left that the server has not answered; 0 without any.",
+            registry=registry,
+        ).set_function(lambda: self._under_way.longest_unanswered)
         self._rate = Gauge("mmsclient_rate_share", "The limiter's rate as a share of the cap.", registry=registry)
         self._rate.set(1)
         self._away = Gauge(
@@ -79,12 +100,15 @@ class PrometheusObserver:
             "mmsclient_callback_duration_seconds",
             "Callbacks, by the answer.",
             ["status", "reason"],
-            buckets=_SECONDS,
+            buckets=SECONDS,
             registry=registry,
         )
         self._settled = Counter(
             "mmsclient_callback_events", "Events of callbacks.", ["kind", "outcome"], registry=registry
         )
+        for kind in _KINDS:
+            for outcome in EventOutcome:
+                self._settled.labels(kind, outcome.value)
         self._saturated = Gauge(
             "mmsclient_receiver_saturated", "1 while events of the kind wait for a place.", ["kind"], registry=registry
         )
@@ -103,6 +127,7 @@ class PrometheusObserver:
 
     def __call__(self, event: Event, /) -> None:
         """Counts `event`."""
+        self._under_way(event)
         match event:
             case CallWaited() | AttemptEnded() | CallEnded() | CallRetried() | CallThrottled():
                 self._count_call(event)
@@ -127,17 +152,16 @@ class PrometheusObserver:
                 for name in ("queue", "connection", "token"):
                     self._waits.labels(name).observe(getattr(event, name))
             case AttemptEnded() if event.left:
-                self._attempts.labels(str(event.status or "none")).inc()
+                missing = "timeout" if event.timed_out else "none"
+                self._attempts.labels(str(event.status or missing)).inc()
             case CallRetried():
                 self._retries.labels(event.error).inc()
             case CallThrottled():
                 self._throttled.inc()
             case CallEnded():
                 self._calls.labels(event.name, event.outcome.value).observe(event.seconds)
-                others = Outcome.REFUSED if event.outcome is Outcome.ACCEPTED else event.outcome
-                for outcome, count in ((Outcome.ACCEPTED, event.accepted), (others, event.recipients - event.accepted)):
-                    if count:
-                        self._messages.labels(outcome.value).inc(count)
+                for outcome, count in messages_by_outcome(event):
+                    self._messages.labels(outcome.value).inc(count)
 
     def _count_callback(self, event: Event) -> None:
         match event:

@@ -29,7 +29,7 @@ from mmsclient.webhooks.parse import Event, UnreadableCallback
 from mmsclient.webhooks.pending import NotHandledError, PendingEvents
 from mmsclient.webhooks.throttled_log import ThrottledLog
 from mmsclient.webhooks.waiters import AwaitedReport, ReportWaiters, is_kept
-from mmsclient.webhooks.watching import NOUNS, ReceiverStats, ReceiverWatch
+from mmsclient.webhooks.watching import NOUNS, Began, ReceiverStats, ReceiverWatch
 
 log: logging.Logger = logging.getLogger(__name__)
 
@@ -67,7 +67,7 @@ class Handling:
     """Where it holds a place, until it is over or waits for somebody to take it."""
     callback: str
     """The id of the callback that brought it first."""
-    began: float
+    began: Began | None = None
     task: asyncio.Task[None] | None = None
     outcome: EventOutcome | None = None
     """None while it is under way."""
@@ -193,7 +193,7 @@ class Dispatcher:
         if handling is not None or self._closed:
             place.release()
             return handling
-        handling = self._under_way[key] = Handling(event, key, place, callback, self._watch.now())
+        handling = self._under_way[key] = Handling(event, key, place, callback)
         handling.task = asyncio.get_running_loop().create_task(self._run(handling))
         if self._is_quick:
             await asyncio.sleep(0)  # most are handled by now
@@ -213,6 +213,7 @@ class Dispatcher:
     async def _run(self, handling: Handling) -> None:
         """Handles an event, and tells its callbacks whether it is handled now."""
         event, key, outcome = handling.event, handling.key, EventOutcome.CLOSED  # where it is cancelled
+        handling.began = self._watch.began(event, handling.callback)
         try:
             reservation = Reservation.OURS
             if isinstance(key, bytes) and key in self._unnoted:

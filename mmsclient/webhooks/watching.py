@@ -8,10 +8,11 @@ import secrets
 from collections.abc import Mapping
 from typing import Any
 
-from attrs import define, evolve, field
+from attrs import define, evolve, field, frozen
 
 from mmsclient._capacity import CapacityLimiter
 from mmsclient.models import DeliveryReport, InboundMessage
+from mmsclient.observe.beginnings import EventStarted
 from mmsclient.observe.events import (
     CallbackAnswered,
     CallbackReceived,
@@ -73,6 +74,15 @@ class ReceiverStats:
     still: another process may have handled them too."""
 
 
+@frozen
+class Began:
+    """When the handling of an event began."""
+
+    event: str
+    """The id of the event."""
+    at: float
+
+
 class ReceiverWatch:
     """Counts what becomes of callbacks and their events, and tells it to the observers, if there are any."""
 
@@ -82,6 +92,7 @@ class ReceiverWatch:
         self._log = log
         self._run = secrets.token_hex(3)
         self._numbers = itertools.count(1)
+        self._events = itertools.count(1)
         self._saturated: dict[type[Any], float] = {}
         """Since when which kinds are."""
 
@@ -121,10 +132,22 @@ class ReceiverWatch:
             code = 499 if status is None else status
             self.emit(CallbackAnswered(callback=callback, status=code, reason=reason, seconds=self.now() - began))
 
+    def began(self, event: Event | UnreadableCallback, callback: str) -> Began | None:
+        """The handling of an event begins, in the task that this is called in. None where nobody is told of it."""
+        if self.emit is None:
+            return None
+        number = f"{callback}.{next(self._events)}"
+        self.emit(
+            EventStarted(
+                callback=callback, kind=KINDS[type(event)], event=number, message_id=shown_id(_message_id(event))
+            )
+        )
+        return Began(number, self.now())
+
     def settled(
-        self, event: Event | UnreadableCallback, outcome: EventOutcome, callback: str, began: float | None = None
+        self, event: Event | UnreadableCallback, outcome: EventOutcome, callback: str, began: Began | None = None
     ) -> EventOutcome:
-        """What becomes of an event is settled; `began`: when its handling did, if that did."""
+        """What becomes of an event is settled; `began`: of its handling, if that did."""
         if name := _COUNTED.get(outcome):
             setattr(self.counts, name, getattr(self.counts, name) + 1)
         if self.emit is not None:
@@ -132,9 +155,10 @@ class ReceiverWatch:
                 EventSettled(
                     callback=callback,
                     kind=KINDS[type(event)],
+                    event="" if began is None else began.event,
                     outcome=outcome,
                     message_id=shown_id(_message_id(event)),
-                    seconds=0.0 if began is None else self.now() - began,
+                    seconds=0.0 if began is None else self.now() - began.at,
                 )
             )
         return outcome

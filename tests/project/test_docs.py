@@ -37,6 +37,7 @@ MODULES = (
     "mmsclient.sandbox",
     "mmsclient.limiter",
     "mmsclient.observe",
+    "mmsclient.observe.otel",
     "mmsclient.observe.prometheus",
 )
 

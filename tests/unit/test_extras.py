@@ -27,6 +27,7 @@ def run(code: str) -> subprocess.CompletedProcess[str]:
         ("phonenumbers", "from mmsclient.bulk import read_csv; read_csv('x.csv', region='NZ')", "cli"),
         ("starlette", "from mmsclient.sandbox import Sandbox", "sandbox"),
         ("psycopg", "from mmsclient._store.stores import store_at; store_at('postgresql:///x', 'spring')", "postgres"),
+        ("opentelemetry", "import mmsclient.observe.otel", "otel"),
         ("prometheus_client", "import mmsclient.observe.prometheus", "prometheus"),
         ("PIL", "from mmsclient.pictures import fit; fit(b'GIF89a')", "images"),
         ("psycopg", "from mmsclient import AsyncMMSClient; AsyncMMSClient('k', ledger='postgresql:///x')", "postgres"),

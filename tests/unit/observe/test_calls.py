@@ -11,6 +11,7 @@ import subprocess
 import sys
 import weakref
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 from hypothesis import given, settings
@@ -21,6 +22,7 @@ from mmsclient._transport import retry
 from mmsclient.limiter import NoLimit
 from mmsclient.observe import (
     AttemptEnded,
+    AttemptStarted,
     CallEnded,
     CallRetried,
     CallStarted,
@@ -52,16 +54,19 @@ async def test_a_call_is_told_from_its_start_to_its_end(connect: Connect) -> Non
     told = Told()
     mms = connect(observer=told)
     sent = await send(mms)
-    assert names(told) == ["CallStarted", "CallWaited", "AttemptEnded", "CallEnded"]
-    started, waited, attempt, ended = told.events
+    assert names(told) == ["CallStarted", "AttemptStarted", "CallWaited", "AttemptEnded", "CallEnded"]
+    started, began, waited, attempt, ended = told.events
     assert isinstance(started, CallStarted)
+    assert isinstance(began, AttemptStarted)
     assert isinstance(waited, CallWaited)
     assert isinstance(attempt, AttemptEnded)
     assert isinstance(ended, CallEnded)
-    assert started.call == waited.call == attempt.call == ended.call
+    assert started.call == began.call == waited.call == attempt.call == ended.call
+    assert started.server == ended.server == urlsplit(mms.base_url).netloc
     assert (started.name, started.recipients, started.campaign) == ("send-mms", 1, None)
     assert waited.left
     assert (attempt.attempt, attempt.status, attempt.code, attempt.error) == (1, 200, "SUCCESS", None)
+    assert not attempt.timed_out
     assert attempt.bytes > 50
     assert attempt.seconds > 0
     assert (ended.outcome, ended.attempts, ended.accepted, ended.error) == (Outcome.ACCEPTED, 1, 1, None)
@@ -100,7 +105,7 @@ async def test_a_throttled_a_hung_and_an_unknown_call_are_told_apart_by_the_even
     assert unknown.one(CallEnded).outcome is Outcome.UNKNOWN
     assert unknown.one(AttemptEnded).left
 
-    assert names(hung) == ["CallStarted", "CallWaited"]
+    assert names(hung) == ["CallStarted", "AttemptStarted", "CallWaited"]
     assert hung.one(CallWaited).left
     sandbox.stop()
     await asyncio.wait(hanging)

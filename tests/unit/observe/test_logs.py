@@ -37,10 +37,12 @@ async def test_a_call_is_one_line_at_info_and_its_steps_have_its_id(
     assert "error=" not in line
     assert [record.getMessage().split()[0] for record in records if record.levelno == logging.DEBUG] == [
         "event=call_started",
+        "event=attempt_started",
         "event=call_waited",
         "event=call_throttled",
         "event=attempt_ended",
         "event=call_retried",
+        "event=attempt_started",
         "event=call_waited",
         "event=attempt_ended",
     ]

@@ -1,0 +1,57 @@
+"""What several kinds of metrics read from the events."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from time import monotonic
+
+from mmsclient.observe.events import AttemptEnded, CallEnded, CallStarted, CallWaited, Event, Outcome
+
+__all__ = ["SECONDS", "CallsUnderWay", "messages_by_outcome"]
+
+SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0)
+"""Bounds of the buckets of durations."""
+
+
+class CallsUnderWay:
+    """Counts the calls that have begun and not ended, and knows since when the server owes an answer to each."""
+
+    def __init__(self) -> None:
+        self._calls: dict[str, None] = {}
+        self._left_at: dict[str, float] = {}
+
+    def __call__(self, event: Event, /) -> None:
+        """Notes `event`."""
+        match event:
+            case CallStarted():
+                self._calls[event.call] = None
+            case CallWaited() if event.left:
+                self._left_at[event.call] = monotonic()
+            case AttemptEnded():
+                self._left_at.pop(event.call, None)
+            case CallEnded():
+                self._calls.pop(event.call, None)
+
+    @property
+    def waiting(self) -> int:
+        """Calls that wait in the queue, for a connection, for a token, or before another attempt."""
+        return max(0, len(self._calls) - len(self._left_at))
+
+    @property
+    def unanswered(self) -> int:
+        """Calls that have left and were not answered yet."""
+        return len(self._left_at)
+
+    @property
+    def longest_unanswered(self) -> float:
+        """Seconds since the oldest of them left; 0 without any. For any thread."""
+        oldest = min(list(self._left_at.values()), default=None)  # a copy, while the event loop goes on
+        return 0.0 if oldest is None else monotonic() - oldest
+
+
+def messages_by_outcome(event: CallEnded) -> Iterator[tuple[Outcome, int]]:
+    """The recipients of a call by what became of them: an accepted call may have refused some."""
+    others = Outcome.REFUSED if event.outcome is Outcome.ACCEPTED else event.outcome
+    for outcome, count in ((Outcome.ACCEPTED, event.accepted), (others, event.recipients - event.accepted)):
+        if count:
+            yield outcome, count
