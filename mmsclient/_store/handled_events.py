@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import secrets
 from collections.abc import Callable
 from enum import Enum, auto
 from typing import TypeAlias
@@ -151,6 +152,12 @@ class HandledEvents:
         """A reservation of this process ends, unless it had no more."""
         made = self._reserved.pop(key, None)
         self.leases_lost += made is not None and asyncio.get_running_loop().time() - made > self._lease
+
+    async def check(self) -> None:
+        """Raises what the store raises, unless it can be written: reserves what is no event, and gives it back."""
+        key = secrets.token_bytes(16)
+        await self._commits.submit(Reserve(key))
+        await self._commits.submit(Release(key))
 
     async def aclose(self) -> None:
         """Closes the store. What is still reserved is free when its lease has ended."""

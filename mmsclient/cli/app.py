@@ -13,6 +13,7 @@ from cyclopts import App, CycloptsError, MissingArgumentError, Parameter
 from mmsclient import AsyncMMSClient, MessageStatus, MMSError, SentBatch, __version__
 from mmsclient._extras import needed
 from mmsclient.cli.connection import DEFAULT, Connection, ledger_for
+from mmsclient.cli.monitoring import NONE, Monitoring
 from mmsclient.cli.output import (
     MESSAGES,
     OPT_OUTS,
@@ -255,6 +256,7 @@ async def listen(
     token_file: Path | None = None,
     seen: str | None = None,
     exec_: Annotated[str, Parameter(name="--exec")] = "",
+    monitoring: Monitoring = NONE,
     json: JSONLines = False,
 ) -> None:
     """Receive delivery reports and inbound messages as the provider posts them, and print them.
@@ -284,7 +286,15 @@ async def listen(
         from mmsclient.cli.listen import listen as receive  # noqa: PLC0415
 
     form = Form.chosen(json)
-    await receive(host=host, port=port, token_file=token_file, seen=seen, command=exec_, form=form)
+    await receive(
+        host=host,
+        port=port,
+        token_file=token_file,
+        seen=seen,
+        command=exec_,
+        form=form,
+        monitoring=monitoring,
+    )
 
 
 @app.command

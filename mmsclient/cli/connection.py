@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from cyclopts import Group, Parameter
 
@@ -15,6 +16,9 @@ from mmsclient._base_client import TIMEOUT
 from mmsclient._transport.endpoint import trusting
 from mmsclient.cli.cap import ALONE, Cap
 from mmsclient.cli.status import UsageError, complain
+
+if TYPE_CHECKING:
+    from mmsclient.observe import Observer
 
 LONGEST_KEY = 4096
 """Bytes read of a key file, should it be another file."""
@@ -37,7 +41,9 @@ class Connection:
     cap: Cap = ALONE
 
     @asynccontextmanager
-    async def client(self, ledger: str | None = None) -> AsyncIterator[AsyncMMSClient]:
+    async def client(
+        self, ledger: str | None = None, observer: Observer | None = None
+    ) -> AsyncIterator[AsyncMMSClient]:
         """A client; what it warns of goes to stderr."""
         with warnings_shown():
             verify = None if self.ca_file is None else trusting(self.ca_file, "--ca-file")
@@ -45,7 +51,13 @@ class Connection:
             async with (
                 self.cap.limiter() as limiter,
                 AsyncMMSClient(
-                    key, base_url=self.base_url, timeout=self.timeout, verify=verify, ledger=ledger, limiter=limiter
+                    key,
+                    base_url=self.base_url,
+                    timeout=self.timeout,
+                    verify=verify,
+                    ledger=ledger,
+                    limiter=limiter,
+                    observer=observer,
                 ) as mms,
             ):
                 yield mms

@@ -18,30 +18,47 @@ from mmsclient import MMSError, _environment
 from mmsclient._api.checks import keeps_arguments_secret
 from mmsclient._words import counted
 from mmsclient.cli.connection import key_in, warnings_shown
+from mmsclient.cli.monitoring import NONE, Monitor, Monitoring
 from mmsclient.cli.output import Form, printable, to_json
 from mmsclient.cli.serve import signals
 from mmsclient.cli.status import UsageError
 from mmsclient.models import DeliveryReport
+from mmsclient.observe import Observer
 from mmsclient.webhooks import CallbackReceiver, Event, new_token
 
 TIMEOUT = 30.0
 """Seconds that the sender is kept waiting for a command."""
 
 
-async def listen(*, host: str, port: int, token_file: Path | None, seen: str | None, command: str, form: Form) -> None:
+async def listen(
+    *,
+    host: str,
+    port: int,
+    token_file: Path | None,
+    seen: str | None,
+    command: str,
+    form: Form,
+    monitoring: Monitoring = NONE,
+) -> None:
     """Receive until SIGINT or SIGTERM."""
     arguments = _arguments(command)
-    receiver, path = _receiver(token_file, seen)
+    monitor = Monitor(monitoring)
+    receiver, path = _receiver(token_file, seen, monitor.observer)
     listener = _bound(host, port)
     config = uvicorn.Config(receiver, lifespan="on", ws="none", log_config=None, access_log=False, server_header=False)
     server = uvicorn.Server(config)
     desk = Desk(arguments, form, server)
     receiver.on_delivery_report(desk.take)
     receiver.on_inbound(desk.take)
+
+    async def works() -> bool:
+        return not server.should_exit and await receiver.is_healthy()
+
     # uvicorn raises the signal that has stopped it once more at its end, which `signals` then takes.
     with listener, signals(), warnings_shown():
         _introduce(f"http://{host}:{listener.getsockname()[1]}/{path}", form)
-        await server.serve(sockets=[listener])
+        async with monitor.serving(works):
+            await server.serve(sockets=[listener])
     if desk.error is not None:
         raise desk.error
     if form is not Form.JSON:
@@ -49,11 +66,12 @@ async def listen(*, host: str, port: int, token_file: Path | None, seen: str | N
 
 
 @keeps_arguments_secret
-def _receiver(token_file: Path | None, seen: str | None) -> tuple[CallbackReceiver, str]:
+def _receiver(token_file: Path | None, seen: str | None, observer: Observer | None) -> tuple[CallbackReceiver, str]:
     """A receiver, and the end of its address to show: a token that was given stays hidden."""
     given = key_in(token_file, "--token-file") if token_file else _environment.setting(_environment.CALLBACK_TOKEN)
     token = given or new_token()
-    return CallbackReceiver(token=token, seen=seen, timeout=TIMEOUT), "<token>" if given else token
+    receiver = CallbackReceiver(token=token, seen=seen, timeout=TIMEOUT, observer=observer)
+    return receiver, "<token>" if given else token
 
 
 @define

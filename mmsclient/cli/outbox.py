@@ -14,6 +14,7 @@ from cyclopts import App, Parameter
 
 from mmsclient._store.stores import outbox_at
 from mmsclient.cli.connection import DEFAULT, Connection
+from mmsclient.cli.monitoring import NONE, Monitor, Monitoring
 from mmsclient.cli.output import ZONE, Column, Form, printable, show_stream, to_json
 from mmsclient.cli.sending import Printing, told_of_signals
 from mmsclient.cli.status import Status, complain, output_lost
@@ -73,7 +74,9 @@ LINES: tuple[Column[Line], ...] = (
 
 
 @app.command
-async def run(store: str, *, connection: Connection = DEFAULT, json: JSONLines = False) -> int:
+async def run(
+    store: str, *, connection: Connection = DEFAULT, monitoring: Monitoring = NONE, json: JSONLines = False
+) -> int:
     """Send what is put into an outbox, until Ctrl-C or SIGTERM. Costs credits.
 
     Prints a line for each order that ends, here or in another worker. The first signal waits for the calls under way;
@@ -86,8 +89,11 @@ async def run(store: str, *, connection: Connection = DEFAULT, json: JSONLines =
         The password is best in PGPASSWORD or ~/.pgpass.
     """
     form = Form.chosen(json)
-    async with connection.client() as mms:
-        return await _send(Outbox(mms, store), form)
+    monitor = Monitor(monitoring)
+    async with connection.client(observer=monitor.observer) as mms:
+        outbox = Outbox(mms, store)
+        async with monitor.serving(outbox.is_healthy):
+            return await _send(outbox, form)
 
 
 @app.command

@@ -35,6 +35,7 @@ class Orders:
         self._thread: StoreThread[OutboxStore] = StoreThread(store)
         self._recorder = GroupRecorder(store)
         self._is_closed = False
+        self._is_stopping = False
         self._news = asyncio.Event()
         self._began_after: int | None = None
         """The number of the last end before a worker began here."""
@@ -109,6 +110,17 @@ class Orders:
         counts = {state.value: count for state, count in figures.counts.items()}
         oldest = None if since is None else datetime.fromtimestamp(since, UTC)
         return OutboxCounts(**counts, oldest_due=oldest)
+
+    async def is_healthy(self, *, timeout: float = 5.0) -> bool:
+        """Whether the store can be read within `timeout` seconds, and the worker, if there is one, is not stopping."""
+        if self._is_closed or self._is_stopping:
+            return False
+        try:
+            async with asyncio.timeout(timeout):
+                await self._run(lambda store: store.last_number())
+        except (OutboxError, TimeoutError):
+            return False
+        return not self._is_stopping
 
     async def cancel(self, key: str) -> bool:
         """Take an order back that is waiting. False where it is not: it was claimed, has ended, or is not there.

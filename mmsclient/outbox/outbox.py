@@ -115,6 +115,7 @@ class Outbox(Orders):
     def stop(self) -> None:
         """Start nothing new: `async with` then ends as soon as the calls under way are recorded."""
         if self._worker is not None:
+            self._is_stopping = True
             self._worker.stop()
 
     async def stopped(self) -> None:

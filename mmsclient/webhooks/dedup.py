@@ -28,6 +28,7 @@ class DedupStore(Protocol):
     async def reserve(self, key: bytes) -> Reservation: ...
     async def confirm(self, key: bytes, report: DeliveryReport | None = None) -> None: ...
     async def release(self, key: bytes) -> None: ...
+    async def check(self) -> None: ...
     async def aclose(self) -> None: ...
 
 
@@ -48,6 +49,9 @@ class InMemoryDedupStore:
 
     async def release(self, key: bytes) -> None:
         """Nothing was noted."""
+
+    async def check(self) -> None:
+        """Memory can always be written."""
 
     async def aclose(self) -> None:
         """Nothing is open."""

@@ -295,6 +295,16 @@ class Dispatcher:
             return False
         return bool(self._recorders[DeliveryReport]) or self._waiters.is_awaited(event)
 
+    async def is_healthy(self, timeout: float) -> bool:
+        """It is not closed, and its store can be written within `timeout` seconds."""
+        try:
+            async with asyncio.timeout(timeout):
+                await self._dedup.check()
+        except Exception as error:
+            self._log.warning("callbacks: what was handled cannot be noted: %s", one_line(repr(error), 200))
+            return False
+        return not self._closed
+
     async def aclose(self) -> None:
         """Takes nothing more, ends `events`, lets the handlers at work come to their end, and closes the store."""
         if self._closed:

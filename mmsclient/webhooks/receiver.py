@@ -263,6 +263,10 @@ class CallbackReceiver:
         """What has become of the events so far."""
         return self._dispatcher.stats
 
+    async def is_healthy(self, *, timeout: float = 5.0) -> bool:
+        """Whether it is open, and `seen` can be written within `timeout` seconds: for a health check."""
+        return await self._dispatcher.is_healthy(timeout)
+
     # Its life -----------------------------------------------------------------------------------------------------
 
     async def __aenter__(self) -> Self:

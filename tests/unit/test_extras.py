@@ -51,6 +51,7 @@ def test_the_library_without_an_extra(module: str, code: str, extra: str) -> Non
         ("trustme", ["demo"], "sandbox"),
         ("starlette", ["sandbox"], "sandbox"),
         ("uvicorn", ["listen"], "sandbox"),
+        ("prometheus_client", ["listen", "--metrics-port", "0"], "prometheus"),
     ],
 )
 def test_the_command_without_an_extra(module: str, arguments: list[str], extra: str) -> None:
