@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import importlib.util
+import json
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import time
+from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -17,6 +20,7 @@ from types import ModuleType
 import httpx
 import pytest
 import uvicorn
+from prometheus_client.parser import text_string_to_metric_families
 
 from mmsclient import InvalidRequestError, OutcomeUnknownError
 from mmsclient.bulk import RecipientState as State
@@ -25,7 +29,10 @@ from mmsclient.sandbox import Sandbox, faults
 from mmsclient.webhooks import new_token
 from tests.conftest import PNG
 from tests.support.held import Held
+from tests.support.otlp_receiver import otlp_receiver
+from tests.support.postgres_server import binaries
 from tests.support.redis_server import Server
+from tests.support.waiting import until
 
 COOKBOOK = Path(__file__).parent.parent.parent / "docs" / "cookbook"
 
@@ -102,6 +109,52 @@ async def test_the_service_sends_and_hears_of_it(service: str, sandbox: Sandbox)
         lost = await post("+61400000005")
         assert (lost.status_code, lost.json()["detail"]) == (502, "it may have been sent; do not repeat it")
         assert sandbox.carried_out("+61400000005") == 1
+
+
+# A service that is watched ------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def folder() -> Iterator[Path]:
+    """With a path that is short enough for sockets, and that PostgreSQL's user can reach."""
+    with tempfile.TemporaryDirectory(prefix="shop-", dir="/tmp") as name:
+        yield Path(name)
+
+
+def test_the_watched_service_runs_with_all_its_parts(folder: Path) -> None:
+    Server().stop()  # skips the test where there is no Redis
+    binaries()  # nor PostgreSQL
+    stack = recipe("observed_stack")
+    assert Path(str(recipe("observed_service").__file__)) == stack.SERVICE
+    with (
+        otlp_receiver() as collector,
+        stack.running(folder, web_port=0, metrics_port=0, traces=collector.url) as shop,
+        httpx.Client(trust_env=False, timeout=60) as browser,
+    ):
+
+        def figure(url: str, name: str, **labels: str) -> float:
+            families = text_string_to_metric_families(browser.get(f"{url}/metrics", follow_redirects=True).text)
+            samples = [sample for family in families for sample in family.samples if sample.name == name]
+            return sum(sample.value for sample in samples if labels.items() <= sample.labels.items())
+
+        assert browser.get(f"{shop.web}/healthz").status_code == 200
+        for number in range(6):
+            query = {"to": f"+6140000000{number}", "text": f"Order {number} is ready"}
+            put = browser.post(f"{shop.web}/orders/{number}", params=query, files={"image": ("sale.gif", PNG)})
+            assert put.status_code == 202, put.text
+        for number in range(6):
+            until(lambda: browser.get(f"{shop.web}/orders/{number}").json() == {"state": "accepted"})  # noqa: B023
+        reports = {"kind": "delivery_report", "outcome": "handled"}
+        until(lambda: figure(shop.web, "mmsclient_callback_events_total", **reports) >= 6)
+        accepted = [figure(url, "mmsclient_messages_total", outcome="accepted") for url in shop.workers]
+        assert (len(accepted), sum(accepted)) == (3, 6)
+        assert shop.api.throttled.total() == 0
+        assert json.loads(shop.prometheus.read_text())["rule_files"]
+    names = Counter(span.name.split()[0] for span in collector.spans)  # what ends has exported all
+    assert names["send-mms"] == 6
+    assert names["process"] >= 6
+    services = {each.value.string_value for of in collector.traces for each in of.resource_spans[0].resource.attributes}
+    assert {"shop-web", "shop-worker"} <= services
 
 
 # Synchronous callers ------------------------------------------------------------------------------------------------
