@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from mmsclient.bulk.options import CampaignOptions
     from mmsclient.bulk.recipients import Recipients
     from mmsclient.bulk.report import Report
+    from mmsclient.bulk.template import MessageText
 
 log: logging.Logger = logging.getLogger(__name__)
 
@@ -145,18 +146,18 @@ class AsyncMMSClient(BaseClient):
     def campaign(
         self,
         *,
-        text: str,
+        text: MessageText,
         image: image_file.ImageSource,
-        subject: str | None = None,
+        subject: MessageText | None = None,
         journal: str | os.PathLike[str] | None = None,
         **options: Unpack[CampaignOptions],
     ) -> Campaign:
         """One message to any number of recipients, none of them twice, also after a crash. Costs credits.
 
         Args:
-            text: As for `send`.
+            text: As for `send`; or a `Template`, of which each gets its own ([pages](personal-messages.md)).
             image: As for `send`.
-            subject: As for `send`.
+            subject: As for `send`, or a `Template`.
             journal: A file or PostgreSQL database that remembers each recipient; made if it is not there, else resumed.
             options: How it is sent and reported: see `mmsclient.bulk.Campaign`.
 
@@ -174,9 +175,9 @@ class AsyncMMSClient(BaseClient):
         self,
         recipients: Recipients,
         *,
-        text: str,
+        text: MessageText,
         image: image_file.ImageSource,
-        subject: str | None = None,
+        subject: MessageText | None = None,
         **options: Unpack[CampaignOptions],
     ) -> Report:
         """A `campaign` without a journal, for small lists: send to all `recipients`, and report. Costs credits.

@@ -10,12 +10,23 @@ from decimal import Decimal
 from enum import StrEnum
 from typing import Any
 
-from attrs import field, frozen
+from attrs import evolve, field, frozen
 
 from mmsclient._store.evidence import UnknownSummary
 from mmsclient.models import DeliveryStatus
 
-__all__ = ["Claim", "Exclusion", "ListEntry", "Message", "Owner", "Recipient", "RecipientResult", "RecipientState"]
+__all__ = [
+    "Claim",
+    "Exclusion",
+    "ListEntry",
+    "Message",
+    "Owner",
+    "PersonalMessage",
+    "Picked",
+    "Recipient",
+    "RecipientResult",
+    "RecipientState",
+]
 
 
 class RecipientState(StrEnum):
@@ -50,6 +61,8 @@ class Exclusion(StrEnum):
     """It stands in `exclude=`."""
     SUPPRESSED = "suppressed"
     """It stood in the suppression list when its call was about to leave; `Recipient.reason` says why and since when."""
+    NO_MESSAGE = "no message"
+    """Its own text or subject cannot be made of its row, or the API would not take it; `Recipient.reason` says why."""
 
 
 @frozen(kw_only=True)
@@ -84,14 +97,35 @@ class Message:
     subject: str
     """Empty for none."""
     image: bytes
+    template: str = ""
+    """Where `text` or `subject` is a template, of which each recipient gets its own: what is to be known of it."""
 
     @property
     def image_sha256(self) -> str:
         return hashlib.sha256(self.image).hexdigest()
 
-    def differences(self, other: Message) -> list[str]:
-        """The names of the parts that differ."""
-        return [name for name in ("text", "subject", "image") if getattr(self, name) != getattr(other, name)]
+    @property
+    def parts(self) -> Mapping[str, str]:
+        """What tells it from another one, by name."""
+        return {"text": self.text, "subject": self.subject, "image": self.image_sha256, "template": self.template}
+
+    def differences(self, parts: Mapping[str, str]) -> list[str]:
+        """The names of those of its parts that are others."""
+        return [name for name, part in self.parts.items() if part != parts[name]]
+
+
+@frozen
+class PersonalMessage:
+    """What some recipients of a campaign get, each of a message of their own, as it goes out."""
+
+    text: str = field(repr=False)
+    subject: str = field(repr=False)
+    """Empty for none."""
+
+    @property
+    def digest(self) -> bytes:
+        """What tells it from another one."""
+        return hashlib.sha256(f"{len(self.text)}:{self.text}{self.subject}".encode()).digest()
 
 
 @frozen
@@ -131,6 +165,43 @@ class ListEntry:
     phone: int | None
     """The digits of the number in E.164, None where it is no number."""
     problem: str | None = None
+    """Why nothing can be sent to it."""
+    message: PersonalMessage | None = None
+    """What it gets, None where all get the same."""
+
+    @property
+    def exclusion(self) -> Exclusion:
+        """What it is set aside as, where there is a problem."""
+        return Exclusion.INVALID if self.phone is None else Exclusion.NO_MESSAGE
+
+
+@frozen
+class Picked:
+    """Recipients that come next."""
+
+    rows: Sequence[tuple[int, int, str]]
+    """Id, phone and state of each."""
+    group: int = 0
+    """The journal's number of their message, 0 where all get the same."""
+    message: PersonalMessage | None = None
+
+    @property
+    def ids(self) -> tuple[int, ...]:
+        return tuple(row[0] for row in self.rows)
+
+    @property
+    def phones(self) -> tuple[int, ...]:
+        return tuple(row[1] for row in self.rows)
+
+    @property
+    def is_of_one_group(self) -> bool:
+        """There may be fewer of them than are ready."""
+        return bool(self.rows) and self.message is not None
+
+    @property
+    def positions(self) -> list[tuple[int, int]]:
+        """Where each of them stands in the order in which all are picked."""
+        return [(self.group, row[0]) for row in self.rows]
 
 
 @frozen
@@ -140,6 +211,8 @@ class Claim:
     batch: int
     ids: tuple[int, ...]
     phones: tuple[int, ...]
+    message: PersonalMessage | None = None
+    """What they get, None where all get the same."""
 
     @property
     def numbers(self) -> tuple[str, ...]:
@@ -149,7 +222,7 @@ class Claim:
     def only(self, phones: Collection[int]) -> Claim:
         """Those of it with these phones."""
         kept = [(each, phone) for each, phone in zip(self.ids, self.phones, strict=True) if phone in phones]
-        return Claim(self.batch, tuple(each for each, _ in kept), tuple(phone for _, phone in kept))
+        return evolve(self, ids=tuple(each for each, _ in kept), phones=tuple(phone for _, phone in kept))
 
 
 @frozen

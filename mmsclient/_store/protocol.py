@@ -14,6 +14,7 @@ from mmsclient._store.models import (
     Exclusion,
     ListEntry,
     Message,
+    PersonalMessage,
     Recipient,
     RecipientResult,
     RecipientState,
@@ -46,6 +47,14 @@ class JournalReader(Protocol):
 
     def standing(self) -> Standing:
         """How the campaign stands at this moment. Walks through all recipients."""
+        ...
+
+    def calls_ahead(self, batch_size: int) -> tuple[int, int]:
+        """Different messages that a run would send, and the calls that takes. Walks through all recipients."""
+        ...
+
+    def first_messages(self, most: int) -> list[tuple[int, PersonalMessage]]:
+        """The phones that a run would send messages of their own to, the first of the list, with what they get."""
         ...
 
     def recipients(self, state: RecipientState | None, after: int) -> list[tuple[int, Recipient]]:
@@ -150,6 +159,8 @@ class SenderJournal(Protocol):
 
     def claim(self, limit: int) -> Claim | None:
         """Set the next recipients to `sending`, at most `limit`, and return them; None if there are none at present.
+
+        All of them get the same message: `Claim.message`, or that of the campaign.
 
         When this returns, it is on the disk.
         """

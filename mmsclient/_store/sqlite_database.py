@@ -28,7 +28,7 @@ __all__ = [
 
 APPLICATION_ID = 0x4D4D5363
 """What marks a SQLite file as a journal: "MMSc"."""
-VERSION = 2
+VERSION = 3
 """Of the schema: the number of the last of its files."""
 MEMORY = ""
 """The path of a journal in memory."""
@@ -85,6 +85,7 @@ class Database:
             "image_sha256": message.image_sha256,
             "runs": 0,
             "list_read": 0,
+            **({"template": message.template} if message.template else {}),
         }
         self.execute_many("INSERT INTO meta VALUES (?, ?)", facts.items())
 

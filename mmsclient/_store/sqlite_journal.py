@@ -21,6 +21,7 @@ from mmsclient._store.models import Claim, Exclusion, ListEntry, Owner, Recipien
 from mmsclient._store.models import RecipientState as State
 from mmsclient._store.sqlite_database import Database, storable
 from mmsclient._store.sqlite_files import OpenFiles
+from mmsclient._store.sqlite_messages import TEMPLATE, PersonalQueue, PlainQueue, Queue, assign
 from mmsclient._store.sqlite_reader import SQLiteReader
 from mmsclient._store.sqlite_recorder import SQLiteRecorder
 from mmsclient._store.sqlite_steering import SQLiteSteering
@@ -33,8 +34,6 @@ log: logging.Logger = logging.getLogger(__name__)
 _DIED = "it was being sent when the process ended"
 _CHANGED = "another program changed it during the campaign; nothing more is sent"
 
-_NEXT = f"SELECT id, phone, state FROM recipient WHERE id > ? AND {CLAIM.guard} ORDER BY id LIMIT ?"  # noqa: S608
-_READY = f"SELECT count(*) FROM recipient WHERE id > ? AND {CLAIM.guard}"  # noqa: S608
 _CLAIM = (
     "UPDATE recipient SET state = 'sending', batch = ?, reason = NULL, message_id = NULL"  # noqa: S608
     f" WHERE id = ? AND {CLAIM.guard}"
@@ -63,10 +62,21 @@ class SQLiteJournal:
     """The journal of the one campaign that is sent with it. Not for several threads at once.
 
     What was `sending` when the last process died is `unknown` once it is made.
+
+    Args:
+        database: A connection.
+        files: Its files, None where it is in memory or a copy.
+        resend_unknown: Those whose outcome is unknown become pending, or those of whom nothing was heard.
+        is_copy: Nothing is sent from it, so that a claim may be of several messages.
     """
 
     def __init__(
-        self, database: Database, files: OpenFiles | None = None, *, resend_unknown: bool | Silent = False
+        self,
+        database: Database,
+        files: OpenFiles | None = None,
+        *,
+        resend_unknown: bool | Silent = False,
+        is_copy: bool = False,
     ) -> None:
         self._database = database
         self._files = files
@@ -79,7 +89,9 @@ class SQLiteJournal:
         self.list_read = False
         self.ready = 0
         self._run = 0
-        self._last_id = 0  # the highest that was claimed: none is claimed twice in one run
+        is_personal = database.meta(TEMPLATE) is not None and not is_copy
+        self._queue: Queue = PersonalQueue(database) if is_personal else PlainQueue(database)
+        self._last = (0, 0)  # how far the queue was claimed: nobody is claimed twice in one run
         self._rows = 0  # of the list that is being read
         self._rows_before = 0  # that were read of an earlier list, which was not read to its end
         self.begin_run(resend_unknown=resend_unknown)
@@ -94,7 +106,7 @@ class SQLiteJournal:
 
         What an earlier one was sending is `unknown`, unless there is proof, and what it left pending or failed is sent.
         """
-        self._last_id = 0
+        self._last = (0, 0)
         with self._database.transaction():
             end_dead_run(self._database)
             objection = sqlite_evidence.resend(self._database, resend_unknown)
@@ -168,12 +180,10 @@ class SQLiteJournal:
             ((last,),) = self._database.rows("SELECT ifnull(max(id), 0) FROM recipient")
             for entry in entries:
                 rows += 1
-                if entry.phone is None:
-                    rejected.append((entry.line, entry.given, Exclusion.INVALID, entry.problem))
-                elif self._insert(entry.phone, entry.line):
+                if entry.phone is not None and entry.problem is None and self._insert(entry.phone, entry):
                     new += 1
-                elif not self._found_again(entry.phone, entry.line):
-                    rejected.append((entry.line, entry.given, Exclusion.DUPLICATE, self._first_line(entry.phone)))
+                elif entry.phone is None or not self._found_again(entry.phone, entry.line):
+                    rejected.append(self._rejected(entry))
             excluded = self._database.execute(_EXCLUDE, (last,)).rowcount
             inserted = self._database.execute_many("INSERT OR IGNORE INTO aside VALUES (?, ?, ?, ?)", rejected)
             self._database.set_meta("rows_of_cut_list", max(self._rows_before, self._rows + rows))
@@ -182,18 +192,23 @@ class SQLiteJournal:
         self.counts[State.EXCLUDED] += excluded + max(0, inserted)
         self.ready += new - excluded
 
-    def _insert(self, phone: int, line: int) -> bool:
+    def _insert(self, phone: int, entry: ListEntry) -> bool:
         sql = "INSERT OR IGNORE INTO recipient (phone, state, line, run) VALUES (?, 'pending', ?, ?)"
-        return self._database.execute(sql, (phone, line, self._run)).rowcount == 1
+        is_new = self._database.execute(sql, (phone, entry.line, self._run)).rowcount == 1
+        if is_new and entry.message is not None:
+            assign(self._database, phone, entry.message)
+        return is_new
 
     def _found_again(self, phone: int, line: int) -> bool:
         """The phone is known, from an earlier run and not from this list."""
         sql = "UPDATE recipient SET line = ?, run = ? WHERE phone = ? AND run <> ?"
         return self._database.execute(sql, (line, self._run, phone, self._run)).rowcount == 1
 
-    def _first_line(self, phone: int) -> str:
-        ((line,),) = self._database.rows("SELECT line FROM recipient WHERE phone = ?", (phone,))
-        return f"the same phone as in line {line}"
+    def _rejected(self, entry: ListEntry) -> tuple[int, str, Exclusion, str | None]:
+        if entry.problem is not None:
+            return entry.line, entry.given, entry.exclusion, entry.problem
+        ((line,),) = self._database.rows("SELECT line FROM recipient WHERE phone = ?", (entry.phone,))
+        return entry.line, entry.given, Exclusion.DUPLICATE, f"the same phone as in line {line}"
 
     # Sending ----------------------------------------------------------------------------------------------------------
 
@@ -204,17 +219,16 @@ class SQLiteJournal:
         """
         self._check_files()
         with self._database.transaction():
-            rows = self._database.rows(_NEXT, (self._last_id, limit))
-            batch = self._begin_call([row[0] for row in rows]) if rows else 0
-        expected = min(limit, self.ready)
-        self._last_id = rows[-1][0] if rows else self._last_id
-        if len(rows) == expected:
-            self.counts.subtract(State(state) for _, _, state in rows)
-            self.counts[State.SENDING] += expected
-            self.ready -= expected
+            picked = self._queue.next(self._last, limit)
+            batch = self._begin_call(picked.ids) if picked.rows else 0
+        self._last = max([self._last, *picked.positions])
+        if len(picked.rows) == min(limit, self.ready) or picked.is_of_one_group:
+            self.counts.subtract(State(state) for _, _, state in picked.rows)
+            self.counts[State.SENDING] += len(picked.rows)
+            self.ready -= len(picked.rows)
         else:  # another program has taken some away
             self._count()
-        return Claim(batch, tuple(row[0] for row in rows), tuple(row[1] for row in rows)) if rows else None
+        return Claim(batch, picked.ids, picked.phones, picked.message) if picked.rows else None
 
     def claim_again(self, ids: tuple[int, ...], phones: tuple[int, ...]) -> Claim:
         """Set recipients that were claimed before, and surely not sent, to `sending` in a call of their own."""
@@ -303,4 +317,4 @@ class SQLiteJournal:
         self.counts = Counter(summary.counts)
         self.credits_used = summary.credits_used
         self.list_read = summary.list_read
-        ((self.ready,),) = self._database.rows(_READY, (self._last_id,))
+        self.ready = self._queue.ready(self._last)

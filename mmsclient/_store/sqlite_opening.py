@@ -65,7 +65,7 @@ def open_copy(
                 reader.close()
         else:
             database.create(message)
-        return SQLiteJournal(database, resend_unknown=resend_unknown)
+        return SQLiteJournal(database, resend_unknown=resend_unknown, is_copy=True)
     except BaseException:
         database.close()
         raise
@@ -145,7 +145,7 @@ def _check_header(path: Path) -> None:
 
 def _check_same(reader: SQLiteReader, message: Message, owner: Owner | None) -> None:
     with translated_errors(reader.path):
-        different = reader.message().differences(message)
+        different = message.differences(reader.message().parts)
         objection = "" if owner is None else reader.objection(owner)
     if different:
         problem = f"it belongs to a message with another {' and '.join(different)}; use a new file for this one"

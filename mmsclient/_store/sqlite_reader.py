@@ -7,11 +7,13 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Self
 
+from mmsclient._store import sqlite_messages
 from mmsclient._store.errors import JournalError
 from mmsclient._store.models import (
     RECIPIENT_COLUMNS,
     Message,
     Owner,
+    PersonalMessage,
     Recipient,
     RecipientState,
     Summary,
@@ -97,10 +99,10 @@ class SQLiteReader:
 
     def message(self) -> Message:
         """The message that the journal belongs to. Raises `JournalError` where it is not whole."""
-        sql = "SELECT key, value FROM meta WHERE key IN ('text', 'subject', 'image', 'image_sha256')"
+        sql = "SELECT key, value FROM meta WHERE key IN ('text', 'subject', 'image', 'image_sha256', 'template')"
         found = dict(self._database.rows(sql))
         try:
-            message = Message(found["text"], found["subject"], found["image"])
+            message = Message(found["text"], found["subject"], found["image"], found.get("template", ""))
             if message.image_sha256 == found["image_sha256"]:
                 return message
         except (KeyError, TypeError):
@@ -154,6 +156,14 @@ class SQLiteReader:
     def standing(self) -> Standing:
         """How the campaign stands at this moment. Walks through all recipients."""
         return standing(self._database)
+
+    def calls_ahead(self, batch_size: int) -> tuple[int, int]:
+        """Different messages that a run would send, and the calls that takes. Walks through all recipients."""
+        return sqlite_messages.calls_ahead(self._database, batch_size)
+
+    def first_messages(self, most: int) -> list[tuple[int, PersonalMessage]]:
+        """The phones that a run would send messages of their own to, the first of the list, with what they get."""
+        return sqlite_messages.first_messages(self._database, most)
 
     def _delivery_seconds(self, delivered: int) -> float | None:
         rows = self._database.rows(

@@ -19,6 +19,7 @@ from mmsclient.bulk.errors import (
 )
 from mmsclient.bulk.models import Batch, Exclusion, Progress, Recipient, RecipientState, UnknownRecipients
 from mmsclient.bulk.options import CampaignOptions
+from mmsclient.bulk.plan import Plan, Sample
 from mmsclient.bulk.recipients import Recipients, Row
 from mmsclient.bulk.recipients_csv import CSVList, read_csv
 from mmsclient.bulk.reconciliation import Reconciliation, reconcile
@@ -27,6 +28,7 @@ from mmsclient.bulk.report import Report, read_report
 from mmsclient.bulk.resuming import resume
 from mmsclient.bulk.suppression import SuppressionList
 from mmsclient.bulk.suppression_models import Suppression, SuppressionReport, SuppressionUpdate, UnreadableNumber
+from mmsclient.bulk.template import Template
 from mmsclient.bulk.window import Window
 
 __all__ = [
@@ -43,6 +45,7 @@ __all__ = [
     "JournalMismatchError",
     "JournalUnavailableError",
     "OptOutsIncompleteError",
+    "Plan",
     "Progress",
     "Recipient",
     "RecipientState",
@@ -51,6 +54,7 @@ __all__ = [
     "Report",
     "ReportRecorder",
     "Row",
+    "Sample",
     "Sending",
     "StopRequestedError",
     "Suppression",
@@ -59,6 +63,7 @@ __all__ = [
     "SuppressionListUnavailableError",
     "SuppressionReport",
     "SuppressionUpdate",
+    "Template",
     "UnknownRecipients",
     "UnreadableNumber",
     "Window",

@@ -17,11 +17,19 @@ from mmsclient.bulk.errors import JournalError
 from mmsclient.bulk.meter import Meter
 from mmsclient.bulk.options import STOP_AFTER, Options
 from mmsclient.bulk.outcome import Next, Outcome, outcome_of_answer, outcome_of_error
+from mmsclient.bulk.personal import outgoing
 from mmsclient.bulk.recorder import Recorder
 from mmsclient.bulk.schedule import Schedule
 from mmsclient.bulk.screening import Screening
 from mmsclient.bulk.sender import Sender
-from mmsclient.errors import LimiterUnavailableError, MMSError, NotSentError, OutcomeUnknownError, RecipientsError
+from mmsclient.errors import (
+    FieldInvalidError,
+    LimiterUnavailableError,
+    MMSError,
+    NotSentError,
+    OutcomeUnknownError,
+    RecipientsError,
+)
 from mmsclient.models import SentBatch
 from mmsclient.observe.campaigns import RunObserver
 
@@ -29,6 +37,10 @@ __all__ = ["BatchSender", "RunParts"]
 
 MOST_SPLITS = 32
 """How often one batch is cut in halves: enough to find three wrong numbers among a thousand."""
+
+MOST_REFUSED = 30
+"""Recipients in a row, each of a message of its own, whose refusal is a matter of theirs: with one in a call, three
+wrong numbers in a row say nothing about the campaign."""
 
 Tell = Callable[[Claim, Outcome, SentBatch | None, MMSError | None], None]
 """Told how each call ended, but for those that are tried again."""
@@ -64,6 +76,7 @@ class BatchSender:
         self._observer = parts.observer
         self._tell = tell
         self._failed_in_a_row = 0
+        self._refused_in_a_row = 0
 
     async def send(self, claim: Claim) -> None:
         """One batch to its end, however many calls that takes. Never fails."""
@@ -90,13 +103,17 @@ class BatchSender:
                 parts += [(ids[middle:], phones[middle:]), (ids[:middle], phones[:middle])]
             accepted += outcome.accepted
             failure = (error or _nobody_accepted(batch)) if outcome.failed else failure
-        self._count_in_a_row(None if accepted else failure, any_accepted=accepted > 0)
+        self._count_in_a_row(batch, None if accepted else failure, any_accepted=accepted > 0)
 
-    def _count_in_a_row(self, failure: MMSError | None, *, any_accepted: bool) -> None:
+    def _count_in_a_row(self, batch: Claim, failure: MMSError | None, *, any_accepted: bool) -> None:
         if any_accepted:
-            self._failed_in_a_row = 0
+            self._failed_in_a_row = self._refused_in_a_row = 0
         if failure is None:
             return
+        if batch.message is not None and isinstance(failure, RecipientsError | FieldInvalidError):
+            self._refused_in_a_row += len(batch.ids)
+            if self._refused_in_a_row < MOST_REFUSED:
+                return
         self._failed_in_a_row += 1
         enough = self._options.stop_after
         if isinstance(failure, OutcomeUnknownError) and failure.timed_out and not self._capacity.was_answered:
@@ -134,7 +151,7 @@ class BatchSender:
                 outcome = outcome_of_answer(claim.phones, sent)
             else:
                 assert error is not None  # noqa: S101
-                outcome = outcome_of_error(claim.phones, error, may_split=may_split)
+                outcome = outcome_of_error(claim.phones, error, may_split=may_split, is_own=batch.message is not None)
             try:
                 await self._recorder.record(claim, outcome, sent, error)
             except JournalError:
@@ -171,7 +188,7 @@ class BatchSender:
         client = self._client.with_options(  # repeats are recorded: made by `_send_claim`
             max_attempts=1, recall=recall, campaign=self._observer.batch(batch.batch)
         )
-        message = self._message
+        message = outgoing(self._message, batch)
         failure: BaseException | None = None
         self._capacity.begin_call(batch.batch, loop.time())
         try:
@@ -179,7 +196,7 @@ class BatchSender:
                 sent = await client.send(
                     to=claim.numbers,
                     text=message.text,
-                    image=message.image,
+                    image=self._message.image,
                     subject=message.subject or None,
                     timeout=self._options.timeout,
                 )

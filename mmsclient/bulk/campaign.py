@@ -8,6 +8,8 @@ from collections.abc import AsyncIterator, Callable
 from types import TracebackType
 from typing import Self, Unpack
 
+from attrs import evolve
+
 from mmsclient._reading.image_file import ImageSource
 from mmsclient._store.group_recorder import GroupRecorder
 from mmsclient._store.heard import Heard, reply_heard, report_heard
@@ -15,12 +17,13 @@ from mmsclient._store.models import RecipientState
 from mmsclient.bulk.errors import JournalError
 from mmsclient.bulk.models import Batch
 from mmsclient.bulk.options import CampaignOptions, Options
-from mmsclient.bulk.preparation import Preparation, read_list
+from mmsclient.bulk.preparation import Preparation
 from mmsclient.bulk.recipients import Recipients
 from mmsclient.bulk.report import Report, report_from, report_of
 from mmsclient.bulk.runner import Runner
 from mmsclient.bulk.screening import exclude_suppressed
 from mmsclient.bulk.sender import Sender
+from mmsclient.bulk.template import MessageText
 from mmsclient.errors import ConfigurationError
 from mmsclient.models import DeliveryReport, InboundMessage, Reply
 
@@ -42,9 +45,10 @@ class Campaign:
 
     Args:
         mms: The client.
-        text: As for `AsyncMMSClient.send`.
+        text: As for `AsyncMMSClient.send`; or a `Template`, of which each recipient gets its own
+            ([personal messages](personal-messages.md)). Then the list is read to its end before the first call.
         image: As for `AsyncMMSClient.send`; it is read once.
-        subject: As for `AsyncMMSClient.send`.
+        subject: As for `AsyncMMSClient.send`, or a `Template`.
         journal: A file that remembers each recipient; it is made if it is not there, and resumed if it is. On a local
             disk. Or the URL of a PostgreSQL database (`postgresql://user@host/database`, extra `postgres`), for senders
             on several machines: one sends, the others wait and take over when it dies. Left out: in memory, for as long
@@ -77,8 +81,8 @@ class Campaign:
             the hint `Report.unknown.unaccounted_credits`. Two calls more; where they fail, nothing else does.
         new_key (bool): The journal was begun with another APPKEY of the same account, which was changed since.
         stop_after (int): Calls in a row that fail, that nobody accepted, or whose outcome is unknown, after which the
-            campaign stops. Until a first call was answered, one that times out is enough, unless this is larger than
-            the default.
+            campaign stops. With a template the first thirty recipients in a row that are refused do not count. Until a
+            first call was answered, one that times out is enough, unless this is larger than the default.
         max_attempts (int): How often a call is tried that was throttled or never left.
         timeout (float | None): Seconds of a call from its first byte to the end of its answer.
         on_progress (Callable[[Progress], object] | None): Called with a `Progress` after each call; quick, since it
@@ -92,9 +96,9 @@ class Campaign:
         self,
         mms: Sender,
         *,
-        text: str,
+        text: MessageText,
         image: ImageSource,
-        subject: str | None = None,
+        subject: MessageText | None = None,
         journal: str | os.PathLike[str] | None = None,
         **options: Unpack[CampaignOptions],
     ) -> None:
@@ -110,10 +114,10 @@ class Campaign:
         Calls on the wire are waited for and recorded before anything is raised.
 
         Args:
-            recipients: Numbers as `AsyncMMSClient.send` takes them: a list, a generator, an async generator, or
-                `read_csv(...)`; read ahead, a thousand at a time. A wrong number or a second one is set aside. The list
-                of the earlier run may come again: who stands in the journal gets nothing twice. None: only those who
-                stand in the journal already.
+            recipients: Numbers as `AsyncMMSClient.send` takes them, or mappings that hold one and the fields of a
+                template (`Recipients`): a list, a generator, an async generator, or `read_csv(...)`; read ahead, a
+                thousand at a time. A wrong number or a second one is set aside. The list of the earlier run may come
+                again: who stands in the journal gets nothing twice. None: only those who stand in the journal already.
 
         Raises:
             CampaignStoppedError: When iterated: out of credit, key or permission refused, too many failures in a row.
@@ -138,14 +142,17 @@ class Campaign:
     async def dry_run(self, recipients: Recipients | None = None) -> Report:
         """The report of what `send` would begin with: `pending` and `failed` are those that it would send to.
 
+        Its `plan` says in how many calls, and what the first of them would get of a template.
+
         Sends nothing and writes no journal. A generator is used up by it. `recipients()` of it gives the excluded ones.
         """
         copy = await self._preparation.open_copy()
         try:
             await self._preparation.exclude(copy, is_dry=True)
-            await read_list(copy, recipients, lambda: None)
+            await self._preparation.read_list(copy, recipients, lambda: None)
             await exclude_suppressed(copy, self._options.suppression)
-            return await copy.run(lambda: report_from(copy.journal.reader, None, RecipientState.EXCLUDED))
+            report = await copy.run(lambda: report_from(copy.journal.reader, None, RecipientState.EXCLUDED))
+            return evolve(report, plan=await self._preparation.plan(copy))
         finally:
             await self._preparation.end_run(None)
             await copy.close()

@@ -10,15 +10,17 @@ from typing import Any, Literal, TypedDict
 from attrs import Attribute, field, frozen
 from attrs.validators import optional
 
-from mmsclient._api.checks import check_whole, checked_subject, checked_time, is_number
+from mmsclient._api.checks import check_whole, checked_time, is_number
 from mmsclient._api.phone_numbers import MAX_RECIPIENTS
 from mmsclient._reading.image_file import ImageSource
 from mmsclient._store.evidence import Silent
 from mmsclient._store.stores import JournalStore, store_at
 from mmsclient.bulk.models import Progress
 from mmsclient.bulk.opt_out_line import check_opt_out_line
+from mmsclient.bulk.personal import checked_template_subject
 from mmsclient.bulk.recipients import Recipients
 from mmsclient.bulk.suppression import SuppressionList
+from mmsclient.bulk.template import MessageText
 from mmsclient.bulk.window import Window
 from mmsclient.errors import InvalidRequestError
 
@@ -99,9 +101,9 @@ def _list_at(place: Any) -> SuppressionList:
 class Options:
     """What a campaign was asked for. Raises `InvalidRequestError` for a wrong option."""
 
-    text: str
+    text: MessageText
     image: ImageSource
-    subject: str | None = field(default=None, converter=checked_subject)
+    subject: MessageText | None = field(default=None, converter=checked_template_subject)
     journal: str | os.PathLike[str] | None = field(default=None, repr=False)
     name: str | None = None
     fit: bool = False

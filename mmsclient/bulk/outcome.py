@@ -48,6 +48,7 @@ _STOPPING = (*OF_THE_ACCOUNT, FieldEmptyError, FieldInvalidError)
 """Refusals of the account, the message or the set-up."""
 
 _MESSAGE_FIELD = re.compile(r"\b(mms_text|mms_file|subject)\b")
+_OWN_FIELD = re.compile(r"\b(mms_text|subject)\b")
 
 
 def outcome_of_answer(phones: Sequence[int], sent: SentBatch) -> Outcome:
@@ -76,10 +77,16 @@ def outcome_of_answer(phones: Sequence[int], sent: SentBatch) -> Outcome:
     return Outcome(results, accepted=sent.accepted, refused=None, failed=not sent.accepted)
 
 
-def outcome_of_error(phones: Sequence[int], error: MMSError, *, may_split: bool) -> Outcome:
-    """What a failed call means. `may_split`: it may still be cut in halves, should that help.
+def outcome_of_error(phones: Sequence[int], error: MMSError, *, may_split: bool, is_own: bool = False) -> Outcome:
+    """What a failed call means.
 
     A refusal by the API was not carried out (api-notes.md section 2), but the same again would be refused again.
+
+    Args:
+        phones: Whom it was to.
+        error: How it failed.
+        may_split: It may still be cut in halves, should that help.
+        is_own: Others of the campaign get another text.
     """
     if isinstance(error, NOT_CARRIED_OUT):
         return Outcome(_all(phones, State.FAILED, error), Next.TRY_AGAIN, failed=True)
@@ -87,16 +94,17 @@ def outcome_of_error(phones: Sequence[int], error: MMSError, *, may_split: bool)
         return Outcome(_all(phones, State.UNKNOWN, error), failed=True)
     if isinstance(error, FieldInvalidError) and may_be_a_recipient(error):
         return _of_invalid(phones, error, may_split)
-    if isinstance(error, _STOPPING) or (isinstance(error, APIError) and not is_of_the_api(error)):
+    is_general = isinstance(error, _STOPPING) and not (is_own and _speaks_of_the_text(error))
+    if is_general or (isinstance(error, APIError) and not is_of_the_api(error)):
         return Outcome(_all(phones, State.PENDING, error), Next.STOP)
     if isinstance(error, APIError):
-        return Outcome(_all(phones, State.REFUSED, error), refused=tuple(map(number_of, phones)), failed=True)
+        return _refused(phones, error)
     return Outcome(_all(phones, State.UNKNOWN, error), Next.STOP)  # no other leaves `send`; should one, nobody knows
 
 
 def _of_invalid(phones: Sequence[int], error: FieldInvalidError, may_split: bool) -> Outcome:
     if len(phones) == 1:
-        return Outcome(_all(phones, State.REFUSED, error), refused=(number_of(phones[0]),), failed=True)
+        return _refused(phones, error)
     if may_split:
         return Outcome(_all(phones, State.PENDING, error), Next.SPLIT)
     return Outcome([RecipientResult(State.FAILED, reason=f"{UNDIVIDED}: {error}")] * len(phones), failed=True)
@@ -108,6 +116,14 @@ def may_be_a_recipient(error: FieldInvalidError) -> bool:
     Its words are prose (api-notes.md section 1), but nothing was carried out: a wrong guess costs a few calls.
     """
     return error.code == "FIELD_INVALID" and not _MESSAGE_FIELD.search(error.description)
+
+
+def _speaks_of_the_text(error: MMSError) -> bool:
+    return isinstance(error, FieldInvalidError) and bool(_OWN_FIELD.search(error.description))
+
+
+def _refused(phones: Sequence[int], error: MMSError) -> Outcome:
+    return Outcome(_all(phones, State.REFUSED, error), refused=tuple(map(number_of, phones)), failed=True)
 
 
 def _all(phones: Sequence[int], state: State, error: MMSError) -> list[RecipientResult]:

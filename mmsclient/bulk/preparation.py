@@ -4,22 +4,24 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 from collections.abc import Awaitable, Callable
 
-from mmsclient._api.checks import checked_text
 from mmsclient._reading import image_file
 from mmsclient._store.models import Exclusion, Message, Owner
 from mmsclient._store.stores import FileStore, JournalStore
+from mmsclient.bulk.capacity import Capacity
 from mmsclient.bulk.errors import JournalBusyError, JournalError
 from mmsclient.bulk.exclusions import check_opt_outs, excluded_phones, opted_out_phones
 from mmsclient.bulk.journal_thread import JournalThread
-from mmsclient.bulk.opt_out_line import with_opt_out_line
 from mmsclient.bulk.options import Options
+from mmsclient.bulk.personal import Renderer, message_of, with_line
+from mmsclient.bulk.plan import Plan, plan_of
 from mmsclient.bulk.recipients import Recipients, check_all, chunks
 from mmsclient.bulk.sender import Sender
 from mmsclient.errors import MMSError
 
-__all__ = ["Preparation", "read_list"]
+__all__ = ["Preparation"]
 
 log: logging.Logger = logging.getLogger(__name__)
 
@@ -37,6 +39,8 @@ class Preparation:
         self.options = options
         self.memory: JournalThread | None = None
         """The journal of a campaign without a file, once it has begun."""
+        self.renderer: Renderer | None = None
+        """Makes everybody's own message, once the campaign's is known; None where all get the same."""
         self._message: Message | None = None
         self._excluded: list[int] | None = None
 
@@ -44,8 +48,8 @@ class Preparation:
         """What is sent. The image is read once."""
         if self._message is None:
             image = await image_file.load(self.options.image, fit=self.options.fit)
-            text = checked_text(with_opt_out_line(self.options.text, self.options.opt_out_line), image)
-            self._message = Message(text, self.options.subject or "", image.data)
+            text = with_line(self.options.text, self.options.opt_out_line)
+            self._message, self.renderer = message_of(text, self.options.subject, image)
         return self._message
 
     async def open_journal(self) -> JournalThread:
@@ -110,6 +114,22 @@ class Preparation:
             phones = await opted_out_phones(self.client.opt_outs(), may_be_partial=may_be_partial)
             await thread.run(lambda: journal.exclude(phones, Exclusion.OPTED_OUT))
 
+    async def plan(self, thread: JournalThread) -> Plan:
+        """What a run would do, once the list is read to its end."""
+        rate = Capacity(self.client).rate(math.inf)
+        return await thread.run(lambda: plan_of(thread.journal, self.options.batch_size, rate))
+
+    async def tell_plan(self, thread: JournalThread) -> None:
+        """Log what this run is going to do, where each recipient has a message of its own."""
+        if self.renderer is not None:
+            log.info("campaign %s: %s", self.options.shown_name or "in memory", await self.plan(thread))
+
+    async def read_list(
+        self, thread: JournalThread, recipients: Recipients | None, on_chunk: Callable[[], object]
+    ) -> None:
+        """As the function of that name."""
+        await read_list(thread, recipients, self.renderer, on_chunk)
+
     async def note_balance(self, thread: JournalThread, *, is_after: bool) -> None:
         """Ask for the account's balance, if that was asked for, and note it. What goes wrong is only logged."""
         if not self.options.check_balance:
@@ -140,10 +160,13 @@ class Preparation:
             self.memory = None
 
 
-async def read_list(thread: JournalThread, recipients: Recipients | None, on_chunk: Callable[[], object]) -> None:
+async def read_list(
+    thread: JournalThread, recipients: Recipients | None, renderer: Renderer | None, on_chunk: Callable[[], object]
+) -> None:
     """Take the whole list into the journal; `on_chunk` is called after each chunk.
 
-    Raises `JournalError` where there is no list, and the journal does not hold all of one.
+    Raises `JournalError` where there is no list, and the journal does not hold all of one; and `InvalidRequestError`,
+    before anybody is taken in, where no row of the first chunk has a field of the template.
     """
     journal = thread.journal
     if recipients is None:
@@ -152,12 +175,15 @@ async def read_list(thread: JournalThread, recipients: Recipients | None, on_chu
                 journal.path, "its list was not read to its end: give the list again; nobody gets it twice"
             )
         return
+    check = check_all if renderer is None else renderer.entries
     has_begun = False
     async for rows in chunks(recipients):
         if not has_begun:  # not before it could be read at all
+            if renderer is not None:
+                renderer.check_names(rows)
             await thread.run(journal.begin_list)
             has_begun = True
-        await thread.run(lambda rows=rows: journal.add(check_all(rows)))  # type: ignore[misc]
+        await thread.run(lambda rows=rows: journal.add(check(rows)))  # type: ignore[misc]
         on_chunk()
     if not has_begun:
         await thread.run(journal.begin_list)

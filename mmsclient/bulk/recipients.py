@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Iterator, Sequence
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import suppress
 from itertools import islice
 from typing import Any, Protocol, TypeVar, runtime_checkable
 
-from attrs import frozen
+from attrs import field, frozen
 
 from mmsclient._api.phone_numbers import normalise
 from mmsclient._store.models import ListEntry
+from mmsclient.bulk.fields import number_in
+from mmsclient.bulk.template import field_key
 from mmsclient.errors import InvalidRequestError, one_line
 
 T = TypeVar("T")
@@ -34,10 +36,15 @@ class Row:
     """From 1; the header is a line too."""
     problem: str | None = None
     """Why it is no phone number, where whoever read the list knows."""
+    fields: Mapping[str, object] | None = field(default=None, repr=False, eq=False)
+    """What a `Template` is filled in with, by names in lower case; None for a number alone."""
 
 
-Recipients = Iterable[str | Row] | AsyncIterable[str | Row]
-"""Where recipients come from: a list, a generator, an async generator, or what `read_csv` returns."""
+Recipients = Iterable[str | Row | Mapping[str, object]] | AsyncIterable[str | Row | Mapping[str, object]]
+"""Where recipients come from: a list, a generator, an async generator, or what `read_csv` returns.
+
+Each is a number, or a mapping with the fields of a `Template` and the number as `to`, `number`, `phone`, `mobile`,
+`recipient` or `msisdn`."""
 
 
 @runtime_checkable
@@ -124,4 +131,8 @@ async def _in_a_thread(function: Callable[[], T]) -> T:
 
 
 def _row(item: Any, line: int) -> Row:
+    if isinstance(item, Mapping):
+        fields = {field_key(name): value for name, value in item.items() if isinstance(name, str)}
+        number, problem = number_in(fields)
+        return Row(number, line, problem, fields)
     return item if isinstance(item, Row) else Row(item, line)

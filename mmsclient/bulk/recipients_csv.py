@@ -7,13 +7,14 @@ import csv
 import io
 import os
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, suppress
 from itertools import chain
 from typing import IO, Any, Final, NamedTuple
 
 from mmsclient._api.phone_numbers import normalise
 from mmsclient._extras import needed
+from mmsclient.bulk.fields import KNOWN_NAMES, CSVFields, places_of
 from mmsclient.bulk.recipients import Row
 from mmsclient.errors import SHOWN_VALUE, InvalidRequestError
 
@@ -25,9 +26,6 @@ LONGEST_RECORD = 100_000
 
 SHOWN_COLUMNS = 20
 """Columns that an error names."""
-
-KNOWN_COLUMNS = frozenset({"number", "phone", "mobile", "to", "recipient", "msisdn"})
-"""Where no column is named, the one that is called like this."""
 
 DELIMITERS = ",;\t|"
 
@@ -54,7 +52,8 @@ def read_csv(
 ) -> CSVList:
     """The recipients in a CSV file, for `Campaign.send` or a loop of your own. Read as it is iterated, never at once.
 
-    Empty lines are skipped; a line whose quotes are wrong is set aside with a reason, like one with a wrong number.
+    The columns of its header are the fields of a `Template`. Empty lines are skipped; a line whose quotes are wrong is
+    set aside with a reason, like one with a wrong number.
 
     Args:
         source: A path, or a file open for reading text or bytes (which can be read only once).
@@ -129,23 +128,24 @@ class CSVList:
         if isinstance(first.cells, str):
             raise InvalidRequestError("source", first.cells, f"a CSV file; {WRONG_QUOTES} (line {first.line})")
         place, header = _column(first.cells, self._column)
+        fields = places_of(first.cells) if header else {}
         if not header:
-            yield self._row(first, place)
+            yield self._row(first, place, fields)
         for record in records:
-            yield self._row(record, place)
+            yield self._row(record, place, fields)
 
     def _name(self, file: IO[Any]) -> str:
         path = self._source if isinstance(self._source, str | os.PathLike) else getattr(file, "name", None)
         return _end_of(path) if isinstance(path, str | os.PathLike) else "an open file"
 
-    def _row(self, record: Record, place: int) -> Row:
+    def _row(self, record: Record, place: int, fields: Mapping[str, int]) -> Row:
         if isinstance(record.cells, str):
             return Row(record.cells, record.line, WRONG_QUOTES)
         written = record.cells[place].strip() if place < len(record.cells) else ""
         if not written:
             return Row("", record.line, "there is no number in this line")
         number, problem = self._convert(written)
-        return Row(number, record.line, problem)
+        return Row(number, record.line, problem, CSVFields(fields, record.cells))
 
 
 def _unreadable(path: str | os.PathLike[str], error: OSError | ValueError) -> InvalidRequestError:
@@ -168,7 +168,7 @@ def _column(first: Sequence[str], column: str | None) -> tuple[int, bool]:
         raise InvalidRequestError("column", column, f"one of the columns {columns}, named once")
     if len(names) == 1:
         return 0, not any(character.isdigit() for character in names[0])
-    known = [place for place, name in enumerate(names) if name in KNOWN_COLUMNS]
+    known = [place for place, name in enumerate(names) if name in KNOWN_NAMES]
     if len(known) != 1:
         raise InvalidRequestError("column", "none", f"the name of one of the columns {columns}")
     return known[0], True

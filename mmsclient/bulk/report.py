@@ -18,6 +18,7 @@ from mmsclient._store.sqlite_database import translated_errors
 from mmsclient._store.stores import JournalStore, store_at
 from mmsclient._words import counted
 from mmsclient.bulk.models import Counts, UnknownRecipients
+from mmsclient.bulk.plan import Plan
 from mmsclient.models import DeliveryStatus
 
 T = TypeVar("T")
@@ -49,6 +50,8 @@ class Report:
     """The journal's file, or the host, database and name of it; None for one in memory."""
     unknown: UnknownRecipients = field(factory=UnknownRecipients)
     """What is known of those whose outcome no answer told."""
+    plan: Plan | None = None
+    """What a run would do; only `Campaign.dry_run` says it."""
     _store: JournalStore | None = field(default=None, repr=False, eq=False, alias="store")
     _rows: tuple[Recipient, ...] = field(factory=tuple, repr=False, alias="rows")
 

@@ -13,6 +13,8 @@ from mmsclient._store.sqlite_database import translated_errors
 from mmsclient._store.stores import JournalStore, store_at
 from mmsclient.bulk.campaign import Campaign
 from mmsclient.bulk.options import CampaignOptions
+from mmsclient.bulk.personal import texts_of
+from mmsclient.bulk.template import MessageText
 
 __all__ = ["resume"]
 
@@ -23,9 +25,9 @@ class CampaignMaker(Protocol):
     def campaign(
         self,
         *,
-        text: str,
+        text: MessageText,
         image: ImageSource,
-        subject: str | None = None,
+        subject: MessageText | None = None,
         journal: str | os.PathLike[str] | None = None,
         **options: Unpack[CampaignOptions],
     ) -> Campaign:
@@ -53,9 +55,8 @@ async def resume(mms: CampaignMaker, journal: str | os.PathLike[str], **options:
     """
     store = store_at(journal, options.get("name"))
     message = await anyio.to_thread.run_sync(_message_of, store)
-    return mms.campaign(
-        text=message.text, image=message.image, subject=message.subject or None, journal=journal, **options
-    )
+    text, subject = texts_of(message)
+    return mms.campaign(text=text, image=message.image, subject=subject, journal=journal, **options)
 
 
 def _message_of(store: JournalStore) -> Message:

@@ -19,7 +19,7 @@ from mmsclient.bulk.journal_thread import JournalThread
 from mmsclient.bulk.meter import Meter
 from mmsclient.bulk.models import Batch, Progress
 from mmsclient.bulk.outcome import Next, Outcome
-from mmsclient.bulk.preparation import Preparation, read_list
+from mmsclient.bulk.preparation import Preparation
 from mmsclient.bulk.recipients import Recipients
 from mmsclient.bulk.recorder import Recorder
 from mmsclient.bulk.report import Report, report_from
@@ -200,7 +200,8 @@ class Runner:
 
     async def _read_list(self, thread: JournalThread) -> None:
         try:
-            await read_list(thread, self._recipients, self._control.changed.set)
+            await self._preparation.read_list(thread, self._recipients, self._control.changed.set)
+            await self._preparation.tell_plan(thread)
             self._is_list_read = True
             self._control.changed.set()
         except asyncio.CancelledError as error:
@@ -213,8 +214,9 @@ class Runner:
     def _may_start(self, thread: JournalThread, recorder: Recorder) -> bool:
         now = self._loop.time()
         ready = thread.journal.ready
+        goes_ahead = self._preparation.renderer is None and ready >= self._schedule.batch_size
         return (
-            (ready >= self._schedule.batch_size or (self._is_list_read and ready > 0))
+            (goes_ahead or (self._is_list_read and ready > 0))
             and len(self._results) < BACKLOG
             and not recorder.is_behind
             and not self._control.hold_reason

@@ -21,7 +21,7 @@ from mmsclient.cli import sending, steering
 from mmsclient.cli.bulk_output import (
     Commands,
     balance_in_words,
-    calls_for,
+    calls_in_words,
     invalid_in,
     plan_document,
     plan_facts,
@@ -36,6 +36,7 @@ from mmsclient.cli.good_hours import AT_ONCE, HoursOptions
 from mmsclient.cli.output import Form
 from mmsclient.cli.picture import fitted
 from mmsclient.cli.status import Status, UsageError, complain
+from mmsclient.cli.templates import NO_TEMPLATE, TemplateOptions
 
 ASK_ABOVE = 100
 """Recipients above which `--yes`, or a yes, is needed."""
@@ -124,6 +125,7 @@ async def send(
     image: Path,
     journal: str,
     subject: str | None = None,
+    filling: TemplateOptions = NO_TEMPLATE,
     opt_out_line: str | None = None,
     exclude: Path | None = None,
     fit: Annotated[bool, Parameter(show_default=False)] = False,
@@ -142,7 +144,7 @@ async def send(
     recipients
         CSV file with the numbers.
     text
-        At most 1000 characters.
+        At most 1000 characters. With --template, those of each recipient.
     image
         PNG, GIF or JPEG file; at most 380 000 bytes with the text.
     journal
@@ -158,10 +160,11 @@ async def send(
         Make the picture fit first: any photograph, scaled down and without its metadata. Needs the extra images.
     """
     async with connection.client() as mms:
+        text_of_all, subject_of_all = filling.texts(text, subject)
         campaign = mms.campaign(
-            text=text,
+            text=text_of_all,
             image=await fitted(image, Form.chosen(options.json)) if fit else image,
-            subject=subject,
+            subject=subject_of_all,
             journal=journal,
             **options.of_campaign(None if exclude is None else listing.read(exclude), opt_out_line)
             | hours.of_campaign(Form.chosen(options.json)),
@@ -279,32 +282,32 @@ async def _send(
     if options.dry_run or not options.yes:
         planned = await campaign.dry_run(recipients)
         if options.dry_run:
-            await _show_plan(mms, planned, options.batch_size, form)
+            await _show_plan(mms, planned, form)
             return Status.DONE
-        if to_send(planned) > ASK_ABOVE and not await _agreed(mms, planned, options.batch_size):
+        if to_send(planned) > ASK_ABOVE and not await _agreed(mms, planned):
             complain("nothing was sent")
             return Status.FAILED
     return await sending.send(campaign, recipients, form, commands)
 
 
-async def _show_plan(mms: AsyncMMSClient, planned: Report, batch_size: int, form: Form) -> None:
+async def _show_plan(mms: AsyncMMSClient, planned: Report, form: Form) -> None:
     account = await mms.account()
     host = urlsplit(mms.base_url).netloc
     if form is Form.JSON:
-        print(plan_document(planned, account, host, batch_size, await invalid_in(planned, None)))
+        print(plan_document(planned, account, host, await invalid_in(planned, None)))
     else:
-        show_facts(plan_facts(planned, account, host, batch_size, await invalid_in(planned)), form)
+        show_facts(plan_facts(planned, account, host, await invalid_in(planned)), form)
 
 
-async def _agreed(mms: AsyncMMSClient, planned: Report, batch_size: int) -> bool:
+async def _agreed(mms: AsyncMMSClient, planned: Report) -> bool:
     """The person at the terminal agrees."""
     count = to_send(planned)
-    what = f"Send to {counted(count, 'recipient')} in {counted(calls_for(count, batch_size), 'call')}"
+    what = f"Send to {counted(count, 'recipient')} in {calls_in_words(planned)}"
     if not (sys.stdin and sys.stdin.isatty() and sys.stdout.isatty()):
         raise UsageError(f"{what}? There is no terminal to ask on: give --yes")
     account = await mms.account()
     host = urlsplit(mms.base_url).netloc
-    show_facts(plan_facts(planned, account, host, batch_size, await invalid_in(planned)), Form.TABLE)
+    show_facts(plan_facts(planned, account, host, await invalid_in(planned)), Form.TABLE)
     return _answer(f"{what} at {host}, with a balance of {balance_in_words(account)}? [y/N] ") in ("y", "yes")
 
 

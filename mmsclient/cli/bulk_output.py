@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import shlex
 import sys
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from attrs import asdict, frozen
@@ -29,6 +29,8 @@ from mmsclient.cli.output import ZONE, Form, facts_table, printable, to_json
 
 FEW = 5
 """Invalid lines that are shown."""
+WORTH_A_WORD = 10
+"""Seconds of a campaign that are told before it begins."""
 
 
 def to_send(found: Report) -> int:
@@ -36,9 +38,12 @@ def to_send(found: Report) -> int:
     return found.counts[RecipientState.PENDING] + found.counts[RecipientState.FAILED]
 
 
-def calls_for(count: int, batch_size: int) -> int:
-    """The calls that so many recipients take."""
-    return -(-count // batch_size)
+def calls_in_words(planned: Report) -> str:
+    """The calls that a run takes, of a dry one's report; and how long that is, where it is worth a word."""
+    assert planned.plan is not None  # noqa: S101
+    calls, seconds = planned.plan.calls, planned.plan.seconds or 0
+    took = f" (at least {timedelta(seconds=round(seconds))} at the cap)" if seconds >= WORTH_A_WORD else ""
+    return f"{counted(calls, 'call')}{took}"
 
 
 @frozen
@@ -151,16 +156,24 @@ def _facts_of_batch(batch: Batch) -> dict[str, Any]:
 
 
 async def invalid_in(found: Report, most: int | None = FEW) -> list[Recipient]:
-    """The recipients that are no phone numbers, at most so many."""
-    most = found.exclusions[Exclusion.INVALID] if most is None else min(most, found.exclusions[Exclusion.INVALID])
+    """The rows of the list to which nothing can be sent, at most so many."""
+    count = _unsendable(found)
+    most = count if most is None else min(most, count)
     invalid: list[Recipient] = []
     if most:
         async for recipient in found.recipients(RecipientState.EXCLUDED):
-            if recipient.exclusion is Exclusion.INVALID:
+            if recipient.exclusion in UNSENDABLE:
                 invalid.append(recipient)
                 if len(invalid) == most:
                     break
     return invalid
+
+
+UNSENDABLE = (Exclusion.INVALID, Exclusion.NO_MESSAGE)
+
+
+def _unsendable(found: Report) -> int:
+    return sum(found.exclusions[each] for each in UNSENDABLE)
 
 
 def _exclusions(found: Report) -> dict[str, str]:
@@ -170,7 +183,7 @@ def _exclusions(found: Report) -> dict[str, str]:
 def _invalid_lines(found: Report, invalid: list[Recipient], all_of_them: str) -> dict[str, str]:
     """A fact for each of the first invalid lines, and how to get all."""
     lines = {f"Line {each.line}": f"{each.number!r}: {each.reason}" for each in invalid}
-    if found.exclusions[Exclusion.INVALID] > len(invalid):
+    if _unsendable(found) > len(invalid):
         lines["All invalid lines"] = all_of_them
     return lines
 
@@ -178,17 +191,16 @@ def _invalid_lines(found: Report, invalid: list[Recipient], all_of_them: str) ->
 # Before it is sent --------------------------------------------------------------------------------------------------
 
 
-def plan_facts(
-    planned: Report, account: Account, host: str, batch_size: int, invalid: list[Recipient]
-) -> dict[str, str]:
+def plan_facts(planned: Report, account: Account, host: str, invalid: list[Recipient]) -> dict[str, str]:
     """What would be sent. The price of a message is not documented (api-notes.md section 3): the balance is."""
     count = to_send(planned)
     done = planned.total - count - planned.counts[RecipientState.EXCLUDED]
-    calls = counted(calls_for(count, batch_size), "call")
+    calls = calls_in_words(planned)
     warning = credit_warning(count, account)
     return {
         "To be sent": f"{counted(count, 'recipient')} in {calls}" if count else "nothing: nobody is left to send to",
         **({"In the journal already": counted(done, "recipient")} if done else {}),
+        **_messages(planned),
         **_exclusions(planned),
         "MMS balance": balance_in_words(account),
         "Server": host,
@@ -198,13 +210,30 @@ def plan_facts(
     }
 
 
-def plan_document(planned: Report, account: Account, host: str, batch_size: int, invalid: list[Recipient]) -> str:
+def _messages(planned: Report) -> dict[str, str]:
+    """What a template makes, and of whom: the first few."""
+    plan = planned.plan
+    if plan is None or not plan.samples:
+        return {}
+    subjects = {f"Subject to {each.number}": each.subject for each in plan.samples if each.subject}
+    return {
+        "Different messages": str(plan.messages),
+        **subjects,
+        **{f"Text to {each.number}": each.text.replace("\r\n", "\n") for each in plan.samples},
+    }
+
+
+def plan_document(planned: Report, account: Account, host: str, invalid: list[Recipient]) -> str:
     """The same for scripts."""
     count = to_send(planned)
+    assert planned.plan is not None  # noqa: S101
     facts = {
         "event": "dry_run",
         "to_send": count,
-        "calls": calls_for(count, batch_size),
+        "calls": planned.plan.calls,
+        "seconds": None if planned.plan.seconds is None else round(planned.plan.seconds, 1),
+        "messages": planned.plan.messages,
+        "samples": [asdict(sample) for sample in planned.plan.samples],
         "mms_balance": account.mms_balance,
         "server": host,
         "warning": credit_warning(count, account),

@@ -7,7 +7,7 @@ from decimal import Decimal
 
 from attrs import frozen
 
-from mmsclient._store.models import Claim, Exclusion, RecipientResult
+from mmsclient._store.models import Claim, Exclusion, Picked, RecipientResult
 from mmsclient._store.models import RecipientState as State
 from mmsclient._store.postgres.database import Transaction, columns, storable
 from mmsclient._store.postgres.evidence import settle_all, settle_call
@@ -17,15 +17,8 @@ __all__ = ["ClaimWriter", "end_dead_run", "lose"]
 
 _DIED = "it was being sent when the process ended"
 
-_LAST_ID = 2**63 - 1
-
 # Ids come with their range, which lies together: a new table has no statistics that would lead to the index by its key.
 
-_NEXT = f"""
-SELECT id, phone, state FROM recipient
-WHERE campaign = %s AND id BETWEEN %s AND %s AND {CLAIM.guard} ORDER BY id LIMIT %s
-"""  # noqa: S608
-_READY = f"SELECT count(*) FROM recipient WHERE campaign = %s AND id > %s AND {CLAIM.guard}"  # noqa: S608
 _BEGIN_CALL = """
 WITH next AS (UPDATE lease SET last_batch = last_batch + 1 WHERE campaign = %s RETURNING last_batch)
 INSERT INTO batch (campaign, id, epoch, claim, recipients, started)
@@ -120,25 +113,13 @@ class ClaimWriter:
         sql = f"UPDATE run SET {column} = %s WHERE campaign = %s AND id = %s"  # noqa: S608
         transaction.execute(sql, (str(balance), self.campaign, run))
 
-    def ready(self, transaction: Transaction, after: int) -> int:
-        """How many recipients beyond the id `after` can be claimed."""
-        return int(transaction.row(_READY, (self.campaign, after))[0])
-
-    def next(self, transaction: Transaction, after: int, limit: int) -> list[tuple[int, int, str]]:
-        """Id, phone and state of those who come next."""
-        found: list[tuple[int, int, str]] = []
-        for last in (after + limit, _LAST_ID):  # mostly nobody has to be passed over
-            if len(found) < limit:
-                found = transaction.rows(_NEXT, (self.campaign, after + 1, last, limit))
-        return found
-
-    def of_ids(self, transaction: Transaction, ids: Sequence[int]) -> list[tuple[int, int, str]]:
-        """Id, phone and state of those with these ids."""
+    def of_ids(self, transaction: Transaction, ids: Sequence[int]) -> Picked:
+        """Those with these ids."""
         sql = (
             "SELECT id, phone, state FROM recipient JOIN unnest(%s::bigint[]) AS wanted (id) USING (id)"
             " WHERE campaign = %s AND id BETWEEN %s AND %s"
         )
-        return transaction.rows(sql, (list(ids), self.campaign, min(ids), max(ids)))
+        return Picked(transaction.rows(sql, (list(ids), self.campaign, min(ids), max(ids))))
 
     def begin_call(self, transaction: Transaction, ids: Sequence[int], claim: str) -> int | None:
         """Set all of `ids` to `sending` and return the batch; None where one of them cannot be."""

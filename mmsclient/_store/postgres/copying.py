@@ -15,7 +15,8 @@ __all__ = ["copied"]
 PAGE = 10_000
 """Rows copied at a time."""
 
-_RECIPIENT = ("id", "phone", "state", "line", "run", "batch", "message_id", "exclusion", "reason")
+_RECIPIENT = "id, phone, state, line, run, batch, message_id, exclusion, reason, message"
+_MESSAGE = "id, digest, text, subject"
 
 _TABLES = {
     "aside (line, number, exclusion, reason)": "SELECT line, number, exclusion, reason FROM aside WHERE campaign = %s",
@@ -45,20 +46,16 @@ def copied(
             copy.create(message)
             if campaign is not None:
                 database.run(lambda transaction: _copy(transaction, campaign, copy), reads=True)
-            return SQLiteJournal(copy, resend_unknown=resend_unknown)
+            return SQLiteJournal(copy, resend_unknown=resend_unknown, is_copy=True)
         except BaseException:
             copy.close()
             raise
 
 
 def _copy(transaction: Transaction, campaign: int, copy: SQLite) -> None:
-    names = ", ".join(_RECIPIENT)
-    sql = f"SELECT {names} FROM recipient WHERE campaign = %s AND id > %s ORDER BY id LIMIT {PAGE}"  # noqa: S608
-    last = 0
     with copy.transaction():
-        while rows := transaction.rows(sql, (campaign, last)):
-            _insert(copy, f"recipient ({names})", rows)
-            last = rows[-1][0]
+        _copy_pages(transaction, campaign, copy, "recipient", _RECIPIENT)
+        _copy_pages(transaction, campaign, copy, "message", _MESSAGE)
         for table, query in _TABLES.items():
             _insert(copy, table, transaction.rows(query, (campaign,)))
         sql = "SELECT runs, list_read, rows_of_cut_list FROM campaign WHERE id = %s"
@@ -66,6 +63,14 @@ def _copy(transaction: Transaction, campaign: int, copy: SQLite) -> None:
         copy.set_meta("runs", runs)
         copy.set_meta("list_read", int(list_read))
         copy.set_meta("rows_of_cut_list", rows_of_cut_list)
+
+
+def _copy_pages(transaction: Transaction, campaign: int, copy: SQLite, table: str, names: str) -> None:
+    sql = f"SELECT {names} FROM {table} WHERE campaign = %s AND id > %s ORDER BY id LIMIT {PAGE}"  # noqa: S608
+    last = 0
+    while rows := transaction.rows(sql, (campaign, last)):
+        _insert(copy, f"{table} ({names})", rows)
+        last = rows[-1][0]
 
 
 def _insert(copy: SQLite, table: str, rows: list[tuple[object, ...]]) -> None:

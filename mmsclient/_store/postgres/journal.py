@@ -16,13 +16,14 @@ from typing import TypeVar
 
 from mmsclient._store.errors import JournalBusyError, JournalError, JournalUnavailableError
 from mmsclient._store.evidence import Silent
-from mmsclient._store.models import Claim, Exclusion, ListEntry, Owner, RecipientResult, Summary
+from mmsclient._store.models import Claim, Exclusion, ListEntry, Owner, Picked, RecipientResult, Summary
 from mmsclient._store.models import RecipientState as State
 from mmsclient._store.postgres import evidence
 from mmsclient._store.postgres.claims import ClaimWriter, end_dead_run
 from mmsclient._store.postgres.database import Database, Transaction
 from mmsclient._store.postgres.lease import CampaignLease, now
 from mmsclient._store.postgres.listing import ListWriter
+from mmsclient._store.postgres.messages import Queue
 from mmsclient._store.postgres.reader import PostgresReader
 from mmsclient._store.postgres.recorder import PostgresRecorder
 from mmsclient._store.postgres.steering import PostgresSteering
@@ -37,9 +38,6 @@ T = TypeVar("T")
 CHANGED = "another program changed it during the campaign; nothing more is sent"
 TAKEN_OVER = "another sender has taken it over, since this one's lease had run out; nothing more is sent here"
 
-Chosen = list[tuple[int, int, str]]
-"""Id, phone and state of recipients."""
-
 
 class PostgresJournal:
     """The journal of one campaign, for one epoch of one sender. Not for several threads at once.
@@ -47,10 +45,13 @@ class PostgresJournal:
     Args:
         database: A connection for the journal alone.
         lease: The sender's, begun in the same campaign.
+        queue: In which order its recipients are claimed.
         resend_unknown: Those whose outcome is unknown become pending, or those of whom nothing was heard.
     """
 
-    def __init__(self, database: Database, lease: CampaignLease, *, resend_unknown: bool | Silent) -> None:
+    def __init__(
+        self, database: Database, lease: CampaignLease, queue: Queue, *, resend_unknown: bool | Silent
+    ) -> None:
         self._database = database
         self._lease = lease
         self._campaign = lease.campaign
@@ -60,10 +61,9 @@ class PostgresJournal:
         self.counts: Counter[State] = Counter()
         self.credits_used = Decimal(0)
         self.list_read, self.ready = False, 0
-        self._last_id = 0  # the highest that was claimed: none is claimed twice in one run
+        self._queue, self._last = queue, (0, 0)  # how far it was claimed: nobody is claimed twice in one run
         self._late_ends = 0  # that are in `counts`
         self._claims = ClaimWriter(lease.campaign, lease.epoch)
-        self._run = 0
         self._doubtful_claim: str | None = None  # it may have been committed, and its call never left
         self._doubtful_ends: set[int] = set()  # of batches: they may have been committed
         self._is_closed = False
@@ -92,7 +92,7 @@ class PostgresJournal:
             self._fence(transaction)  # again: this may have taken longer than a lease
             return run, objection
 
-        self._last_id = 0
+        self._last = (0, 0)
         self._run, objection = self._write(work)
         self._list = ListWriter(self._campaign, self._run)
         self._count()
@@ -169,43 +169,43 @@ class PostgresJournal:
         They are chosen and claimed in one transaction. When this returns, it is on the server's disk.
         """
         expected = min(limit, self.ready)
-        batch, rows = self._claim(lambda transaction: self._claims.next(transaction, self._last_id, limit), expected)
-        return Claim(batch, tuple(row[0] for row in rows), tuple(row[1] for row in rows)) if rows else None
+        batch, picked = self._claim(lambda transaction: self._queue.next(transaction, self._last, limit), expected)
+        return Claim(batch, picked.ids, picked.phones, picked.message) if picked.rows else None
 
     def claim_again(self, ids: tuple[int, ...], phones: tuple[int, ...]) -> Claim:
         """Set recipients that were claimed before, and surely not sent, to `sending` in a call of their own."""
         batch, _ = self._claim(lambda transaction: self._claims.of_ids(transaction, ids), len(ids))
         return Claim(batch, ids, phones)
 
-    def _claim(self, choose: Callable[[Transaction], Chosen], expected: int) -> tuple[int, Chosen]:
+    def _claim(self, choose: Callable[[Transaction], Picked], expected: int) -> tuple[int, Picked]:
         """Claim those whom `choose` returns, and count them; `expected`: how many they are by our own counts."""
         was_in_doubt = self._doubtful_claim is not None
         self._doubtful_claim = claim = self._doubtful_claim or secrets.token_hex(8)
 
-        def work(transaction: Transaction) -> tuple[int, Chosen, bool, float]:
+        def work(transaction: Transaction) -> tuple[int, Picked, bool, float]:
             asked_at = now()
             self._fence(transaction)
             late_ends = self._lease.late_ends(transaction)
             is_in_doubt = was_in_doubt or transaction.is_repeated
             if is_in_doubt:
                 self._claims.undo(transaction, claim)
-            rows = choose(transaction)
-            batch = self._claims.begin_call(transaction, [row[0] for row in rows], claim) if rows else 0
+            picked = choose(transaction)
+            batch = self._claims.begin_call(transaction, picked.ids, claim) if picked.rows else 0
             if batch is None:
                 raise JournalError(self.path, CHANGED)
-            return batch, rows, late_ends == self._late_ends and not is_in_doubt, asked_at
+            return batch, picked, late_ends == self._late_ends and not is_in_doubt, asked_at
 
-        batch, rows, is_as_counted, asked_at = self._database.run(work)
+        batch, picked, is_as_counted, asked_at = self._database.run(work)
         self._lease.extend(asked_at)
-        last_id, self._last_id = self._last_id, max(self._last_id, *(row[0] for row in rows), 0)
-        if len(rows) == expected and is_as_counted:
-            self.counts.subtract(State(state) for _, _, state in rows)
-            self.counts[State.SENDING] += len(rows)
-            self.ready -= sum(row[0] > last_id for row in rows)
+        last, self._last = self._last, max([self._last, *picked.positions])
+        if (len(picked.rows) == expected or picked.is_of_one_group) and is_as_counted:
+            self.counts.subtract(State(state) for _, _, state in picked.rows)
+            self.counts[State.SENDING] += len(picked.rows)
+            self.ready -= sum(position > last for position in picked.positions)
         else:  # something was taken away, or has come late
             self._count()
         self._doubtful_claim = None
-        return batch, rows
+        return batch, picked
 
     def finish(
         self,
@@ -291,7 +291,7 @@ class PostgresJournal:
 
     def _count(self) -> None:
         def work(transaction: Transaction) -> tuple[Summary, int, int]:
-            ready = self._claims.ready(transaction, self._last_id)
+            ready = self._queue.ready(transaction, self._last)
             return self.reader.summary_in(transaction), ready, self._lease.late_ends(transaction)
 
         summary, self.ready, self._late_ends = self._database.run(work, reads=True)

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 
 from mmsclient._store.models import Exclusion, ListEntry
 from mmsclient._store.postgres.database import Transaction, columns, storable
+from mmsclient._store.postgres.messages import insert
 from mmsclient._store.states import EXCLUDE
 
 __all__ = ["ListWriter"]
@@ -15,11 +16,6 @@ UPDATE recipient SET state = 'excluded', reason = NULL, exclusion = excluded.exc
 WHERE recipient.campaign = %s AND recipient.id > %s AND recipient.{EXCLUDE.guard}
     AND excluded.campaign = recipient.campaign AND excluded.phone = recipient.phone
 """  # noqa: S608
-_NEW = """
-INSERT INTO recipient (campaign, id, phone, state, line, run)
-SELECT %s, %s + place, phone, 'pending', line, %s
-FROM unnest(%s::bigint[], %s::bigint[]) WITH ORDINALITY AS new (phone, line, place)
-"""
 _FOUND_AGAIN = """
 UPDATE recipient SET line = found.line, run = %s FROM unnest(%s::bigint[], %s::bigint[]) AS found (id, line)
 WHERE campaign = %s AND recipient.id BETWEEN %s AND %s AND recipient.id = found.id
@@ -73,18 +69,19 @@ class ListWriter:
         found = transaction.rows(sql, (phones, campaign))
         known = {phone: each for phone, _, _, each in found}
         lines = {phone: line for phone, line, of_run, _ in found if of_run == run}  # in this list
-        new: list[tuple[int, int]] = []
+        new: list[ListEntry] = []
         again: list[tuple[int, int]] = []
         rejected: list[tuple[int, str | None, Exclusion, str | None]] = []
         for entry in entries:
-            if entry.phone is None:
-                rejected.append((entry.line, storable(entry.given), Exclusion.INVALID, storable(entry.problem)))
-            elif (line := lines.get(entry.phone)) is None:
+            line = lines.get(entry.phone)
+            if entry.problem is not None and (line is not None or entry.phone not in known):
+                rejected.append((entry.line, storable(entry.given), entry.exclusion, storable(entry.problem)))
+            elif line is None:
                 lines[entry.phone] = entry.line
                 if entry.phone in known:
                     again.append((known[entry.phone], entry.line))
                 else:
-                    new.append((entry.phone, entry.line))
+                    new.append(entry)
             elif line != entry.line:
                 reason = f"the same phone as in line {line}"
                 rejected.append((entry.line, storable(entry.given), Exclusion.DUPLICATE, reason))
@@ -92,7 +89,7 @@ class ListWriter:
         (last,) = transaction.row(sql, (campaign,))
         excluded = 0
         if new:
-            transaction.execute(_NEW, (campaign, last, run, *columns(new, 2)))
+            insert(transaction, campaign, run, last, new)
             excluded = transaction.execute(_EXCLUDE, (campaign, last))
         if again:
             ids, again_lines = columns(again, 2)

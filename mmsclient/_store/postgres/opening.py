@@ -17,6 +17,7 @@ from mmsclient._store.postgres.copying import copied
 from mmsclient._store.postgres.database import AWAY, Database, Transaction
 from mmsclient._store.postgres.journal import PostgresJournal
 from mmsclient._store.postgres.lease import CampaignLease, Previous, acquire, release
+from mmsclient._store.postgres.messages import PersonalQueue, PlainQueue, Queue
 from mmsclient._store.postgres.migrations import check_version, migrate
 from mmsclient._store.postgres.reader import PostgresReader
 from mmsclient._store.postgres.recorder import PostgresRecorder
@@ -63,8 +64,9 @@ class PostgresStore:
         except BaseException:
             database.close()
             raise
+        queue: Queue = PersonalQueue(campaign) if message.template else PlainQueue(campaign)
         try:
-            journal = PostgresJournal(database, lease, resend_unknown=resend_unknown)
+            journal = PostgresJournal(database, lease, queue, resend_unknown=resend_unknown)
             if owner is not None:
                 journal.belong_to(owner)
         except BaseException:
@@ -189,10 +191,11 @@ def _found_or_made(database: Database, name: str, message: Message) -> int:
         if campaign is not None:
             return campaign
         sql = (
-            "INSERT INTO campaign (name, text, subject, image, image_sha256) VALUES (%s, %s, %s, %s, %s)"
+            "INSERT INTO campaign (name, text, subject, image, image_sha256, template) VALUES (%s, %s, %s, %s, %s, %s)"
             " ON CONFLICT (name) DO NOTHING"
         )
-        transaction.execute(sql, (name, message.text, message.subject, message.image, message.image_sha256))
+        parts = (message.text, message.subject, message.image, message.image_sha256, message.template)
+        transaction.execute(sql, (name, *parts))
         campaign = _find(transaction, name)
         assert campaign is not None  # noqa: S101
         transaction.execute("INSERT INTO lease (campaign) VALUES (%s) ON CONFLICT DO NOTHING", (campaign,))

@@ -11,6 +11,7 @@ from mmsclient._store.models import (
     RECIPIENT_COLUMNS,
     Message,
     Owner,
+    PersonalMessage,
     Recipient,
     RecipientState,
     Summary,
@@ -18,6 +19,7 @@ from mmsclient._store.models import (
     recipient_of,
     rejected_row,
 )
+from mmsclient._store.postgres import messages
 from mmsclient._store.postgres.database import Database, Transaction
 from mmsclient._store.postgres.evidence import unknown_summary
 from mmsclient._store.postgres.steering import orders_in, standing
@@ -77,19 +79,18 @@ class PostgresReader:
 
     def message(self) -> Message:
         """The message that the journal belongs to. Raises `JournalError` where it is not whole."""
-        sql = "SELECT text, subject, image, image_sha256 FROM campaign WHERE id = %s"
-        text, subject, image, image_sha256 = self._only_row(sql)
-        message = Message(text, subject, bytes(image))
+        sql = "SELECT text, subject, image, template, image_sha256 FROM campaign WHERE id = %s"
+        text, subject, image, template, image_sha256 = self._only_row(sql)
+        message = Message(text, subject, bytes(image), template)
         if message.image_sha256 != image_sha256:
             raise JournalError(self.path, "the message in it is not the one it was made with")
         return message
 
     def differences(self, message: Message) -> list[str]:
         """The names of the parts in which the journal's message is another. Does not fetch its image."""
-        sql = "SELECT text, subject, image_sha256 FROM campaign WHERE id = %s"
-        parts = zip(("text", "subject", "image"), self._only_row(sql), strict=True)
-        ours = {"text": message.text, "subject": message.subject, "image": message.image_sha256}
-        return [name for name, part in parts if part != ours[name]]
+        sql = "SELECT text, subject, image_sha256, template FROM campaign WHERE id = %s"
+        names = ("text", "subject", "image", "template")
+        return message.differences(dict(zip(names, self._only_row(sql), strict=True)))
 
     def objection(self, owner: Owner) -> str:
         """Why the journal is not `owner`'s; "" where it is, or where nobody has sent with it yet."""
@@ -134,6 +135,14 @@ class PostgresReader:
     def standing(self) -> Standing:
         """How the campaign stands at this moment. Walks through all recipients."""
         return self._database.run(lambda transaction: standing(transaction, self._campaign), reads=True)
+
+    def calls_ahead(self, batch_size: int) -> tuple[int, int]:
+        """Different messages that a run would send, and the calls that takes. Walks through all recipients."""
+        return self._database.run(lambda each: messages.calls_ahead(each, self._campaign, batch_size), reads=True)
+
+    def first_messages(self, most: int) -> list[tuple[int, PersonalMessage]]:
+        """The phones that a run would send messages of their own to, the first of the list, with what they get."""
+        return self._database.run(lambda each: messages.first_messages(each, self._campaign, most), reads=True)
 
     def recipients(self, state: RecipientState | None, after: int, limit: int = PAGE) -> list[tuple[int, Recipient]]:
         """Recipients beyond the id `after`, with their ids."""

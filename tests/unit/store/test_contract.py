@@ -175,6 +175,7 @@ def test_rows_that_are_no_phone_of_their_own_are_set_aside(store: JournalStore) 
             Exclusion.OPTED_OUT: 0,
             Exclusion.LISTED: 0,
             Exclusion.SUPPRESSED: 0,
+            Exclusion.NO_MESSAGE: 0,
         }
 
 

@@ -1,0 +1,149 @@
+"""Which recipients of a campaign in PostgreSQL are next, and what they get where each has a message of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from attrs import frozen
+
+from mmsclient._store.models import ListEntry, PersonalMessage, Picked
+from mmsclient._store.postgres.database import Transaction, columns
+from mmsclient._store.states import CLAIM
+
+__all__ = ["PersonalQueue", "PlainQueue", "Queue", "calls_ahead", "first_messages", "insert"]
+
+_LAST_ID = 2**63 - 1
+
+# Ids come with their range, which lies together: a new table has no statistics that would lead to the index by its key.
+
+_NEXT = f"""
+SELECT id, phone, state FROM recipient
+WHERE campaign = %s AND id BETWEEN %s AND %s AND {CLAIM.guard} ORDER BY id LIMIT %s
+"""  # noqa: S608
+_READY = f"SELECT count(*) FROM recipient WHERE campaign = %s AND id > %s AND {CLAIM.guard}"  # noqa: S608
+
+_NEXT_GROUP = f"""
+SELECT message FROM recipient
+WHERE campaign = %s AND message IS NOT NULL AND (message, id) > (%s, %s) AND {CLAIM.guard}
+ORDER BY campaign, message, id LIMIT 1
+"""  # noqa: S608
+_NEXT_OF_GROUP = f"""
+SELECT id, phone, state FROM recipient WHERE campaign = %s AND message = %s AND id > %s AND {CLAIM.guard}
+ORDER BY campaign, message, id LIMIT %s
+"""  # noqa: S608
+_READY_BY_GROUP = f"""
+SELECT count(*) FROM recipient
+WHERE campaign = %s AND message IS NOT NULL AND (message, id) > (%s, %s) AND {CLAIM.guard}
+"""  # noqa: S608
+
+_CALLS_AHEAD = f"""
+SELECT count(*), coalesce(sum((members + %s - 1) / %s), 0)::bigint
+FROM (SELECT count(*) AS members FROM recipient WHERE campaign = %s AND {CLAIM.guard} GROUP BY message) AS grouped
+"""  # noqa: S608
+_FIRST = f"""
+SELECT phone, text, subject FROM recipient
+JOIN message ON message.campaign = recipient.campaign AND message.id = recipient.message
+WHERE recipient.campaign = %s AND {CLAIM.guard} ORDER BY recipient.id LIMIT %s
+"""  # noqa: S608
+
+_NOTE = """
+INSERT INTO message (campaign, digest, text, subject)
+SELECT %s, digest, text, subject FROM unnest(%s::bytea[], %s::text[], %s::text[])
+    WITH ORDINALITY AS new (digest, text, subject, place)
+ORDER BY place ON CONFLICT DO NOTHING
+"""
+_NOTED = """
+SELECT digest, (SELECT id FROM message WHERE campaign = %s AND message.digest = new.digest)
+FROM unnest(%s::bytea[]) AS new (digest)
+"""
+_INSERT = """
+INSERT INTO recipient (campaign, id, phone, state, line, run, message)
+SELECT %s, %s + place, phone, 'pending', line, %s, message
+FROM unnest(%s::bigint[], %s::bigint[], %s::bigint[]) WITH ORDINALITY AS new (phone, line, message, place)
+"""
+
+
+class Queue(Protocol):
+    """The order in which recipients are claimed. A position in it is a group and an id."""
+
+    def next(self, transaction: Transaction, after: tuple[int, int], limit: int) -> Picked:
+        """Those who come next."""
+        ...
+
+    def ready(self, transaction: Transaction, after: tuple[int, int]) -> int:
+        """How many are left."""
+        ...
+
+
+@frozen
+class PlainQueue:
+    """All get the same: in the order of the list."""
+
+    campaign: int
+
+    def next(self, transaction: Transaction, after: tuple[int, int], limit: int) -> Picked:
+        """Those who come next."""
+        _, last = after
+        found: list[tuple[int, int, str]] = []
+        for end in (last + limit, _LAST_ID):  # mostly nobody has to be passed over
+            if len(found) < limit:
+                found = transaction.rows(_NEXT, (self.campaign, last + 1, end, limit))
+        return Picked(found)
+
+    def ready(self, transaction: Transaction, after: tuple[int, int]) -> int:
+        """How many are left."""
+        return int(transaction.row(_READY, (self.campaign, after[1]))[0])
+
+
+@frozen
+class PersonalQueue:
+    """One message after the other, each to those who get it, in the order of the list."""
+
+    campaign: int
+
+    def next(self, transaction: Transaction, after: tuple[int, int], limit: int) -> Picked:
+        """Those who come next, all of one message."""
+        campaign = self.campaign
+        found = transaction.row(_NEXT_GROUP, (campaign, *after))
+        if found is None:
+            return Picked(())
+        (group,) = found
+        rows = transaction.rows(_NEXT_OF_GROUP, (campaign, group, after[1] if group == after[0] else 0, limit))
+        sql = "SELECT text, subject FROM message WHERE campaign = %s AND id = %s"
+        return Picked(rows, group, PersonalMessage(*transaction.row(sql, (campaign, group))))
+
+    def ready(self, transaction: Transaction, after: tuple[int, int]) -> int:
+        """How many are left."""
+        return int(transaction.row(_READY_BY_GROUP, (self.campaign, *after))[0])
+
+
+def insert(transaction: Transaction, campaign: int, run: int, last: int, entries: Sequence[ListEntry]) -> None:
+    """Take in new recipients, whose ids follow `last`, with what each gets."""
+    messages = {entry.message.digest: entry.message for entry in entries if entry.message is not None}
+    ids = _noted(transaction, campaign, messages)
+    rows = (
+        (entry.phone, entry.line, None if entry.message is None else ids[entry.message.digest]) for entry in entries
+    )
+    transaction.execute(_INSERT, (campaign, last, run, *columns(rows, 3)))
+
+
+def _noted(transaction: Transaction, campaign: int, messages: dict[bytes, PersonalMessage]) -> dict[bytes, int]:
+    """Note messages that are new; the numbers of all of them, by their digests."""
+    if not messages:
+        return {}
+    rows = ((digest, message.text, message.subject) for digest, message in messages.items())
+    transaction.execute(_NOTE, (campaign, *columns(rows, 3)))
+    return {bytes(digest): int(each) for digest, each in transaction.rows(_NOTED, (campaign, list(messages)))}
+
+
+def calls_ahead(transaction: Transaction, campaign: int, batch_size: int) -> tuple[int, int]:
+    """Different messages that a run would send, and the calls that takes at least. Walks through all recipients."""
+    messages, calls = transaction.row(_CALLS_AHEAD, (batch_size, batch_size, campaign))
+    return int(messages), int(calls)
+
+
+def first_messages(transaction: Transaction, campaign: int, most: int) -> list[tuple[int, PersonalMessage]]:
+    """The first of the list that a run would send to, with what they get."""
+    rows = transaction.rows(_FIRST, (campaign, most))
+    return [(phone, PersonalMessage(text, subject)) for phone, text, subject in rows]

@@ -1,0 +1,108 @@
+"""Which recipients of a journal in SQLite are next, and what they get where each has a message of its own."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from mmsclient._store.models import PersonalMessage, Picked
+from mmsclient._store.sqlite_database import Database
+from mmsclient._store.states import CLAIM
+
+__all__ = ["TEMPLATE", "PersonalQueue", "PlainQueue", "Queue", "assign", "calls_ahead", "first_messages"]
+
+TEMPLATE = "template"
+"""The fact about a journal whose recipients have messages of their own."""
+
+_NEXT = f"SELECT id, phone, state FROM recipient WHERE id > ? AND {CLAIM.guard} ORDER BY id LIMIT ?"  # noqa: S608
+_READY = f"SELECT count(*) FROM recipient WHERE id > ? AND {CLAIM.guard}"  # noqa: S608
+
+_NEXT_GROUP = f"""
+SELECT message FROM recipient WHERE message IS NOT NULL AND (message, id) > (?, ?) AND {CLAIM.guard}
+ORDER BY message, id LIMIT 1
+"""  # noqa: S608
+_NEXT_OF_GROUP = f"""
+SELECT id, phone, state FROM recipient WHERE message = ? AND id > ? AND {CLAIM.guard} ORDER BY id LIMIT ?
+"""  # noqa: S608
+_READY_BY_GROUP = f"""
+SELECT count(*) FROM recipient WHERE message IS NOT NULL AND (message, id) > (?, ?) AND {CLAIM.guard}
+"""  # noqa: S608
+
+_CALLS_AHEAD = f"""
+SELECT count(*), ifnull(sum((members + ? - 1) / ?), 0)
+FROM (SELECT count(*) AS members FROM recipient WHERE {CLAIM.guard} GROUP BY message)
+"""  # noqa: S608
+_FIRST = f"""
+SELECT phone, text, subject FROM recipient JOIN message ON message.id = recipient.message
+WHERE {CLAIM.guard} ORDER BY recipient.id LIMIT ?
+"""  # noqa: S608
+
+
+class Queue(Protocol):
+    """The order in which recipients are claimed. A position in it is a group and an id."""
+
+    def next(self, after: tuple[int, int], limit: int) -> Picked:
+        """Those who come next."""
+        ...
+
+    def ready(self, after: tuple[int, int]) -> int:
+        """How many are left."""
+        ...
+
+
+class PlainQueue:
+    """All get the same: in the order of the list."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def next(self, after: tuple[int, int], limit: int) -> Picked:
+        """Those who come next."""
+        return Picked(self._database.rows(_NEXT, (after[1], limit)))
+
+    def ready(self, after: tuple[int, int]) -> int:
+        """How many are left."""
+        ((ready,),) = self._database.rows(_READY, (after[1],))
+        return int(ready)
+
+
+class PersonalQueue:
+    """One message after the other, each to those who get it, in the order of the list."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def next(self, after: tuple[int, int], limit: int) -> Picked:
+        """Those who come next, all of one message."""
+        found = self._database.rows(_NEXT_GROUP, after)
+        if not found:
+            return Picked(())
+        ((group,),) = found
+        rows = self._database.rows(_NEXT_OF_GROUP, (group, after[1] if group == after[0] else 0, limit))
+        ((text, subject),) = self._database.rows("SELECT text, subject FROM message WHERE id = ?", (group,))
+        return Picked(rows, group, PersonalMessage(text, subject))
+
+    def ready(self, after: tuple[int, int]) -> int:
+        """How many are left."""
+        ((ready,),) = self._database.rows(_READY_BY_GROUP, after)
+        return int(ready)
+
+
+def assign(database: Database, phone: int, message: PersonalMessage) -> None:
+    """From now on a new recipient gets `message`."""
+    digest = message.digest
+    sql = "INSERT OR IGNORE INTO message (digest, text, subject) VALUES (?, ?, ?)"
+    database.execute(sql, (digest, message.text, message.subject))
+    sql = "UPDATE recipient SET message = (SELECT id FROM message WHERE digest = ?) WHERE phone = ?"
+    database.execute(sql, (digest, phone))
+
+
+def calls_ahead(database: Database, batch_size: int) -> tuple[int, int]:
+    """Different messages that a run would send, and the calls that takes at least. Walks through all recipients."""
+    ((messages, calls),) = database.rows(_CALLS_AHEAD, (batch_size, batch_size))
+    return messages, calls
+
+
+def first_messages(database: Database, most: int) -> list[tuple[int, PersonalMessage]]:
+    """The first of the list that a run would send to, with what they get."""
+    rows = database.rows(_FIRST, (most,))
+    return [(phone, PersonalMessage(text, subject)) for phone, text, subject in rows]

@@ -1,0 +1,62 @@
+"""What a run is going to do, told before its first call."""
+
+from __future__ import annotations
+
+import math
+
+from attrs import field, frozen
+
+from mmsclient._store.models import RecipientState, number_of
+from mmsclient._store.protocol import SenderJournal
+from mmsclient._words import counted
+
+__all__ = ["Plan", "Sample", "plan_of"]
+
+SAMPLES = 3
+"""Messages that are shown."""
+
+
+@frozen(kw_only=True)
+class Sample:
+    """What a recipient is going to get, of a message of its own."""
+
+    number: str
+    text: str
+    """As it goes out."""
+    subject: str | None
+
+
+@frozen(kw_only=True)
+class Plan:
+    """What a run is going to do."""
+
+    recipients: int
+    """To be sent to."""
+    messages: int
+    """Different ones: 1 without a template."""
+    calls: int
+    """At least: more where a call is tried again or cut in halves."""
+    seconds: float | None
+    """That so many calls take at the client's rate; None where it has none."""
+    samples: tuple[Sample, ...] = field(default=(), repr=False)
+    """Of a template: what the first recipients get."""
+
+    def __str__(self) -> str:
+        messages = f", {counted(self.messages, 'different message')}" if self.messages > 1 else ""
+        took = "" if self.seconds is None else f", which take {self.seconds:,.0f} s at the cap"
+        return f"{counted(self.recipients, 'recipient')}{messages}: {counted(self.calls, 'call')}{took}"
+
+
+def plan_of(journal: SenderJournal, batch_size: int, rate: float) -> Plan:
+    """What a run with `journal` is going to do. `rate`: calls a second. Walks through all recipients."""
+    messages, calls = journal.reader.calls_ahead(batch_size)
+    return Plan(
+        recipients=journal.counts[RecipientState.PENDING] + journal.counts[RecipientState.FAILED],
+        messages=messages,
+        calls=calls,
+        seconds=None if math.isinf(rate) else calls / rate,
+        samples=tuple(
+            Sample(number=number_of(phone), text=message.text, subject=message.subject or None)
+            for phone, message in journal.reader.first_messages(SAMPLES)
+        ),
+    )
