@@ -155,7 +155,7 @@ class AsyncMMSClient(BaseClient):
         """One message to any number of recipients, none of them twice, also after a crash. Costs credits.
 
         Args:
-            text: As for `send`; or a `Template`, of which each gets its own ([pages](personal-messages.md)).
+            text: As for `send`, or a [`Template`](personal-messages.md), of which each recipient gets its own.
             image: As for `send`.
             subject: As for `send`, or a `Template`.
             journal: A file or PostgreSQL database that remembers each recipient; made if it is not there, else resumed.

@@ -46,7 +46,7 @@ class Campaign:
     Args:
         mms: The client.
         text: As for `AsyncMMSClient.send`; or a `Template`, of which each recipient gets its own
-            ([personal messages](personal-messages.md)). Then the list is read to its end before the first call.
+            ([a message for each](personal-messages.md)). Then the list is read to its end before the first call.
         image: As for `AsyncMMSClient.send`; it is read once.
         subject: As for `AsyncMMSClient.send`, or a `Template`.
         journal: A file that remembers each recipient; it is made if it is not there, and resumed if it is. On a local

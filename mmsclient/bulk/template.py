@@ -25,16 +25,14 @@ class Template:
     A field is a name in braces and no more: no attributes, indices, conversions or formats. `{{` and `}}` stand for a
     brace. Case does not matter in names, nor does space around them. What is filled in is never read as a template.
 
-    Args:
-        source: The text. `Hi {first_name}`.
-        defaults: What stands for fields that a row leaves empty: `{"first_name": "there"}`.
-
     Raises:
         InvalidRequestError: `source` is no such text, or `defaults` name a field that it does not have.
     """
 
     source: str
+    """The text, as it was given."""
     defaults: Mapping[str, str] = field(factory=dict, kw_only=True)
+    """What stands for fields that a row leaves empty: `{"first_name": "there"}`."""
     _parts: tuple[tuple[str, str | None], ...] = field(init=False, repr=False, eq=False)
 
     def __attrs_post_init__(self) -> None:

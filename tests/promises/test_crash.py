@@ -16,7 +16,8 @@ from attrs import frozen
 from mmsclient.bulk import RecipientState, Report, read_report
 from mmsclient.sandbox import Sandbox
 from mmsclient.sandbox.faults import Latency, Reset, TruncatedBody, server_error, throttle
-from tests.support.killing import Plan, asked_for, killed_often, numbers, place_of_a_full_run, sent
+from tests.support.killing import Plan, asked_for, killed_often, killed_when, numbers, place_of_a_full_run, rows, sent
+from tests.support.waiting import until
 
 
 @frozen
@@ -83,6 +84,23 @@ def test_killed_at_random_moments_nobody_gets_two(place: tuple[str, str], faults
         )
     assert outcome.interrupted >= 2
     assert outcome.report.counts[RecipientState.ACCEPTED] > 1000
+
+
+def test_killed_again_and_again_each_gets_its_own_text_and_nobody_two(place: tuple[str, str]) -> None:
+    with Sandbox(rate=None, magic=False) as sandbox:
+        sandbox.faults.add(Latency(0.01, jitter=0.02, carried_out=True), call="send-mms")
+        sandbox.faults.add(throttle(), call="send-mms", share=0.03)
+        plan = Plan(sandbox.url, sandbox.app_key, *place, recipients=400, batch_size=3, rate=150, texts=100)
+        for kill in range(1, 4):
+            assert killed_when(plan, lambda kill=kill: until(lambda: len(sandbox.sends) >= 30 * kill))  # type: ignore[misc]
+        sandbox.faults.clear()
+        asyncio.run(sent(plan))
+        outcome = asyncio.run(compared(sandbox, plan, interrupted=3))
+        names = {str(row["to"]): row["name"] for row in rows(plan.recipients, plan.texts)}
+        assert {send.text == f"Sale on now, {names[each]}" for send in sandbox.sends for each in send.recipients} == {
+            True
+        }
+    assert outcome.report.counts[RecipientState.ACCEPTED] > 300
 
 
 def main() -> None:

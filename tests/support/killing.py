@@ -19,7 +19,7 @@ from attrs import frozen
 
 from mmsclient import AsyncMMSClient
 from mmsclient._store.postgres import lease as leases
-from mmsclient.bulk import Campaign, Report, preparation
+from mmsclient.bulk import Campaign, Report, Template, preparation
 from tests.conftest import PNG
 from tests.support.postgres_server import Server
 
@@ -29,6 +29,11 @@ LEASE = 0.5
 
 def numbers(count: int) -> Iterator[str]:
     return (f"+614{n:08}" for n in range(count))
+
+
+def rows(count: int, texts: int) -> Iterator[dict[str, object]]:
+    """As `numbers`, each with one of so many names."""
+    return ({"to": number, "name": place % texts} for place, number in enumerate(numbers(count)))
 
 
 @frozen
@@ -47,17 +52,20 @@ class Plan:
     """A suppression list, "" for none."""
     start_at: str = ""
     """In ISO 8601, "" for at once."""
+    texts: int = 0
+    """Different ones, of a template; 0 for one to all."""
 
     def arguments(self) -> list[str]:
         return [
             *(self.url, self.app_key, self.journal, self.name),
             *(str(self.recipients), str(self.batch_size), str(self.rate), self.suppress, self.start_at),
+            str(self.texts),
         ]
 
     def campaign(self, mms: AsyncMMSClient, *, resend_silent: bool = False) -> Campaign:
         """It goes on whatever fails; with `resend_silent` it waits for no report that has not come."""
         return mms.campaign(
-            text="Sale on now",
+            text=Template("Sale on now, {name}") if self.texts else "Sale on now",
             image=PNG,
             journal=self.journal,
             name=self.name or None,
@@ -73,7 +81,9 @@ class Plan:
 async def sent(plan: Plan, *, resend_silent: bool = False) -> Report:
     """The whole list each time, as a service does that knows nothing of its last run."""
     async with AsyncMMSClient(plan.app_key, base_url=plan.url, rate=plan.rate) as mms:
-        return await plan.campaign(mms, resend_silent=resend_silent).send_all(numbers(plan.recipients))
+        campaign = plan.campaign(mms, resend_silent=resend_silent)
+        listed = rows(plan.recipients, plan.texts) if plan.texts else numbers(plan.recipients)
+        return await campaign.send_all(listed)
 
 
 def killed(plan: Plan, delay: float) -> bool:
@@ -126,9 +136,10 @@ def place_of_a_full_run(in_postgres: bool) -> Iterator[tuple[str, str]]:
 
 
 if __name__ == "__main__":
-    url, key, journal, name, recipients, batch_size, rate, suppress, start_at = sys.argv[1:]
+    url, key, journal, name, recipients, batch_size, rate, suppress, start_at, texts = sys.argv[1:]
     if name:
         leases.LEASE, preparation.LOOK_AGAIN = LEASE, 0.05
     print("ready", flush=True)
-    plan = Plan(url, key, journal, name, int(recipients), int(batch_size), float(rate), suppress, start_at)
+    numbered = int(recipients), int(batch_size), float(rate)
+    plan = Plan(url, key, journal, name, *numbered, suppress, start_at, int(texts))
     asyncio.run(sent(plan))

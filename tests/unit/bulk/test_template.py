@@ -45,8 +45,7 @@ def by_the_standard_library(source: str) -> str | None:
 def test_a_template_is_a_format_string_of_names_alone(source: str) -> None:
     try:
         template = Template(source)
-    except InvalidRequestError as error:
-        assert error.argument == "template"
+    except InvalidRequestError:
         assert by_the_standard_library(source) is None
     else:
         assert template.render({name: name.upper() for name in template.names}) == by_the_standard_library(source)
@@ -73,11 +72,11 @@ def test_a_field_is_a_name_and_no_more(source: str) -> None:
 
 
 def test_names_are_found_however_they_are_written() -> None:
-    template = Template("{First Name}, { post-code }{first name}", defaults={"FIRST NAME ": "you"})
+    template = Template("{First Name}, { post-code }-{first name}", defaults={"FIRST NAME ": "you"})
     assert template.names == ("first name", "post-code")
-    assert template.render({" first name": "Ann", "Post-Code": 3000}) == "Ann, 3000Ann"
-    assert template.render({"post-code": Decimal("3.50")}) == "you, 3.50you"
-    assert template.render({"first name": "  ", "post-code": " x "}) == "you, xyou"
+    assert template.render({" first name": "Ann", "Post-Code": 3000}) == "Ann, 3000-Ann"
+    assert template.render({"post-code": Decimal("3.50")}) == "you, 3.50-you"
+    assert template.render({"first name": "  ", "post-code": " x "}) == "you, x-you"
     assert pickle.loads(pickle.dumps(template)) == template  # noqa: S301
 
 

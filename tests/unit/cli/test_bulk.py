@@ -54,6 +54,54 @@ def cli(api: Sandbox, folder: Path, capsys: pytest.CaptureFixture[str]) -> Cli:
     return in_this_process(api.app_key, capsys)
 
 
+def test_a_message_for_each(cli: Cli, api: Sandbox, folder: Path) -> None:
+    rows = ["Mobile,First Name,code", "0400000000,Ann,1", "0400000001,,2", "0400000002,Bob,", "nonsense,Cy,3"]
+    (folder / "list.csv").write_text("\n".join(rows), encoding="utf-8")
+    options = ("--template", "--subject", "For {first name}", "--default", "first name=you", "--default", "code=none")
+    text = "Hi {first name}: {{{CODE}}}"
+    send = ("bulk", "send", "list.csv", "--text", text, "--image", "sale.png", "--journal", "spring.db")
+    told = cli(*send, *options, "--dry-run").out.splitlines()
+    assert told[:2] == ["To be sent: 3 recipients in 3 calls", "Different messages: 3"]
+    assert "Text to +61400000001: Hi you: {2}" in told
+    assert "Subject to +61400000001: For you" in told
+    (document,) = cli(*send, *options[:-2], "--dry-run", "--json").documents
+    assert (document["calls"], document["messages"], document["seconds"]) == (2, 2, 0.1)
+    assert document["samples"][1] == {"number": "+61400000001", "text": "Hi you: {2}", "subject": "For you"}
+    assert [(row["line"], row["reason"].partition(":")[0]) for row in document["invalid"]] == [
+        (4, "code"),
+        (5, "expected a number in E.164 (+61400000000) or an Australian mobile (0400000000, 61400000000)"),
+    ]
+    assert not api.sends
+    assert not (folder / "spring.db").exists()
+    assert cli(*send, *options).status == 0
+    assert cli("bulk", "resume", "spring.db").status == 0
+    assert [(send.recipients, send.text, send.subject) for send in api.sends] == [
+        (("+61400000000",), "Hi Ann: {1}", "For Ann"),
+        (("+61400000001",), "Hi you: {2}", "For you"),
+        (("+61400000002",), "Hi Bob: {none}", "For Bob"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("options", "problem"),
+    [
+        (("--default", "a=b"), "--default fills in a template: give --template too"),
+        (("--template", "--default", "a=b"), "--default a=…: text and subject have no field {a}"),
+        (("--template", "--default", "a"), "--default a: expected NAME=VALUE, such as first_name=there"),
+        (("--template", "--default", "=a"), "--default =a: expected NAME=VALUE, such as first_name=there"),
+        (("--template", "--default", "name=a", "--default", "NAME=b"), "--default: 2 values for 1 field"),
+        (("--template", "--subject", "{name!r}"), "template: expected fields as {first_name}: a name alone"),
+        (("--template", "--subject", "{firstname}"), "subject: expected fields that the list has: name, mobile, got"),
+    ],
+)
+def test_a_template_that_is_wrong(cli: Cli, api: Sandbox, options: tuple[str, ...], problem: str) -> None:
+    send = ("bulk", "send", "list.csv", "--text", "Hi {name}", "--image", "sale.png", "--journal", "spring.db", "--yes")
+    refused = cli(*send, *options)
+    assert refused.status == 2
+    assert refused.error.startswith(problem)
+    assert not api.arrivals
+
+
 def test_send_in_a_pipe(cli: Cli, api: Sandbox) -> None:
     sent = cli(*SEND, "--batch-size", "100", "--yes", "--subject", "Sale")
     assert (sent.status, sent.err) == (0, "")
