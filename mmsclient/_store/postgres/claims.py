@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from decimal import Decimal
+from itertools import pairwise
+from operator import itemgetter
+from typing import Any
 
 from attrs import frozen
 
@@ -17,6 +20,9 @@ __all__ = ["ClaimWriter", "end_dead_run", "lose"]
 
 _DIED = "it was being sent when the process ended"
 
+GAP = 16
+"""Ids that lie no further apart are looked for together."""
+
 # Ids come with their range, which lies together: a new table has no statistics that would lead to the index by its key.
 
 _BEGIN_CALL = """
@@ -25,8 +31,8 @@ INSERT INTO batch (campaign, id, epoch, claim, recipients, started)
 SELECT %s, last_batch, %s, %s, %s, clock_timestamp() FROM next RETURNING id
 """
 _CLAIM = f"""
-UPDATE recipient SET state = 'sending', batch = %s, reason = NULL, message_id = NULL
-FROM unnest(%s::bigint[]) AS claimed (id)
+UPDATE recipient SET state = 'sending', batch = claimed.batch, reason = NULL, message_id = NULL
+FROM unnest(%s::bigint[], %s::bigint[]) AS claimed (id, batch)
 WHERE campaign = %s AND recipient.id BETWEEN %s AND %s AND recipient.id = claimed.id AND {CLAIM.guard}
 """  # noqa: S608
 _UNDO = f"""
@@ -119,13 +125,15 @@ class ClaimWriter:
             "SELECT id, phone, state FROM recipient JOIN unnest(%s::bigint[]) AS wanted (id) USING (id)"
             " WHERE campaign = %s AND id BETWEEN %s AND %s"
         )
-        return Picked(transaction.rows(sql, (list(ids), self.campaign, min(ids), max(ids))))
+        runs = _runs([(each,) for each in sorted(ids)])
+        found = ((*columns(run, 1), self.campaign, run[0][0], run[-1][0]) for run in runs)
+        return Picked([row for values in found for row in transaction.rows(sql, values)])
 
     def begin_call(self, transaction: Transaction, ids: Sequence[int], claim: str) -> int | None:
         """Set all of `ids` to `sending` and return the batch; None where one of them cannot be."""
         campaign = self.campaign
         (batch,) = transaction.row(_BEGIN_CALL, (campaign, campaign, self.epoch, claim, len(ids)))
-        claimed = transaction.execute(_CLAIM, (batch, list(ids), campaign, min(ids), max(ids)))
+        claimed = _update(transaction, _CLAIM, ((each, batch) for each in ids), 2, campaign)
         return int(batch) if claimed == len(ids) else None
 
     def undo(self, transaction: Transaction, claim: str) -> None:
@@ -148,8 +156,8 @@ class ClaimWriter:
             (each, result.state, storable(result.message_id), storable(result.reason))
             for each, result in zip(claim.ids, results, strict=True)
         )
-        values = (*columns(rows, 4), self.campaign, claim.batch, min(claim.ids), max(claim.ids))
-        ended = self._counted(transaction, transaction.execute(_ENDS[is_late], values), is_late=is_late)
+        ended = _update(transaction, _ENDS[is_late], rows, 4, self.campaign, claim.batch)
+        self._note_late(transaction, ended, is_late=is_late)
         if is_late or not any(result.state is State.UNKNOWN for result in results):  # late: the lease is not held
             return ended, 0
         return ended, settle_call(transaction, self.campaign, claim)
@@ -159,15 +167,16 @@ class ClaimWriter:
         sql = "DELETE FROM batch WHERE campaign = %s AND id = %s AND epoch = %s AND ended IS NULL"
         if not transaction.execute(sql, (self.campaign, claim.batch, self.epoch)):
             return 0
-        values = (list(claim.ids), self.campaign, claim.batch, min(claim.ids), max(claim.ids))
-        released = transaction.execute(_RELEASES[is_late], values)
-        return self._counted(transaction, released, is_late=is_late)
+        rows = ((each,) for each in claim.ids)
+        released = _update(transaction, _RELEASES[is_late], rows, 1, self.campaign, claim.batch)
+        self._note_late(transaction, released, is_late=is_late)
+        return released
 
     def suppress(self, transaction: Transaction, part: Claim, reasons: Mapping[int, str], *, is_late: bool) -> int:
         """Those of a call that has not left are excluded; how many that holds of."""
         rows = ((each, storable(reasons[phone])) for each, phone in zip(part.ids, part.phones, strict=True))
-        values = (*columns(rows, 2), self.campaign, part.batch, min(part.ids), max(part.ids))
-        suppressed = self._counted(transaction, transaction.execute(_SUPPRESSIONS[is_late], values), is_late=is_late)
+        suppressed = _update(transaction, _SUPPRESSIONS[is_late], rows, 2, self.campaign, part.batch)
+        self._note_late(transaction, suppressed, is_late=is_late)
         if suppressed:
             key = (self.campaign, part.batch, self.epoch)
             sql = "UPDATE batch SET recipients = recipients - %s WHERE campaign = %s AND id = %s AND epoch = %s"
@@ -176,9 +185,20 @@ class ClaimWriter:
             transaction.execute(sql, key)
         return suppressed
 
-    def _counted(self, transaction: Transaction, changed: int, *, is_late: bool) -> int:
+    def _note_late(self, transaction: Transaction, changed: int, *, is_late: bool) -> None:
         """Let the present sender know that its counts are no longer true."""
         if is_late and changed:
             sql = "UPDATE lease SET late_ends = late_ends + 1 WHERE campaign = %s"
             transaction.execute(sql, (self.campaign,))
-        return changed
+
+
+def _update(transaction: Transaction, sql: str, rows: Iterable[Sequence[Any]], width: int, *keys: int) -> int:
+    """Run an update of recipients: `rows` of `width` values, the first of which is an id. How many that were."""
+    runs = _runs(sorted(rows, key=itemgetter(0)))
+    return transaction.execute_all(sql, [(*columns(run, width), *keys, run[0][0], run[-1][0]) for run in runs])
+
+
+def _runs(rows: Sequence[Sequence[Any]]) -> list[Sequence[Sequence[Any]]]:
+    """`rows` in parts whose ids lie together: those of one message of several may be scattered over the list."""
+    starts = [0, *(place for place in range(1, len(rows)) if rows[place][0] - rows[place - 1][0] > GAP), len(rows)]
+    return [rows[start:end] for start, end in pairwise(starts)]

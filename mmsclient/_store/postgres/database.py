@@ -58,6 +58,13 @@ class Transaction:
         """Run one statement; how many rows it changed."""
         return self._cursor.execute(sql.encode(), values).rowcount
 
+    def execute_all(self, sql: str, values: Sequence[Sequence[Any]]) -> int:
+        """Run one statement with each of `values`, without waiting in between; how many rows they changed."""
+        if len(values) == 1:
+            return self.execute(sql, values[0])
+        self._cursor.executemany(sql.encode(), values)
+        return self._cursor.rowcount
+
     def script(self, sql: str) -> None:
         """Run statements without values."""
         self._cursor.execute(sql.encode())

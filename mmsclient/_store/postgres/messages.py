@@ -15,6 +15,9 @@ __all__ = ["PersonalQueue", "PlainQueue", "Queue", "calls_ahead", "first_message
 
 _LAST_ID = 2**63 - 1
 
+FEW, MANY = 100, 10_000
+"""Messages among which the next one is looked for."""
+
 # Ids come with their range, which lies together: a new table has no statistics that would lead to the index by its key.
 
 _NEXT = f"""
@@ -24,9 +27,11 @@ WHERE campaign = %s AND id BETWEEN %s AND %s AND {CLAIM.guard} ORDER BY id LIMIT
 _READY = f"SELECT count(*) FROM recipient WHERE campaign = %s AND id > %s AND {CLAIM.guard}"  # noqa: S608
 
 _NEXT_GROUP = f"""
-SELECT message FROM recipient
-WHERE campaign = %s AND message IS NOT NULL AND (message, id) > (%s, %s) AND {CLAIM.guard}
-ORDER BY campaign, message, id LIMIT 1
+SELECT message.id FROM message CROSS JOIN LATERAL (
+    SELECT 1 FROM recipient
+    WHERE recipient.campaign = message.campaign AND recipient.message = message.id AND {CLAIM.guard} LIMIT 1
+) AS ready
+WHERE message.campaign = %s AND message.id BETWEEN %s AND %s ORDER BY message.id LIMIT 1
 """  # noqa: S608
 _NEXT_OF_GROUP = f"""
 SELECT id, phone, state FROM recipient WHERE campaign = %s AND message = %s AND id > %s AND {CLAIM.guard}
@@ -104,14 +109,22 @@ class PersonalQueue:
 
     def next(self, transaction: Transaction, after: tuple[int, int], limit: int) -> Picked:
         """Those who come next, all of one message."""
-        campaign = self.campaign
-        found = transaction.row(_NEXT_GROUP, (campaign, *after))
-        if found is None:
-            return Picked(())
-        (group,) = found
-        rows = transaction.rows(_NEXT_OF_GROUP, (campaign, group, after[1] if group == after[0] else 0, limit))
+        group, last = after
+        rows = transaction.rows(_NEXT_OF_GROUP, (self.campaign, group, last, limit))
+        if not rows:
+            found = self._next_group(transaction, group)
+            if found is None:
+                return Picked(())
+            group = found
+            rows = transaction.rows(_NEXT_OF_GROUP, (self.campaign, group, 0, limit))
         sql = "SELECT text, subject FROM message WHERE campaign = %s AND id = %s"
-        return Picked(rows, group, PersonalMessage(*transaction.row(sql, (campaign, group))))
+        return Picked(rows, group, PersonalMessage(*transaction.row(sql, (self.campaign, group))))
+
+    def _next_group(self, transaction: Transaction, after: int) -> int | None:
+        for end in (after + FEW, after + MANY, _LAST_ID):  # mostly no group has to be passed over
+            if (found := transaction.row(_NEXT_GROUP, (self.campaign, after + 1, end))) is not None:
+                return int(found[0])
+        return None
 
     def ready(self, transaction: Transaction, after: tuple[int, int]) -> int:
         """How many are left."""
