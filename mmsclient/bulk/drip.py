@@ -22,8 +22,16 @@ class Drip:
         """Recipients of a batch."""
         self.spacing: float = 60 / (per_minute // self.size)
         """Seconds between the beginnings of two."""
+        self._for_each = 60 / (per_minute - self.size if self.size > 1 else per_minute)
         self.next_at: float = 0.0
         """Before then none begins."""
+
+    def began_uneven(self, now: float, recipients: int) -> None:
+        """A batch begins in a campaign whose batches differ: the time until the next is that of its recipients.
+
+        With a little more for each, since a minute may hold a whole batch beyond those whose time it holds.
+        """
+        self.next_at = now + recipients * self._for_each
 
     def began(self, now: float, ago: float = 0.0) -> None:
         """A batch begins, or did so many seconds ago."""

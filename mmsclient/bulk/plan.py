@@ -37,24 +37,34 @@ class Plan:
     calls: int
     """At least: more where a call is tried again or cut in halves."""
     seconds: float | None
-    """That so many calls take at the client's rate; None where it has none."""
+    """That so many calls take at the client's rate, or so many recipients at `recipients_per_minute`, inside the hours
+    of the campaign; None where there is neither."""
     samples: tuple[Sample, ...] = field(default=(), repr=False)
     """Of a template: what the first recipients get."""
 
     def __str__(self) -> str:
         messages = f", {counted(self.messages, 'different message')}" if self.messages > 1 else ""
-        took = "" if self.seconds is None else f", which take {self.seconds:,.0f} s at the cap"
+        took = "" if self.seconds is None else f", which take {self.seconds:,.0f} s at least"
         return f"{counted(self.recipients, 'recipient')}{messages}: {counted(self.calls, 'call')}{took}"
 
 
-def plan_of(journal: SenderJournal, batch_size: int, rate: float) -> Plan:
-    """What a run with `journal` is going to do. `rate`: calls a second. Walks through all recipients."""
+def plan_of(journal: SenderJournal, batch_size: int, rate: float, per_minute: int | None) -> Plan:
+    """What a run with `journal` is going to do. Walks through all recipients.
+
+    Args:
+        journal: With the whole list.
+        batch_size: Recipients a call, at the most.
+        rate: Calls a second, infinity for no limit.
+        per_minute: Recipients, None for no limit.
+    """
     messages, calls = journal.reader.calls_ahead(batch_size)
+    recipients = journal.counts[RecipientState.PENDING] + journal.counts[RecipientState.FAILED]
+    seconds = max(calls / rate, 0 if per_minute is None else 60 * recipients / per_minute)
     return Plan(
-        recipients=journal.counts[RecipientState.PENDING] + journal.counts[RecipientState.FAILED],
+        recipients=recipients,
         messages=messages,
         calls=calls,
-        seconds=None if math.isinf(rate) else calls / rate,
+        seconds=None if math.isinf(rate) and per_minute is None else seconds,
         samples=tuple(
             Sample(number=number_of(phone), text=message.text, subject=message.subject or None)
             for phone, message in journal.reader.first_messages(SAMPLES)

@@ -18,6 +18,7 @@ from mmsclient.bulk.options import Options
 from mmsclient.bulk.personal import Renderer, message_of, with_line
 from mmsclient.bulk.plan import Plan, plan_of
 from mmsclient.bulk.recipients import Recipients, check_all, chunks
+from mmsclient.bulk.schedule import Schedule
 from mmsclient.bulk.sender import Sender
 from mmsclient.errors import MMSError
 
@@ -116,8 +117,9 @@ class Preparation:
 
     async def plan(self, thread: JournalThread) -> Plan:
         """What a run would do, once the list is read to its end."""
+        batch_size, per_minute = Schedule(self.options).batch_size, self.options.recipients_per_minute
         rate = Capacity(self.client).rate(math.inf)
-        return await thread.run(lambda: plan_of(thread.journal, self.options.batch_size, rate))
+        return await thread.run(lambda: plan_of(thread.journal, batch_size, rate, per_minute))
 
     async def tell_plan(self, thread: JournalThread) -> None:
         """Log what this run is going to do, where each recipient has a message of its own."""

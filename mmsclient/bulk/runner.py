@@ -239,7 +239,7 @@ class Runner:
         claim = await recorder.claim(lambda journal: journal.claim(self._schedule.batch_size))
         if claim is None:
             return
-        self._schedule.began(self._loop.time())
+        self._schedule.began(self._loop.time(), claim)
         self._capacity.begin_batch(claim.batch)
         self._unsent[claim.batch] = claim
         task = self._loop.create_task(self._send(sender, claim))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from datetime import UTC, datetime
 
+from mmsclient._store.models import Claim
 from mmsclient.bulk.drip import Drip
 from mmsclient.bulk.journal_thread import JournalThread
 from mmsclient.bulk.options import Options
@@ -62,10 +63,14 @@ class Schedule:
         """A batch may start. `now`: the event loop's time."""
         return (self._drip is None or now >= self._drip.next_at) and self.is_open()
 
-    def began(self, now: float) -> None:
+    def began(self, now: float, claim: Claim) -> None:
         """A batch starts."""
-        if self._drip is not None:
+        if self._drip is None:
+            return
+        if claim.message is None:
             self._drip.began(now)
+        else:
+            self._drip.began_uneven(now, len(claim.ids))
 
     async def continue_from(self, thread: JournalThread) -> None:
         """Keep the pace of an earlier run: the first batch comes no sooner than after the last one of that."""

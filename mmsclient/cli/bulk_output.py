@@ -42,7 +42,7 @@ def calls_in_words(planned: Report) -> str:
     """The calls that a run takes, of a dry one's report; and how long that is, where it is worth a word."""
     assert planned.plan is not None  # noqa: S101
     calls, seconds = planned.plan.calls, planned.plan.seconds or 0
-    took = f" (at least {timedelta(seconds=round(seconds))} at the cap)" if seconds >= WORTH_A_WORD else ""
+    took = f" (at least {timedelta(seconds=round(seconds))})" if seconds >= WORTH_A_WORD else ""
     return f"{counted(calls, 'call')}{took}"
 
 

@@ -93,8 +93,11 @@ async def test_how_long_it_takes_at_the_cap_is_told_before(api: Sandbox) -> None
     async with api.client(rate=15) as mms:
         planned = await mms.campaign(text=HI, image=PNG).dry_run(listing(45, codes=45))
         plain = await mms.campaign(text="Hi {name}", image=PNG, batch_size=10).dry_run(listing(45))
+        slow = await mms.campaign(text=HI, image=PNG, recipients_per_minute=120).dry_run(listing(45))
     assert planned.plan is not None
-    assert str(planned.plan) == "45 recipients, 45 different messages: 45 calls, which take 3 s at the cap"
+    assert str(planned.plan) == "45 recipients, 45 different messages: 45 calls, which take 3 s at least"
+    assert slow.plan is not None
+    assert (slow.plan.calls, slow.plan.seconds) == (27, 22.5)
     assert plain.plan is not None
     assert (plain.plan.messages, plain.plan.calls, plain.plan.samples) == (1, 5, ())
 

@@ -208,6 +208,20 @@ def test_no_minute_has_more_than_its_recipients(per_minute: int, most: int, dela
         assert within * drip.size <= per_minute
 
 
+@cases(50)
+@given(st.integers(1, 10_000), st.data())
+def test_no_minute_of_batches_that_differ_has_more_than_its_recipients(per_minute: int, data: st.DataObject) -> None:
+    drip = Drip(per_minute, 1000)
+    begun, now = [], 0.0
+    for count in data.draw(st.lists(st.integers(1, drip.size), min_size=1, max_size=20)) * 40:
+        now = max(now, drip.next_at)
+        drip.began_uneven(now, count)
+        begun.append((now, count))
+    for start, _ in begun[:20]:
+        assert sum(count for time, count in begun if start <= time < start + 59.999) <= per_minute
+    assert sum(count for _, count in begun) * 60 / per_minute >= 0.95 * drip.next_at or drip.next_at < 120
+
+
 @pytest.mark.parametrize(
     ("per_minute", "most", "size", "spacing"),
     [
