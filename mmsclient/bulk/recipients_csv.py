@@ -128,24 +128,25 @@ class CSVList:
         if isinstance(first.cells, str):
             raise InvalidRequestError("source", first.cells, f"a CSV file; {WRONG_QUOTES} (line {first.line})")
         place, header = _column(first.cells, self._column)
-        fields = places_of(first.cells) if header else {}
+        places = places_of(first.cells) if header else {}
         if not header:
-            yield self._row(first, place, fields)
+            yield self._row(first, place, places)
         for record in records:
-            yield self._row(record, place, fields)
+            yield self._row(record, place, places)
 
     def _name(self, file: IO[Any]) -> str:
         path = self._source if isinstance(self._source, str | os.PathLike) else getattr(file, "name", None)
         return _end_of(path) if isinstance(path, str | os.PathLike) else "an open file"
 
-    def _row(self, record: Record, place: int, fields: Mapping[str, int]) -> Row:
+    def _row(self, record: Record, place: int, places: Mapping[str, int]) -> Row:
         if isinstance(record.cells, str):
             return Row(record.cells, record.line, WRONG_QUOTES)
         written = record.cells[place].strip() if place < len(record.cells) else ""
+        fields = CSVFields(places, record.cells)
         if not written:
-            return Row("", record.line, "there is no number in this line")
+            return Row("", record.line, "there is no number in this line", fields)
         number, problem = self._convert(written)
-        return Row(number, record.line, problem, CSVFields(fields, record.cells))
+        return Row(number, record.line, problem, fields)
 
 
 def _unreadable(path: str | os.PathLike[str], error: OSError | ValueError) -> InvalidRequestError:

@@ -91,15 +91,17 @@ def test_killed_again_and_again_each_gets_its_own_text_and_nobody_two(place: tup
         sandbox.faults.add(Latency(0.01, jitter=0.02, carried_out=True), call="send-mms")
         sandbox.faults.add(throttle(), call="send-mms", share=0.03)
         plan = Plan(sandbox.url, sandbox.app_key, *place, recipients=400, batch_size=3, rate=150, texts=100)
-        for kill in range(1, 4):
-            assert killed_when(plan, lambda kill=kill: until(lambda: len(sandbox.sends) >= 30 * kill))  # type: ignore[misc]
+        interrupted = 0
+        for sends in (30, 60, 90):
+            interrupted += killed_when(plan, lambda sends=sends: until(lambda: len(sandbox.sends) >= sends))  # type: ignore[misc]
         sandbox.faults.clear()
         asyncio.run(sent(plan))
-        outcome = asyncio.run(compared(sandbox, plan, interrupted=3))
+        outcome = asyncio.run(compared(sandbox, plan, interrupted=interrupted))
         names = {str(row["to"]): row["name"] for row in rows(plan.recipients, plan.texts)}
         assert {send.text == f"Sale on now, {names[each]}" for send in sandbox.sends for each in send.recipients} == {
             True
         }
+    assert outcome.interrupted >= 1
     assert outcome.report.counts[RecipientState.ACCEPTED] > 300
 
 

@@ -170,12 +170,12 @@ async def test_a_template_that_is_too_long_whatever_is_filled_in_is_refused(
 async def test_a_campaign_goes_on_with_the_texts_that_it_has_made(
     api: Sandbox, mms: AsyncMMSClient, place: tuple[str, str]
 ) -> None:
-    rows = listing(20, codes=20)
+    rows = listing(60, codes=60)
     async with spring(mms, place) as campaign:
         async for batch in campaign.send(rows):
             if batch.number >= 5:
                 break
-    assert 5 <= len(received(api)) < 20
+    assert 5 <= len(received(api)) < 60
     others: list[dict[str, Any]] = [
         {"text": Template("Hi {name}, it is {code}", defaults={"name": "there"})},
         {"text": Template(HI.source, defaults={"name": "you"})},
@@ -188,9 +188,10 @@ async def test_a_campaign_goes_on_with_the_texts_that_it_has_made(
             await spring(mms, place, **other).send_all(rows)
     journal, name = place
     again = await resume(mms, journal, name=name or None)
-    changed = [{**row, "name": "Somebody else"} for row in rows] + listing(21, codes=21)[20:]
-    assert (await again.send_all(changed)).counts[RecipientState.ACCEPTED] == 21
-    assert received(api) == expected(rows + listing(21, codes=21)[20:])
+    new = listing(61, codes=61)[60:]
+    changed = [{**row, "name": "Somebody else"} for row in rows] + new
+    assert (await again.send_all(changed)).counts[RecipientState.ACCEPTED] == 61
+    assert received(api) == expected(rows + new)
 
 
 async def test_a_list_that_was_cut_is_needed_again(api: Sandbox, mms: AsyncMMSClient, place: tuple[str, str]) -> None:
@@ -245,11 +246,11 @@ async def test_refusals_of_few_stop_nothing_and_those_of_many_do(
         api.add_opt_out(str(row["to"]))
     report = await spring(mms, place).send_all(rows)
     assert (report.counts[RecipientState.REFUSED], report.counts[RecipientState.ACCEPTED]) == (20, 40)
-    for row in (many := listing(60, codes=60)):
+    for row in (many := listing(150, codes=150)):
         api.add_opt_out(str(row["to"]))
     with pytest.raises(CampaignStoppedError) as stopped:
         await mms.campaign(text=HI, image=PNG).send_all(many)
-    assert 30 <= stopped.value.report.counts[RecipientState.REFUSED] < 60
+    assert 30 <= stopped.value.report.counts[RecipientState.REFUSED] < 150
 
 
 async def test_who_is_suppressed_gets_nothing_and_the_others_their_own(

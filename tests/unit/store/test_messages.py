@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Iterable, Sequence
 from contextlib import closing
 from itertools import count
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -15,6 +17,8 @@ from mmsclient._store.protocol import SenderJournal
 from mmsclient._store.sqlite_database import Database
 from mmsclient._store.sqlite_journal import SQLiteJournal
 from mmsclient._store.sqlite_messages import PersonalQueue
+from mmsclient._store.sqlite_opening import open_copy, open_journal
+from mmsclient._store.sqlite_reader import SQLiteReader
 from mmsclient._store.stores import JournalStore, store_at
 from mmsclient.bulk import Exclusion, JournalMismatchError
 from mmsclient.bulk import RecipientState as State
@@ -198,3 +202,30 @@ def test_a_claim_looks_at_no_more_than_those_it_takes() -> None:
                 )
     finally:
         database.close()
+
+
+def test_a_journal_of_version_2_goes_on(path: Path) -> None:
+    plain = Message("Hi", "", b"GIF89a")
+    with closing(open_journal(path, plain)) as journal:
+        journal.add([ListEntry(1, "a", FIRST), ListEntry(2, "b", FIRST + 1)])
+        claim = journal.claim(1)
+        assert claim is not None
+        finish(journal, claim, State.ACCEPTED)
+    with closing(sqlite3.connect(path)) as database:
+        database.executescript(
+            "DROP INDEX recipient_by_text; ALTER TABLE recipient DROP COLUMN message; DROP TABLE message;"
+            "PRAGMA user_version = 2"
+        )
+    before = path.read_bytes()
+    with closing(SQLiteReader.open(path)) as reader:
+        assert reader.summary().counts[State.ACCEPTED] == 1
+        assert reader.message() == plain
+    with closing(open_copy(path, plain, resend_unknown=False)) as copy:
+        assert copy.reader.calls_ahead(10) == (1, 1)
+    assert path.read_bytes() == before
+    with closing(open_journal(path, plain)) as journal:
+        claim = journal.claim(10)
+        assert claim is not None
+        assert (claim.phones, claim.message) == ((FIRST + 1,), None)
+    with closing(SQLiteReader.open(f"{path}-v2")) as kept:
+        assert kept.summary().counts[State.PENDING] == 1
