@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from datetime import datetime
+from typing import Any
 
 import attrs
 from opentelemetry import context, trace
@@ -20,8 +22,10 @@ from mmsclient.observe.events import (
     CampaignEnded,
     CampaignPaused,
     CampaignRef,
+    CampaignReopened,
     CampaignStarted,
     CampaignStopped,
+    CampaignWaiting,
     Event,
     EventSettled,
 )
@@ -68,7 +72,9 @@ class Spans:
                 _end_processing(event, span)
             case CampaignStarted():
                 self._start_campaign(event.campaign)
-            case CampaignPaused() | CampaignStopped() if span := self._under_way.get(event.campaign.id):
+            case CampaignPaused() | CampaignStopped() | CampaignWaiting() | CampaignReopened() if (
+                span := self._under_way.get(event.campaign.id)
+            ):
                 _add(span, event, without="campaign")
             case CampaignEnded() if span := self._under_way.pop(event.campaign.id, None):
                 _end_campaign(event, span)
@@ -173,7 +179,9 @@ _EVENTS: dict[type[Event], str] = {
     AttemptEnded: "mmsclient.attempt",
     CallRetried: "mmsclient.retried",
     CampaignPaused: "mmsclient.campaign.paused",
+    CampaignReopened: "mmsclient.campaign.reopened",
     CampaignStopped: "mmsclient.campaign.stopped",
+    CampaignWaiting: "mmsclient.campaign.waiting",
 }
 """The names of events within a span."""
 
@@ -183,4 +191,10 @@ def _add(span: Span, event: Event, without: str) -> None:
     if span.is_recording():
         kind = type(event)
         fields = {each.name: getattr(event, each.name) for each in attrs.fields(kind) if each.name != without}  # type: ignore[arg-type]
-        span.add_event(_EVENTS[kind], {name: value for name, value in fields.items() if value is not None})
+        span.add_event(_EVENTS[kind], {name: _plain(value) for name, value in fields.items() if value is not None})
+
+
+def _plain(value: Any) -> Attribute:
+    """As an attribute's value."""
+    plain: Attribute = value.isoformat(timespec="seconds") if isinstance(value, datetime) else value
+    return plain

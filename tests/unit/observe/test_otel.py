@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +18,18 @@ from opentelemetry.trace import SpanKind, StatusCode
 from mmsclient import AsyncMMSClient, OutcomeUnknownError, RateLimitError
 from mmsclient.limiter import NoLimit, TokenBucket
 from mmsclient.models import DeliveryReport
-from mmsclient.observe import LimiterAway, LimiterBack, SaturationBegan, SaturationEnded
+from mmsclient.observe import (
+    CampaignEnded,
+    CampaignRef,
+    CampaignReopened,
+    CampaignStarted,
+    CampaignStopped,
+    CampaignWaiting,
+    LimiterAway,
+    LimiterBack,
+    SaturationBegan,
+    SaturationEnded,
+)
 from mmsclient.observe.otel import OpenTelemetryObserver
 from mmsclient.sandbox import Sandbox
 from mmsclient.sandbox.faults import CutConnection, Latency, Reject, Respond
@@ -213,6 +226,23 @@ async def test_a_campaign_is_a_span_over_the_calls_of_its_batches(
     assert telemetry.points("mmsclient.campaign.recipients") == {("spring.db", "accepted"): 100}
     assert telemetry.points("mmsclient.campaign.running") == {(): 0}
     assert telemetry.points("mmsclient.campaign.runs") == {(): 1}
+
+
+def test_the_hours_of_a_campaign_are_events_of_its_span(telemetry: Telemetry) -> None:
+    of = CampaignRef("1a2b3c4d", "spring.db")
+    for event in (
+        CampaignStarted(campaign=of),
+        CampaignWaiting(campaign=of, until=datetime(2026, 3, 2, 9, tzinfo=UTC)),
+        CampaignReopened(campaign=of),
+        CampaignStopped(campaign=of, error=None),
+        CampaignEnded(campaign=of, counts={"pending": 1}, calls=0, seconds=1.0, error=None),
+    ):
+        contextvars.copy_context().run(telemetry.observer, event)  # as in the run's own task
+    assert [(event.name, attributes(event)) for event in telemetry.span("campaign").events] == [
+        ("mmsclient.campaign.waiting", {"until": "2026-03-02T09:00:00+00:00"}),
+        ("mmsclient.campaign.reopened", {}),
+        ("mmsclient.campaign.stopped", {}),
+    ]
 
 
 # Callbacks ------------------------------------------------------------------------------------------------------------
