@@ -43,6 +43,14 @@ class Clock:
         return self.now
 
 
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Neighbours run in one process, as far as that keeps all busy: what a module starts is started once."""
+    from xdist.scheduler import WorkStealingScheduling  # type: ignore[import-untyped] # noqa: PLC0415
+
+    return WorkStealingScheduling(config, log) if config.getoption("dist") == "load" else None
+
+
 def pytest_collection_finish() -> None:
     """What was imported stays; without it each collection of garbage, and there are hundreds, takes a hundredth."""
     gc.collect()
