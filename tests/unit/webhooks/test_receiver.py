@@ -1353,7 +1353,7 @@ def test_deadlines_end_as_timeouts_of_their_own_would(plans: list[tuple[int, int
 
         return bound
 
-    assert run(main(ours())) == run(main(lambda: asyncio.timeout(60)))
+    assert run(main(ours())) == run(main(lambda: asyncio.timeout(10)))
 
 
 async def test_deadlines_keep_nothing() -> None:
