@@ -30,6 +30,7 @@ MODULES = (
     "pictures",
     "sandbox",
     "sandbox.faults",
+    "sms",
     "webhooks",
 )
 """The public modules; all but the first are below it."""

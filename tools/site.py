@@ -27,6 +27,7 @@ MODELS = "models"
 REFERENCE = {
     "client": ("Client", "mmsclient", ("AsyncMMSClient", "Listing", "Stats", "CallResult", "Page")),
     MODELS: ("Models", "mmsclient", ()),
+    "sms": ("SMS", "mmsclient.sms", ()),
     "errors": ("Errors", "mmsclient.errors", ()),
     "limiter": ("Limiters", "mmsclient.limiter", ()),
     "bulk": ("Campaigns", "mmsclient.bulk", ()),

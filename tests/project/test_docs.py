@@ -35,6 +35,7 @@ MODULES = (
     "mmsclient.outbox",
     "mmsclient.webhooks",
     "mmsclient.sandbox",
+    "mmsclient.sms",
     "mmsclient.limiter",
     "mmsclient.observe",
     "mmsclient.observe.otel",
