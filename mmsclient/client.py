@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 from collections.abc import AsyncGenerator, Iterable, Mapping
 from datetime import datetime
@@ -18,10 +17,11 @@ from mmsclient._api.checks import (
     checked_time,
 )
 from mmsclient._api.phone_numbers import recipients
-from mmsclient._base_client import BaseClient
 from mmsclient._reading import delivery, image_file, replies
 from mmsclient._reading.listing import PREFETCH, Listing
 from mmsclient._reading.replies import checked_ids
+from mmsclient._reading.sent import warn_of
+from mmsclient._sms_client import SMSClient
 from mmsclient.models import (
     Account,
     CallResult,
@@ -40,14 +40,12 @@ if TYPE_CHECKING:
     from mmsclient.bulk.report import Report
     from mmsclient.bulk.template import MessageText
 
-log: logging.Logger = logging.getLogger(__name__)
-
 MARKED_AT_ONCE = 100
 """Replies that one call marks as read. The API's own limit is not documented; this is ours."""
 
 
-class AsyncMMSClient(BaseClient):
-    """A client of the MMS API for one account, for asyncio.
+class AsyncMMSClient(SMSClient):
+    """A client of the API for one account, MMS and SMS, for asyncio.
 
     ```python
     async with AsyncMMSClient() as mms:  # the key from MMSCLIENT_APP_KEY
@@ -61,7 +59,7 @@ class AsyncMMSClient(BaseClient):
     A call whose caller is cancelled is dropped if nothing has left; otherwise it goes on in the background, its end is
     logged, and `aclose()` waits for it.
 
-    Every method raises `NotSentError`, `OutcomeUnknownError` (only `send` and non-repeatable `call`s),
+    Every method raises `NotSentError`, `OutcomeUnknownError` (only sends and non-repeatable `call`s),
     `TransportError` or an `APIError`; methods with arguments raise `InvalidRequestError` before anything is sent.
 
     Args:
@@ -140,7 +138,7 @@ class AsyncMMSClient(BaseClient):
             content = (outgoing, subject or "", picture.digest or picture.data, phones.numbers)
             sent = await self._run_keyed(key, call, content, timeout, retry_refused=retry_refused)
         if not sent.repeated:
-            _warn(sent)
+            warn_of(call.name, sent)
         return sent
 
     def campaign(
@@ -338,11 +336,3 @@ class AsyncMMSClient(BaseClient):
         harmless = method == "GET" if repeatable is None else repeatable
         call = calls.custom(method, name, params=params, form=form, json=json, repeatable=harmless)
         return await self._run(call, timeout)
-
-
-def _warn(sent: SentBatch) -> None:
-    """Log what a caller may overlook."""
-    for flaw in sent.flaws:
-        log.warning("send-mms: the answer contradicts the call: %s", flaw)
-    if sent.is_partial:
-        log.warning("send-mms: %s; the API refused the others without a reason", sent)

@@ -8,7 +8,7 @@ API sent it.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from datetime import datetime
 from decimal import Decimal
 from enum import StrEnum
@@ -16,8 +16,10 @@ from typing import Any, Generic, TypeVar
 
 from attrs import field, frozen
 
+from mmsclient._api.sms_types import SMS
 from mmsclient._api.stop_words import asks_to_stop
 from mmsclient._words import counted
+from mmsclient.errors import MMSError, OutcomeUnknownError
 from mmsclient.limiter.protocol import TokenBucketStats
 
 T = TypeVar("T")
@@ -80,12 +82,16 @@ class SentMessage:
     """When the API accepted it, in the client's time zone."""
     sent_at_text: str
     """The same time as the API wrote it."""
+    sender: str | None = None
+    """Of an SMS: whom it comes from, as the API wrote it. None for an MMS."""
+    custom_string: str | None = None
+    """Of an SMS: as it was given. None for an MMS."""
     raw: Mapping[str, Any] = _raw()
 
 
 @frozen(kw_only=True)
 class SentBatch:
-    """The result of one `send`. Check `accepted`: the API may refuse some of the recipients without saying so."""
+    """The result of one `send` or `send_sms`. Check `accepted`: the API may refuse recipients without saying so."""
 
     accepted: int
     """How many recipients the API accepted, from 0 to `total`."""
@@ -117,6 +123,62 @@ class SentBatch:
 
     def __str__(self) -> str:
         return f"{self.accepted} of {counted(self.total, 'recipient')} accepted"
+
+
+@frozen(kw_only=True)
+class SMSOutcome:
+    """What became of one message of `send_sms_many`: either `sent` or `error` is there."""
+
+    sms: SMS
+    """The message, as it was handed in."""
+    sent: SentBatch | None = None
+    """What the API accepted; look at `SentBatch.accepted`."""
+    error: MMSError | None = field(default=None, eq=False)
+    """Why it was refused; `OutcomeUnknownError` where it may have been sent."""
+
+    @property
+    def is_unknown(self) -> bool:
+        """It may have been sent, or not."""
+        return isinstance(self.error, OutcomeUnknownError)
+
+
+@frozen(kw_only=True)
+class SentMany:
+    """The result of one `send_sms_many`: an outcome for each message, in their order. Iterating gives them."""
+
+    outcomes: tuple[SMSOutcome, ...]
+    low_sms_alert: str | None
+    """The API's warning that the balance is low, None without one."""
+    raw: tuple[Any, ...] = field(default=(), eq=False, repr=False)
+    """The items of the answer, as they came."""
+
+    def __iter__(self) -> Iterator[SMSOutcome]:
+        return iter(self.outcomes)
+
+    def __len__(self) -> int:
+        return len(self.outcomes)
+
+    @property
+    def accepted(self) -> int:
+        """How many recipients the API accepted, of all messages."""
+        return sum(each.sent.accepted for each in self.outcomes if each.sent is not None)
+
+    @property
+    def messages(self) -> tuple[SentMessage, ...]:
+        """The messages that the API listed, of all outcomes."""
+        return tuple(message for each in self.outcomes if each.sent is not None for message in each.sent.messages)
+
+    @property
+    def unknown(self) -> tuple[SMSOutcome, ...]:
+        """Those of which it is not known whether they were sent."""
+        return tuple(each for each in self.outcomes if each.is_unknown)
+
+    def __str__(self) -> str:
+        sent = sum(each.sent is not None for each in self.outcomes)
+        refused = len(self.outcomes) - sent - len(self.unknown)
+        return (
+            f"{sent} of {counted(len(self.outcomes), 'message')} sent, {refused} refused, {len(self.unknown)} unknown"
+        )
 
 
 @frozen(kw_only=True)

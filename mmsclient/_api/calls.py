@@ -9,12 +9,13 @@ from datetime import datetime, tzinfo
 from typing import Any, Literal, TypeVar
 
 from mmsclient._api.checks import check_json, check_texts
+from mmsclient._api.items import bounded, kept
 from mmsclient._api.media import Image
-from mmsclient._api.phone_numbers import Recipients, e164, phone_key
-from mmsclient._api.types import MAX_BODY, Call, Envelope, File, UnreadableError
+from mmsclient._api.phone_numbers import Recipients, e164
+from mmsclient._api.sent_batch import longest_answer, sent_batch
+from mmsclient._api.types import Call, Envelope, File, UnreadableError
 from mmsclient._api.values import (
     count_of,
-    credit_of,
     decimal_of,
     items_of,
     object_of,
@@ -33,14 +34,10 @@ from mmsclient.models import (
     Page,
     Reply,
     SentBatch,
-    SentMessage,
     Template,
 )
 
 T = TypeVar("T")
-
-MOST_ITEMS = 2000
-"""Items of one answer that are read; a page has 25, and a send at most 1000."""
 
 
 def send(recipients: Recipients, text: str, image: Image, subject: str | None, zone: tzinfo) -> Call[SentBatch]:
@@ -55,87 +52,9 @@ def send(recipients: Recipients, text: str, image: Image, subject: str | None, z
         files={"mms_file": File(image.filename, image.data, image.content_type)},
         repeatable=False,
         recipients=len(recipients.numbers),
-        read=lambda envelope: _sent_batch(envelope, recipients, zone),
-        max_answer=max(MAX_BODY, len(recipients.numbers) * (1024 + 12 * (len(text) + len(subject or "")))),  # echoed
+        read=lambda envelope: sent_batch(envelope, recipients, zone),
+        max_answer=longest_answer(len(recipients.numbers), len(text) + len(subject or "")),
     )
-
-
-def _sent_batch(envelope: Envelope, recipients: Recipients, zone: tzinfo) -> SentBatch:
-    data = object_of(envelope.data)
-    said = count_of(data.get("success_number"))
-    if said is None:
-        raise UnreadableError("the answer says SUCCESS, but not how many recipients were accepted")
-    total = len(recipients.numbers)  # the API's total_numbers may leave out what it dropped
-    accepted = min(said, total)
-    listed = [sent_message(object_of(item), item, zone) for item in _bounded(items_of(data.get("messages")), total)]
-    messages = _ours(listed, recipients.numbers)
-    flaws = [f"it says that {said} of {total} recipients were accepted"] if said > total else []
-    if len(messages) < len(listed):
-        flaws.append(f"it lists {len(listed) - len(messages)} messages that were not asked for, or twice")
-    return SentBatch(
-        accepted=accepted,
-        total=total,
-        messages=messages,
-        refused=_refused(recipients.numbers, messages, accepted, total),
-        duplicates=recipients.duplicates,
-        credits_used=credit_of(data.get("credits_used")),
-        low_sms_alert=envelope.low_sms_alert,
-        flaws=tuple(flaws),
-        raw=envelope.raw,
-    )
-
-
-def _ours(listed: Sequence[SentMessage], numbers: Sequence[str]) -> tuple[SentMessage, ...]:
-    """One message for each of `numbers` at most, and none for another; one that names no phone may be any other's.
-
-    Raises `UnreadableError` where the answer speaks of others only: then it is the answer to another call.
-    """
-    unnamed = {phone_key(number) for number in numbers}
-    ours: list[int] = []
-    for place, message in enumerate(listed):
-        if (phone := phone_key(message.to)) in unnamed:
-            unnamed.discard(phone)
-            ours.append(place)
-    ours += [place for place, message in enumerate(listed) if not message.to][: len(unnamed)]
-    if listed and not ours:
-        raise UnreadableError("the answer names none of the recipients; it may be that of another call")
-    return tuple(listed[place] for place in sorted(ours))
-
-
-def _refused(
-    numbers: Sequence[str], messages: Sequence[SentMessage], accepted: int, total: int
-) -> tuple[str, ...] | None:
-    """The numbers without a message, if the messages tell: the API may list fewer than it accepted."""
-    if accepted >= total:
-        return ()
-    listed = {phone_key(message.to) for message in messages}
-    missing = tuple(number for number in numbers if phone_key(number) not in listed)
-    return missing if len(missing) == total - accepted else None
-
-
-def sent_message(item: Mapping[str, Any], raw: Any, zone: tzinfo) -> SentMessage:
-    """A message of an answer to `send`; `raw`: the item as it came."""
-    return SentMessage(
-        id=text_of(item.get("message_id")),
-        to=e164(text_of(item.get("to"))),
-        subject=text_of(item.get("subject")),
-        text=text_of(item.get("body")),
-        sent_at=time_of(item.get("date"), zone),
-        sent_at_text=text_of(item.get("date")),
-        raw=_kept(raw),
-    )
-
-
-def _bounded(items: Sequence[Any], expected: int = 0) -> Sequence[Any]:
-    """`items`, unless there are so many that a model of each would hold up the event loop."""
-    if len(items) > max(MOST_ITEMS, 2 * expected):
-        raise UnreadableError(f"the answer lists {len(items)} items")
-    return items
-
-
-def _kept(item: Any) -> Mapping[str, Any]:
-    """An item of a list as it came; one that is no object is kept under "item"."""
-    return item if isinstance(item, dict) else {"item": item}
 
 
 def replies(page: int, kind: str, zone: tzinfo) -> Call[Page[Reply]]:
@@ -152,7 +71,7 @@ def replies(page: int, kind: str, zone: tzinfo) -> Call[Page[Reply]]:
             original_text=text_of(item.get("original_body")),
             subaccount_id=text_of(item.get("subaccount_id")),
             custom_string=text_or_none(item.get("custom_string")),
-            raw=_kept(raw),
+            raw=kept(raw),
         )
 
     return _listing("get-responses", page, reply, {"type": kind})
@@ -171,7 +90,7 @@ def opt_outs(page: int, since: datetime | None, until: datetime | None, zone: tz
             date_of_birth=text_or_none(item.get("dob")),
             created_at=time_of(item.get("created_at"), zone),
             created_at_text=text_of(item.get("created_at")),
-            raw=_kept(raw),
+            raw=kept(raw),
         )
 
     bounds = {"DATESTART": since, "DATEEND": until}
@@ -191,7 +110,7 @@ def templates(page: int, zone: tzinfo) -> Call[Page[Template]]:
             text=text_of(item.get("Message")),  # the API's capital
             created_at=time_of(item.get("created_at"), zone),
             created_at_text=text_of(item.get("created_at")),
-            raw=_kept(raw),
+            raw=kept(raw),
         )
 
     return _listing("get-template", page, template, {})
@@ -202,7 +121,7 @@ def _listing(
 ) -> Call[Page[T]]:
     def read_page(envelope: Envelope) -> Page[T]:
         return Page(
-            items=tuple(item(object_of(raw), raw) for raw in _bounded(_listed(envelope))),
+            items=tuple(item(object_of(raw), raw) for raw in bounded(_listed(envelope))),
             number=count_of(envelope.page.get("number")),
             count=count_of(envelope.page.get("count")),
             total=count_of(object_of(envelope.data).get("total")),
@@ -271,11 +190,11 @@ def message(message_id: str, zone: tzinfo) -> Call[MessageStatus | None]:
             sent_at_text=text_of(item.get("sent_time")),
             subaccount_id=text_of(item.get("subaccount_id")),
             others=others,
-            raw=_kept(raw),
+            raw=kept(raw),
         )
 
     def read_statuses(envelope: Envelope) -> MessageStatus | None:
-        items = _bounded(items_of(envelope.data))
+        items = bounded(items_of(envelope.data))
         if not any(items) or (
             items == [envelope.data] and not {"message_id", "status"} & object_of(envelope.data).keys()
         ):
@@ -343,10 +262,15 @@ def custom(
         form=form,
         json=json,
         repeatable=repeatable,
-        read=lambda envelope: CallResult(
-            data=envelope.data,
-            description=envelope.description,
-            low_sms_alert=envelope.low_sms_alert,
-            raw=envelope.raw,
-        ),
+        read=call_result,
+    )
+
+
+def call_result(envelope: Envelope) -> CallResult:
+    """An answer as it came."""
+    return CallResult(
+        data=envelope.data,
+        description=envelope.description,
+        low_sms_alert=envelope.low_sms_alert,
+        raw=envelope.raw,
     )

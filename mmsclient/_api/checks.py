@@ -19,7 +19,7 @@ T = TypeVar("T")
 
 MAX_TEXT = 1000
 MAX_SUBJECT = 40
-MAX_KEY = 200
+LONGEST_LINE = 200
 
 MOST_SECONDS = 1e9
 """Seconds that an option may be at most; timers cannot do much more."""
@@ -142,10 +142,15 @@ def checked_subject(subject: str | None) -> str | None:
 
 def checked_key(key: object) -> str:
     """The key of a keyed send. Raises `InvalidRequestError`."""
-    if not isinstance(key, str) or not key.strip() or len(key) > MAX_KEY or _CONTROL.search(key):
-        raise InvalidRequestError("key", key, f"one line of 1 to {MAX_KEY} characters")
-    _encoded(key, "key")
-    return key
+    return checked_line("key", key)
+
+
+def checked_line(argument: str, value: object) -> str:
+    """One line of 1 to 200 characters. Raises `InvalidRequestError`."""
+    if not isinstance(value, str) or not value.strip() or len(value) > LONGEST_LINE or _CONTROL.search(value):
+        raise InvalidRequestError(argument, value, f"one line of 1 to {LONGEST_LINE} characters")
+    _encoded(value, argument)
+    return value
 
 
 def _encoded(text: str, argument: str) -> bytes:

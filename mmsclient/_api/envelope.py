@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 from mmsclient import errors
+from mmsclient._api.items import bounded
 from mmsclient._api.types import Answer, Call, Envelope, UnreadableError
 from mmsclient._api.values import count_of, document, items_of, object_of, text_of
 
@@ -78,11 +79,23 @@ def unwrap(call: Call[Any], answer: Answer) -> Envelope:
         envelope = _open(call, answer)
     except UnreadableError as flaw:
         raise _failure(call, answer, None, str(flaw)) from None
-    if answer.status == 200 and envelope.code == "SUCCESS":
+    return _judged(call, answer, envelope)
+
+
+def _judged(call: Call[Any], answer: Answer, envelope: Envelope) -> Envelope:
+    if envelope.items is not None or (answer.status == 200 and envelope.code == "SUCCESS"):
         return envelope
     if call.not_found is not None and envelope.code == "NOT_FOUND" and answer.status in (200, 400, 404):
         return envelope
     raise _failure(call, answer, envelope, "")
+
+
+def read_item(call: Call[T], status: int, item: Envelope) -> T:
+    """The result of `call` from its envelope in an array that came with that HTTP status. Raises as `unwrap` does."""
+    answer = Answer(status=status, headers={}, body=json.dumps(item.raw).encode())
+    if not item.code:
+        raise _failure(call, answer, None, "its item in the answer holds no code")
+    return read(call, answer, _judged(call, answer, item))
 
 
 def read(call: Call[T], answer: Answer, envelope: Envelope) -> T:
@@ -207,8 +220,28 @@ def _open(call: Call[Any], answer: Answer) -> Envelope:
         raise UnreadableError(
             f"the answer is not JSON ({kind}, {size} bytes)" if size else "the answer is empty"
         ) from None
+    if isinstance(body, list) and call.reads_array:
+        return _opened_array(body, answer.status)
     if not isinstance(body, dict):
         raise UnreadableError("the answer is JSON, but not an object")
+    return _opened(body)
+
+
+def _opened_array(body: list[Any], status: int) -> Envelope:
+    items = tuple(_opened(object_of(item)) for item in bounded(body))
+    return Envelope(
+        code="SUCCESS",
+        description="",
+        data=body,
+        page={},
+        low_sms_alert=next((item.low_sms_alert for item in items if item.low_sms_alert), None),
+        raw={},
+        items=items,
+        http_status=status,
+    )
+
+
+def _opened(body: Mapping[str, Any]) -> Envelope:
     meta, error = object_of(body.get("meta")), object_of(body.get("error"))
     code = text_of(meta.get("status")) or text_of(error.get("code"))
     data = body["data"] if "data" in body else {k: v for k, v in body.items() if k not in _ENVELOPE_FIELDS}
@@ -239,7 +272,10 @@ def _text(body: bytes) -> str:
 
 
 def _decompressed(answer: Answer, most: int, *, beginning: bool = False) -> bytes:
-    """The body, should a server have compressed it unasked; bounded like every body."""
+    """The body, should a server have compressed it unasked; bounded like every body.
+
+    One that is said to be compressed and is not is read as it is: a proxy may have inflated it and left the header.
+    """
     if answer.headers.get("content-encoding", "identity").strip().lower() not in (
         "gzip",
         "x-gzip",
@@ -247,7 +283,12 @@ def _decompressed(answer: Answer, most: int, *, beginning: bool = False) -> byte
     ):
         return answer.body
     inflater = zlib.decompressobj(wbits=zlib.MAX_WBITS | 32)
-    body = inflater.decompress(answer.body, most)
+    try:
+        body = inflater.decompress(answer.body, most)
+    except zlib.error:
+        if answer.body.lstrip()[:1] not in (b"{", b"["):
+            raise
+        return answer.body
     if not inflater.eof and not beginning:
         raise UnreadableError("the compressed answer is cut short or too large")
     return body

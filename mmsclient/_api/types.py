@@ -45,6 +45,8 @@ class Call(Generic[T]):
     json: Any = None
     not_found: Callable[[Envelope], T] | None = None
     """Reads NOT_FOUND where that is an answer and no error."""
+    reads_array: bool = False
+    """Its answer is an array of envelopes, with an outcome each."""
     max_answer: int = MAX_BODY
     """Bytes of the answer that are read; a longer one is an error."""
 
@@ -74,6 +76,9 @@ class Envelope:
     page: Mapping[str, Any]
     low_sms_alert: str | None
     raw: Mapping[str, Any]
+    items: tuple[Envelope, ...] | None = None
+    """Of an answer that is an array of envelopes: each of them."""
+    http_status: int = 200
 
 
 class UnreadableError(Exception):

@@ -18,6 +18,9 @@ DEEPEST = 32
 
 TOO_DEEP = "(nested too deep)"
 
+WIRE_TIME = "%Y-%m-%d %H:%M:%S"
+"""How the API writes times: without a zone (api-notes.md section 1)."""
+
 LONGEST_NUMBER = 40
 """Characters of a number that is read as one; a longer one stays text."""
 
@@ -119,7 +122,7 @@ def time_of(value: Any, zone: tzinfo) -> datetime | None:
     then may see something a second time, and misses nothing.
     """
     try:
-        return datetime.strptime(text_of(value)[:30], "%Y-%m-%d %H:%M:%S").replace(tzinfo=zone)
+        return datetime.strptime(text_of(value)[:30], WIRE_TIME).replace(tzinfo=zone)
     except ValueError:
         return None
 
@@ -136,7 +139,7 @@ def wall_clock(time: datetime, zone: tzinfo, *, is_end: bool) -> str:
     wall = local.replace(tzinfo=None) + (repeated if is_end else -repeated)
     if is_end and wall.microsecond:
         wall += timedelta(seconds=1)
-    return wall.strftime("%Y-%m-%d %H:%M:%S")
+    return wall.strftime(WIRE_TIME)
 
 
 def items_of(value: Any) -> Sequence[Any]:

@@ -33,7 +33,7 @@ from mmsclient.errors import (
 )
 from mmsclient.limiter import Limiter, TokenBucketStats
 from mmsclient.limiter.changes import TellsRate
-from mmsclient.models import SentBatch, Stats
+from mmsclient.models import SentBatch, SentMany, Stats
 
 if TYPE_CHECKING:
     from mmsclient.observe.calls import ClientObserver, ObservedAttempt, ObservedCall
@@ -350,7 +350,7 @@ def _end_of(task: asyncio.Task[Success[T] | MMSError]) -> str:
         return one_line(f"it failed: {failure!r}", 500)
     outcome = task.result()
     value = outcome.value if isinstance(outcome, Success) else outcome
-    return one_line(str(value), 500) if isinstance(value, SentBatch | MMSError) else "it succeeded"
+    return one_line(str(value), 500) if isinstance(value, SentBatch | SentMany | MMSError) else "it succeeded"
 
 
 def _is_heavy(answer: Answer) -> bool:

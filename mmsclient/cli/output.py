@@ -17,7 +17,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from mmsclient import Account, DeliveryStatus, Listing, MessageStatus, OptOut, Reply, SentBatch, Template
+from mmsclient import Account, DeliveryStatus, Listing, MessageStatus, MMSError, OptOut, Reply, SentBatch, Template
 from mmsclient._words import counted
 
 T = TypeVar("T")
@@ -51,7 +51,7 @@ def _jsonable(value: Any) -> Any:
         return attrs.asdict(value, recurse=False, filter=lambda attribute, _: attribute.name != "raw")
     if isinstance(value, datetime):
         return value.isoformat()
-    if isinstance(value, Decimal):
+    if isinstance(value, Decimal | MMSError):
         return str(value)
     raise TypeError(f"{type(value).__name__} has no JSON form")
 

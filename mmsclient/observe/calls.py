@@ -17,7 +17,7 @@ from mmsclient.errors import (
     OutcomeUnknownError,
     ServerError,
 )
-from mmsclient.models import SentBatch
+from mmsclient.models import SentBatch, SentMany
 from mmsclient.observe.beginnings import AttemptStarted
 from mmsclient.observe.events import (
     AttemptEnded,
@@ -142,7 +142,7 @@ class ObservedCall:
             self._end(attempt.value, attempt.error)
 
     def _end(self, value: object, error: BaseException | None) -> None:
-        last, sent = self._last, value if isinstance(value, SentBatch) else None
+        last, sent = self._last, value if isinstance(value, SentBatch | SentMany) else None
         self._emit(
             CallEnded(
                 call=self._id,
@@ -168,7 +168,9 @@ class ObservedCall:
         )
         self._last = None  # each knows the other: what they hold would wait for the garbage collector
 
-    def _outcome(self, sent: SentBatch | None, error: BaseException | None) -> Outcome:
+    def _outcome(self, sent: SentBatch | SentMany | None, error: BaseException | None) -> Outcome:
+        if isinstance(sent, SentMany) and sent.unknown:
+            return Outcome.UNKNOWN
         if error is None:
             return Outcome.REFUSED if sent is not None and not sent.accepted else Outcome.ACCEPTED
         may_have_left = self._last is not None and self._last.has_left

@@ -9,8 +9,8 @@ from typing import Any
 
 from attrs import evolve
 
-from mmsclient._api.calls import sent_message
 from mmsclient._api.phone_numbers import phone_key
+from mmsclient._api.sent_batch import sent_message
 from mmsclient._api.values import object_of
 from mmsclient._keyed.outcome import end_of, kept_error, proven_batch, restored_error
 from mmsclient._store.ledger import SendState

@@ -16,14 +16,17 @@ from attrs import evolve
 from hypothesis import strategies as st
 
 from mmsclient import APIError, MMSError, OutcomeUnknownError, RateLimitError, SentBatch
-from mmsclient._api import calls
+from mmsclient._api import calls, sms_calls
+from mmsclient._api.items import MOST_ITEMS
 from mmsclient._api.media import Image
 from mmsclient._api.phone_numbers import phone_key, recipients
+from mmsclient._api.sms_fields import Options
 from mmsclient._api.types import Answer, Call
 from mmsclient._api.values import DEEPEST
 from mmsclient._transport.credentials import AppKey
 from mmsclient.cli.output import to_json
-from mmsclient.models import Page
+from mmsclient.models import Page, SentMany
+from mmsclient.sms import SMS
 
 ZONE = ZoneInfo("Australia/Melbourne")
 
@@ -50,12 +53,17 @@ CALLS: dict[str, list[Call[Any]]] = {
     "mark_read_before": [calls.mark_read_before(1)],
     "message": [calls.message("A1", ZONE)],
     "account": [calls.account()],
+    "sms_send": [sms_calls.send("send-sms", TO, "Hello", Options(), ZONE)],
+    "sms_send_nz": [sms_calls.send_nz(TO, "Hello", Options(sender="2424"), ZONE)],
+    "sms_send_template": [sms_calls.send_template("7", TO, Options(), ZONE)],
+    "sms_send_many": [sms_calls.send_many([SMS(to=TO[0], text="Hello"), SMS(to=TO[1], text="Hi")], ZONE)],
+    "sms_register_alpha_id": [sms_calls.register_alpha_id("SHOP", "ours")],
     "custom": [
         calls.custom("POST", "send-sms", params=None, form=None, json=None, repeatable=False),
         calls.custom("GET", "anything", params=None, form=None, json=None, repeatable=True),
     ],
 }
-"""Each function of `calls`, called."""
+"""Each function of `calls`, and of `sms_calls`, called."""
 
 
 MESSAGE = {
@@ -67,6 +75,9 @@ MESSAGE = {
     "status": "Delivered",
     "sent_time": "2026-01-02 03:04:05",
 }
+
+
+SMS_MESSAGE = {**MESSAGE, "from": "SHOP", "custom_string": "order-17", "direction": "out"}
 
 
 REPLY = {
@@ -100,6 +111,11 @@ SAMPLES: dict[str, Any] = {
     "message": [MESSAGE, MESSAGE],
     "account": {"account_name": "A", "account_email": "a@b.example", "sms_balance": 2, "mms_balance": "2.50"},
     "custom": {"anything": [1, "2", None]},
+    "sms_send": {"messages": [SMS_MESSAGE], "total_numbers": 2, "success_number": 2, "credits_used": 2},
+    "sms_send_nz": {"messages": [SMS_MESSAGE], "total_numbers": 2, "success_number": 2, "credits_used": 2},
+    "sms_send_template": {"messages": [SMS_MESSAGE], "total_numbers": 2, "success_number": 2, "credits_used": 2},
+    "sms_send_many": {"messages": [SMS_MESSAGE], "total_numbers": 1, "success_number": 1, "credits_used": 1},
+    "sms_register_alpha_id": [],
 }
 """What each of them is given when all is well."""
 
@@ -158,6 +174,8 @@ def documents(draw: Any, name: str) -> str:
     document: Any = {"error": {"code": code, "description": "?"}, **(data if isinstance(data, dict) else {})}
     if draw(st.booleans()):
         document = {"meta": {"code": 200, "status": code}, "msg": "?", "data": data, "low_sms_alert": ""}
+    if name == "sms_send_many":
+        document = [document, copy.deepcopy(document)][: draw(st.integers(0, 2))]
     grown = ""
     for _ in range(draw(st.integers(0, 5))):
         places = nodes(document)
@@ -289,21 +307,27 @@ def lists_messages(reply: Answer) -> bool:
         document = json.loads(reply.body)
     except (ValueError, RecursionError):
         return False
-    data = document.get("data", document) if isinstance(document, dict) else {}
-    return isinstance(data, dict) and bool(data.get("messages"))
+    for each in document if isinstance(document, list) else [document]:
+        data = each.get("data", each) if isinstance(each, dict) else {}
+        if isinstance(data, dict) and data.get("messages"):
+            return True
+    return False
 
 
 def check_truth(call: Call[Any], reply: Answer, outcome: Any) -> None:
     """What the outcome says of the call is no more than the answer tells."""
     if isinstance(outcome, SentBatch):
-        total = len(set(re.findall(r"\+614[0-9]{8}", (call.form or {})["numbers"])))
+        total = len(set(re.findall(r"\+614[0-9]{8}", (call.form or {}).get("numbers") or json.dumps(call.json))))
         assert 0 <= outcome.accepted <= outcome.total == total
         assert {phone_key(each.to) for each in outcome.messages if each.to} <= {to[1:] for to in (*TO, *THOUSAND)}
         assert len(outcome.messages) <= total
         assert outcome.refused is None or len(outcome.refused) == outcome.total - outcome.accepted
         assert outcome.credits_used is None or outcome.credits_used >= 0
     elif isinstance(outcome, Page):
-        assert len(outcome.items) <= calls.MOST_ITEMS
+        assert len(outcome.items) <= MOST_ITEMS
+    elif isinstance(outcome, SentMany):
+        check_truth_of_many(call, reply, outcome)
+        return
     if not isinstance(outcome, MMSError):
         assert reply.status == 200 or call.not_found is not None
         assert reply.flaw is None
@@ -313,6 +337,15 @@ def check_truth(call: Call[Any], reply: Answer, outcome: Any) -> None:
         assert reply.status in (200, 429) or 400 <= reply.status < 500
         assert not isinstance(outcome, RateLimitError) or reply.status == 429 or outcome.code == "OVER_LIMIT"
         assert not lists_messages(reply), "a send that may have been carried out"
+
+
+def check_truth_of_many(call: Call[Any], reply: Answer, outcome: SentMany) -> None:
+    assert [each.sms.to for each in outcome] == [item["numbers"][0] for item in call.json]
+    for each in outcome:
+        assert (each.sent is None) != (each.error is None)
+        assert each.sent is None or reply.status == 200
+        assert not isinstance(each.error, APIError) or reply.status in (200, 429) or 400 <= reply.status < 500
+    assert outcome.accepted <= len(call.json)
 
 
 def check_usable(outcome: Any) -> bytes:

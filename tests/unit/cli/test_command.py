@@ -91,10 +91,11 @@ def test_send_json(cli: Cli, mms_sandbox: Sandbox, picture: str) -> None:
     sent_at = document["messages"][0].pop("sent_at")
     assert datetime.fromisoformat(sent_at).utcoffset() is not None
     del document["messages"][0]["sent_at_text"]
+    message = {"id": mms_sandbox.messages[0].id, "to": NUMBER, "subject": "S", "text": "Hi"}
     assert document == {
         "accepted": 1,
         "total": 1,
-        "messages": [{"id": mms_sandbox.messages[0].id, "to": NUMBER, "subject": "S", "text": "Hi"}],
+        "messages": [{**message, "sender": None, "custom_string": None}],
         "refused": [],
         "duplicates": [],
         "credits_used": "1",

@@ -1,0 +1,26 @@
+"""What a caller may overlook in the result of a send, told in the log."""
+
+from __future__ import annotations
+
+import logging
+
+from mmsclient.models import SentBatch, SentMany
+
+log: logging.Logger = logging.getLogger(__name__)
+
+
+def warn_of(call: str, sent: SentBatch) -> None:
+    """Recipients that were refused without a word, and an answer that contradicts the call."""
+    for flaw in sent.flaws:
+        log.warning("%s: the answer contradicts the call: %s", call, flaw)
+    if sent.is_partial:
+        log.warning("%s: %s; the API refused the others without a reason", call, sent)
+
+
+def warn_of_many(call: str, sent: SentMany) -> None:
+    """The same for each message, and those that were refused or may have been sent."""
+    for outcome in sent:
+        if outcome.sent is not None:
+            warn_of(call, outcome.sent)
+    if any(outcome.error is not None for outcome in sent):
+        log.warning("%s: %s", call, sent)
