@@ -56,7 +56,8 @@ def serve(
             time.sleep(TICK)
             watcher.look()
         if form is not Form.JSON:
-            calls, messages = counted(len(sandbox.arrivals), "call"), counted(len(sandbox.messages), "message")
+            sent = len(sandbox.mms.messages) + len(sandbox.sms.messages)
+            calls, messages = counted(len(sandbox.arrivals), "call"), counted(sent, "message")
             print(f"Stopped after {calls} and {messages}.")
 
 
@@ -150,19 +151,21 @@ class _Watcher:
         self._sandbox = sandbox
         self._form = form
         self._calls_seen = 0
-        self._sends_seen = 0
+        self._mms_seen = 0
+        self._sms_seen = 0
         self._callbacks_seen = 0
         self._open: list[Arrival | Callback] = []
 
     def look(self) -> None:
         """Print what is new."""
-        sends = self._sandbox.sends[self._sends_seen :]
+        mms, sms = self._sandbox.mms.sends[self._mms_seen :], self._sandbox.sms.sends[self._sms_seen :]
         calls = self._sandbox.arrivals[self._calls_seen :]
         callbacks = self._sandbox.callbacks[self._callbacks_seen :]
-        self._sends_seen += len(sends)
+        self._mms_seen += len(mms)
+        self._sms_seen += len(sms)
         self._calls_seen += len(calls)
         self._callbacks_seen += len(callbacks)
-        for send in sends:
+        for send in sorted([*mms, *sms], key=lambda send: send.at):
             self._show_send(send)
         waiting, self._open = [*self._open, *calls, *callbacks], []
         for each in waiting:
@@ -203,6 +206,7 @@ class _Watcher:
         if self._form is Form.JSON:
             _print_json(
                 event="send",
+                kind=send.kind,
                 at=self._time(send.at),
                 text=send.text,
                 subject=send.subject,
@@ -212,8 +216,11 @@ class _Watcher:
             )
             return
         accepted, refused = len(send.recipients), len(send.refused)
-        said = f"{accepted} accepted, {refused} refused: {send.text[:40]!r}, a picture of {send.image_size} bytes"
-        print(f"{self._time(send.at):%H:%M:%S}  send {send.number}: {said}", flush=True)
+        picture = f", a picture of {send.image_size} bytes" if send.kind == "mms" else ""
+        later = f", to go out at {self._time(send.due):%Y-%m-%d %H:%M:%S}" if send.due > send.at else ""
+        said = f"{accepted} accepted, {refused} refused: {send.text[:40]!r}{picture}{later}"
+        name = "send" if send.kind == "mms" else "SMS"
+        print(f"{self._time(send.at):%H:%M:%S}  {name} {send.number}: {said}", flush=True)
 
     def _time(self, at: float) -> datetime:
         """The time of day at `at` by the sandbox's clock."""

@@ -17,7 +17,9 @@ from mmsclient._extras import needed
 
 if TYPE_CHECKING:
     from mmsclient.sandbox import faults
+    from mmsclient.sandbox.clock import ManualClock
     from mmsclient.sandbox.magic import Ending
+    from mmsclient.sandbox.outgoing import Outgoing
     from mmsclient.sandbox.records import Arrival, Callback, Message, OptOut, Reply, Send, Template
     from mmsclient.sandbox.server import Sandbox
     from mmsclient.sandbox.settings import Settings
@@ -26,8 +28,10 @@ __all__ = [
     "Arrival",
     "Callback",
     "Ending",
+    "ManualClock",
     "Message",
     "OptOut",
+    "Outgoing",
     "Reply",
     "Sandbox",
     "Send",
@@ -38,6 +42,8 @@ __all__ = [
 
 _HOMES = {
     "Ending": "magic",
+    "ManualClock": "clock",
+    "Outgoing": "outgoing",
     "Sandbox": "server",
     "Settings": "settings",
     **dict.fromkeys(("Arrival", "Callback", "Message", "OptOut", "Reply", "Send", "Template"), "records"),

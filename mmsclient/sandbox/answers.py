@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from decimal import Decimal
 from typing import Any, Literal
 
 from attrs import frozen
@@ -35,11 +36,15 @@ class Answer:
     data: Mapping[str, Any] | Sequence[Any] = ()
 
     def body(self, dialect: Dialect, low_sms_alert: str | None = None, status: int | None = None) -> bytes:
-        """The JSON of this answer. `low_sms_alert` stands at the top of a success in both dialects."""
+        """The JSON of this answer."""
+        return as_json(self.envelope(dialect, low_sms_alert, status))
+
+    def envelope(self, dialect: Dialect, low_sms_alert: str | None = None, status: int | None = None) -> dict[str, Any]:
+        """This answer, written down. `low_sms_alert` stands at the top of a success in both dialects."""
         envelope = self._meta(status or http_status(self.code)) if dialect == "meta" else self._error()
         if low_sms_alert and self.code == "SUCCESS":
             envelope["low_sms_alert"] = low_sms_alert
-        return json.dumps(envelope, separators=(",", ":")).encode()
+        return envelope
 
     def _meta(self, status: int) -> dict[str, Any]:
         return {"meta": {"code": status, "status": self.code}, "msg": self.text, "data": self.data}
@@ -48,6 +53,11 @@ class Answer:
         description = "OK" if self.code == "SUCCESS" else self.text
         fields = self.data if isinstance(self.data, Mapping) else {"data": self.data} if self.data else {}
         return {"error": {"code": self.code, "description": description}, **fields}
+
+
+def as_json(document: Any) -> bytes:
+    """As the service writes it."""
+    return json.dumps(document, separators=(",", ":")).encode()
 
 
 class Refusal(Exception):  # noqa: N818 -- it is an answer
@@ -71,6 +81,11 @@ def invalid(field: str, why: str) -> Refusal:
 def over_limit() -> Refusal:
     """Throttled."""
     return Refusal("OVER_LIMIT", "Too many requests: you have exceeded the calls allowed each second.")
+
+
+def low_credit(left: Decimal) -> str:
+    """The sentence of a low balance, as live."""
+    return f"Your account credits are low, you have {left:.2f} credits remaining, please top-up via the platform"
 
 
 def no_credit() -> Refusal:

@@ -17,7 +17,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from mmsclient.sandbox.answers import Answer, Refusal, http_status, invalid
+from mmsclient.sandbox.answers import Answer, Refusal, as_json, empty, http_status, invalid
 from mmsclient.sandbox.calls import CALLS, Call
 from mmsclient.sandbox.exchange import Exchange, RawAnswer
 from mmsclient.sandbox.faults import Fault, Faults
@@ -137,6 +137,19 @@ def _route(state: State, name: str, call: Call) -> Route:
         except Refusal as refusal:
             return _response(state, refusal.answer)
 
+    async def endpoint_of_several(request: Request) -> Response:
+        try:
+            items = await _array(request)
+        except Refusal as refusal:
+            return _response(state, refusal.answer)
+        with state.lock:
+            answers = [_one_of_several(state, call, item) for item in items]
+            alert = state.low_sms_alert
+        body = as_json([answer.envelope(state.settings.dialect, alert) for answer in answers])
+        return Response(body, 200, RawAnswer(200).headers)
+
+    if call.source == "array":
+        return Route(f"{PREFIX}/{name}", endpoint_of_several, methods=[call.method])
     return Route(f"{PREFIX}/{name}", endpoint, methods=[call.method])
 
 
@@ -153,6 +166,27 @@ async def _form(request: Request) -> dict[str, Any]:
             }
     except HTTPException as error:
         raise invalid("body", error.detail) from None
+
+
+def _one_of_several(state: State, call: Call, item: Any) -> Answer:
+    try:
+        if not isinstance(item, dict):
+            raise invalid("body", "each item must be an object")
+        return call.carry_out(state, item)
+    except Refusal as refusal:
+        return refusal.answer
+
+
+async def _array(request: Request) -> list[Any]:
+    try:
+        items = json.loads(await request.body())
+    except (ValueError, RecursionError):
+        items = None
+    if not isinstance(items, list):
+        raise invalid("body", "it must be a JSON array")
+    if not items:
+        raise empty("body")
+    return items
 
 
 async def _json(request: Request) -> dict[str, Any]:

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from datetime import UTC, datetime
 from typing import Any, Literal, TypeVar
 
 from attrs import frozen
 
+from mmsclient.sandbox import sms_calls
 from mmsclient.sandbox.answers import Answer, Refusal, empty, invalid
-from mmsclient.sandbox.records import TIME_FORMAT, ZONE, OptOut, Reply, Template, wire_time
-from mmsclient.sandbox.state import CREDITS_EACH, State
+from mmsclient.sandbox.fields import Fields, numbers_of, page_of, refuse, text_of, time_of, unix_time_of
+from mmsclient.sandbox.records import OptOut, Reply, Template, wire_time
+from mmsclient.sandbox.state import State
 
 T = TypeVar("T")
 
-MAX_RECIPIENTS = 1000
 MAX_TEXT = 1000
 MAX_SUBJECT = 40
 MAX_BYTES = 380_000
@@ -24,17 +24,15 @@ TEMPLATES_PER_PAGE = 15
 
 IMAGE_STARTS = (b"\x89PNG\r\n\x1a\n", b"GIF87a", b"GIF89a", b"\xff\xd8\xff")
 
-Fields = Mapping[str, Any]
-
 
 def send_mms(state: State, fields: Fields) -> Answer:
     """Send a picture and a text to up to 1000 numbers. Those that may not be sent to are left out silently."""
     numbers = _numbers(fields)
-    text = _text(fields, "mms_text", MAX_TEXT) or _raise(empty("mms_text"))
+    text = text_of(fields, "mms_text", MAX_TEXT) or refuse(empty("mms_text"))
     image = _image(fields)
     if len(image) + len(text.encode()) > MAX_BYTES:
         raise invalid("mms_file", f"media and text are over {MAX_BYTES} bytes")
-    subject = _text(fields, "subject", MAX_SUBJECT)
+    subject = text_of(fields, "subject", MAX_SUBJECT)
     send = state.send(numbers, text, subject, image)
     common = {"subject": subject, "body": text, "date": wire_time(send.sent_at), "direction": "out"}
     messages = [{"message_id": message.id, "to": message.to, **common} for message in state.messages.of(send)]
@@ -45,17 +43,17 @@ def send_mms(state: State, fields: Fields) -> Answer:
             "messages": messages,
             "total_numbers": len(numbers),
             "success_number": str(len(messages)),
-            "credits_used": str(len(messages) * CREDITS_EACH),
+            "credits_used": str(len(messages)),
         },
     )
 
 
 def get_responses(state: State, fields: Fields) -> Answer:
-    """The unread replies. The sandbox holds MMS only, so `type=sms` lists none."""
+    """The unread replies of one kind."""
     kind = fields.get("type") or "mms"
     if kind not in ("mms", "sms"):
         raise invalid("type", "it must be mms or sms")
-    replies = state.unread if kind == "mms" else []
+    replies = [reply for reply in state.unread if reply.kind == kind]
     return _listing(state, fields, "No Response are available!", replies, _reply)
 
 
@@ -64,7 +62,7 @@ def inbound_read(state: State, fields: Fields) -> Answer:
     if message_id := fields.get("message_id"):
         _mark_read(state, [message_id])
     elif before := fields.get("date_before"):
-        time = _unix_time(before)
+        time = unix_time_of(before)
         state.mark_read([reply.id for reply in state.unread if reply.received_at < time])
     else:
         state.mark_read([reply.id for reply in state.unread])
@@ -73,7 +71,7 @@ def inbound_read(state: State, fields: Fields) -> Answer:
 
 def inbound_read_bulk(state: State, fields: Fields) -> Answer:
     """Mark several replies as read. Inferred: ids that do not exist are passed over as long as one does."""
-    ids = fields.get("message_id") or _raise(empty("message_id"))
+    ids = fields.get("message_id") or refuse(empty("message_id"))
     if not isinstance(ids, list):
         raise invalid("message_id", "it must be an array of ids")
     _mark_read(state, ids)
@@ -82,8 +80,8 @@ def inbound_read_bulk(state: State, fields: Fields) -> Answer:
 
 def get_sms(state: State, fields: Fields) -> Answer:
     """One message with its status. Whether the service takes ids of MMS here is unknown; the sandbox does."""
-    message_id = fields.get("message_id") or _raise(empty("message_id"))
-    message = state.message(message_id) or _raise(Refusal("NOT_FOUND", f"No message {message_id} was found."))
+    message_id = fields.get("message_id") or refuse(empty("message_id"))
+    message = state.message(message_id) or refuse(Refusal("NOT_FOUND", f"No message {message_id} was found."))
     item = {
         "to": message.to,
         "body": message.send.text,
@@ -103,15 +101,15 @@ def account(state: State, fields: Fields) -> Answer:
         {
             "account_name": "Sandbox",
             "account_email": "sandbox@example.com",
-            "sms_balance": "0.00",
-            "mms_balance": f"{state.balance:.2f}",
+            "sms_balance": f"{state.sms.balance:.2f}",
+            "mms_balance": f"{state.mms.balance:.2f}",
         },
     )
 
 
 def get_optout(state: State, fields: Fields) -> Answer:
     """The numbers that have opted out, in a span of time if given; both ends belong to it."""
-    start, end = _time(fields, "DATESTART"), _time(fields, "DATEEND")
+    start, end = time_of(fields, "DATESTART"), time_of(fields, "DATEEND")
     opt_outs = [
         opt_out
         for opt_out in state.opt_outs
@@ -132,9 +130,10 @@ class Call:
     """How a call comes in, and what carries it out."""
 
     method: Literal["GET", "POST"]
-    source: Literal["query", "form", "json"]
-    """Where its fields are."""
+    source: Literal["query", "form", "json", "array"]
+    """Where its fields are; "array": a JSON array of texts, each with fields of its own."""
     carry_out: Callable[[State, Fields], Answer]
+    """Of an array, called for each item."""
 
 
 CALLS: Mapping[str, Call] = {
@@ -146,79 +145,13 @@ CALLS: Mapping[str, Call] = {
     "account": Call("GET", "query", account),
     "get-optout": Call("GET", "query", get_optout),
     "get-template": Call("GET", "query", get_template),
+    "send-sms": Call("POST", "json", sms_calls.send_sms),
+    "bulk-send-sms": Call("POST", "array", sms_calls.send_sms),
+    "send-sms-template": Call("POST", "json", sms_calls.send_sms_template),
+    "send-sms-nz": Call("POST", "json", sms_calls.send_sms_nz),
+    "register-alpha-id": Call("POST", "json", sms_calls.register_alpha_id),
 }
 """By the name in the URL."""
-
-
-# Fields ---------------------------------------------------------------------------------------------------------------
-
-
-def _raise(error: Refusal) -> Any:
-    raise error
-
-
-def _numbers(fields: Fields) -> list[str]:
-    text = fields.get("numbers") or _raise(empty("numbers"))
-    try:
-        numbers = json.loads(text)
-    except (ValueError, RecursionError):
-        numbers = None
-    if not isinstance(numbers, list) or not all(isinstance(number, str) for number in numbers):
-        raise invalid("numbers", "it must be a JSON array of strings")
-    if not numbers:
-        raise empty("numbers")
-    if len(numbers) > MAX_RECIPIENTS:
-        raise invalid("numbers", f"{len(numbers)} are more than {MAX_RECIPIENTS}")
-    return numbers
-
-
-def _text(fields: Fields, name: str, longest: int) -> str:
-    text = fields.get(name, "")
-    if not isinstance(text, str):
-        raise invalid(name, "it must be text, not a file")
-    if len(text) > longest:
-        raise invalid(name, f"{len(text)} characters are more than {longest}")
-    return text
-
-
-def _image(fields: Fields) -> bytes:
-    image = fields.get("mms_file") or _raise(empty("mms_file"))
-    if not isinstance(image, bytes):
-        raise invalid("mms_file", "it must be a file")
-    if not image.startswith(IMAGE_STARTS):
-        raise invalid("mms_file", "it must be a PNG, GIF or JPEG image")
-    return image
-
-
-def _page(fields: Fields) -> int:
-    text = fields.get("page") or "1"
-    if not (text.isascii() and text.isdigit() and len(text) < 10 and int(text) > 0):
-        raise invalid("page", "it must be a number from 1")
-    return int(text)
-
-
-def _time(fields: Fields, name: str) -> datetime | None:
-    text = fields.get(name)
-    if not text:
-        return None
-    try:
-        return datetime.strptime(text, TIME_FORMAT).replace(tzinfo=ZONE)
-    except ValueError:
-        raise invalid(name, "it must be YYYY-MM-DD HH:MM:SS") from None
-
-
-def _unix_time(value: Any) -> datetime:
-    try:
-        return datetime.fromtimestamp(int("" if isinstance(value, bool) else value), UTC)
-    except (ValueError, TypeError, OverflowError, OSError):
-        raise invalid("date_before", "it must be a time in Unix seconds") from None
-
-
-def _mark_read(state: State, ids: Sequence[Any]) -> None:
-    if not all(isinstance(each, str) for each in ids):
-        raise invalid("message_id", "an id must be a string")
-    if not state.mark_read(ids):
-        raise Refusal("NOT_FOUND", "No such message was found.")
 
 
 # Listings -------------------------------------------------------------------------------------------------------------
@@ -234,7 +167,7 @@ def _listing(
     per_page: int = PER_PAGE,
 ) -> Answer:
     """One page. Past the last page is unknown at the service; here it is told like an empty listing."""
-    number, total = _page(fields), len(items)
+    number, total = page_of(fields), len(items)
     count = -(-total // per_page)
     if number > count:
         if state.settings.empty == "not_found":
@@ -255,6 +188,7 @@ def _reply(reply: Reply) -> dict[str, Any]:
         "original_message_id": reply.original_id,
         "message_id": reply.id,
         "subaccount_id": "",
+        **({"custom_string": reply.custom_string} if reply.kind == "sms" else {}),
     }
 
 
@@ -277,3 +211,30 @@ def _template(template: Template) -> dict[str, Any]:
         "Message": template.text,
         "created_at": wire_time(template.created_at),
     }
+
+
+# Fields ---------------------------------------------------------------------------------------------------------------
+
+
+def _numbers(fields: Fields) -> list[str]:
+    text = fields.get("numbers") or refuse(empty("numbers"))
+    try:
+        return numbers_of(json.loads(text))
+    except (ValueError, RecursionError):
+        return numbers_of(None)
+
+
+def _image(fields: Fields) -> bytes:
+    image = fields.get("mms_file") or refuse(empty("mms_file"))
+    if not isinstance(image, bytes):
+        raise invalid("mms_file", "it must be a file")
+    if not image.startswith(IMAGE_STARTS):
+        raise invalid("mms_file", "it must be a PNG, GIF or JPEG image")
+    return image
+
+
+def _mark_read(state: State, ids: Sequence[Any]) -> None:
+    if not all(isinstance(each, str) for each in ids):
+        raise invalid("message_id", "an id must be a string")
+    if not state.mark_read(ids):
+        raise Refusal("NOT_FOUND", "No such message was found.")

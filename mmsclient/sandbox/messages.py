@@ -5,19 +5,57 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Callable, Sequence
 from itertools import pairwise
-from typing import overload
+from typing import Protocol, overload
+
+from attrs import frozen
 
 from mmsclient.sandbox.magic import FINAL_STATUS, Endings
 from mmsclient.sandbox.records import Message, Send
 from mmsclient.sandbox.settings import Settings
 
 
+class Ids(Protocol):
+    """The ids of messages, by their places."""
+
+    def of(self, place: int) -> str: ...
+
+    def place(self, message_id: str) -> int:
+        """Raises `ValueError` for what can be none."""
+        ...
+
+
+@frozen
+class LikeUUIDs:
+    """The ids of MMS."""
+
+    prefix: str
+
+    def of(self, place: int) -> str:
+        return f"{self.prefix}-{place:012X}"
+
+    def place(self, message_id: str) -> int:
+        return int(message_id.removeprefix(f"{self.prefix}-"), 16)
+
+
+@frozen
+class Digits:
+    """The ids of SMS."""
+
+    first: int
+
+    def of(self, place: int) -> str:
+        return str(self.first + place)
+
+    def place(self, message_id: str) -> int:
+        return int(message_id) - self.first
+
+
 class Messages(Sequence[Message]):
     """The messages of all sends, made when looked at: a million cost little more than their numbers."""
 
-    def __init__(self, sends: list[Send], id_prefix: str) -> None:
+    def __init__(self, sends: list[Send], ids: Ids) -> None:
         self._sends = sends
-        self._id_prefix = id_prefix
+        self._ids = ids
 
     def __len__(self) -> int:
         if not self._sends:
@@ -39,18 +77,17 @@ class Messages(Sequence[Message]):
 
     def find(self, message_id: str) -> Message | None:
         """The message of that id, None if there is none."""
-        prefix, _, place = message_id.rpartition("-")
         try:
-            message = self[int(place, 16)]
+            message = self[self._ids.place(message_id)]
         except (ValueError, IndexError):
             return None
-        return message if prefix and message.id == message_id else None
+        return message if message.id == message_id else None
 
     def _at(self, place: int) -> Message:
         return self._message(self._sends[bisect_right(self._sends, place, key=lambda send: send.first) - 1], place)
 
     def _message(self, send: Send, place: int) -> Message:
-        return Message(f"{self._id_prefix}-{place:012X}", send.recipients[place - send.first], send)
+        return Message(self._ids.of(place), send.recipients[place - send.first], send)
 
 
 class Statuses:
@@ -64,9 +101,9 @@ class Statuses:
 
     def timeline(self, message: Message) -> list[tuple[float, str]]:
         """The statuses of a message: by the sandbox's clock from when on, and which."""
-        sent, settings = message.send.at, self._settings
+        sent, settings = message.send.due, self._settings
         return [
-            (sent, "Queued"),
+            (message.send.at, "Queued"),
             (sent + settings.dispatch_after, "Dispatched"),
             (sent + settings.deliver_after, FINAL_STATUS.get(self._endings.of(message.to), "Delivered")),
         ]

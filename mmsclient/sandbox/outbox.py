@@ -82,7 +82,10 @@ class Outbox:
 
 def _report(message: Message, status: str) -> Mapping[str, str]:
     """A delivery report, as the service writes it."""
-    return {"message_id": message.id, "status": status, "recipient": digits(message.to), "custom_string": ""}
+    send = message.send
+    report = {"message_id": message.id, "status": status, "recipient": digits(message.to)}
+    report["custom_string"] = send.custom_string
+    return {**report, "source": send.source} if send.source else report
 
 
 def _inbound(reply: Reply) -> Mapping[str, str]:
@@ -92,7 +95,8 @@ def _inbound(reply: Reply) -> Mapping[str, str]:
         "body": reply.text,
         "received_at": wire_time(reply.received_at),
         "message_id": reply.id,
-        "type": "MMS",
+        "type": reply.kind.upper(),
         "original_message_id": reply.original_id,
         "original_body": reply.original_text,
+        **({"custom_string": reply.custom_string} if reply.custom_string else {}),
     }

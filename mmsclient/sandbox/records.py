@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import datetime
+from typing import Literal
 from zoneinfo import ZoneInfo
 
 from attrs import define, field, frozen
@@ -13,10 +14,7 @@ ZONE = ZoneInfo("Australia/Melbourne")
 
 TIME_FORMAT = "%Y-%m-%d %H:%M:%S"
 
-
-def now() -> datetime:
-    """The wall clock in the service's zone, in whole seconds as the service writes them."""
-    return datetime.now(ZONE).replace(microsecond=0)
+Kind = Literal["mms", "sms"]
 
 
 def seconds_after(time: datetime, seconds: float) -> datetime:
@@ -63,18 +61,25 @@ class Arrival:
 
 @frozen(kw_only=True)
 class Send:
-    """One `send-mms` that was carried out."""
+    """One `send-mms`, or one text of a call of SMS, that was accepted. What the other kind has alone is empty."""
 
+    kind: Kind
     number: int
-    """1 for the first, and so on."""
+    """1 for the first of its kind, and so on."""
     at: float
-    """When it was carried out, by the sandbox's monotonic clock."""
+    """When it was accepted, by the sandbox's clock."""
+    due: float
+    """When it goes out: later than `at` where it is scheduled."""
     sent_at: datetime
+    """When it goes out."""
     text: str
     subject: str
     image_size: int
     """Bytes."""
     image_sha256: str
+    sender: str
+    custom_string: str
+    source: str
     recipients: tuple[str, ...]
     """Accepted ones, as they were given."""
     refused: tuple[str, ...]
@@ -85,7 +90,7 @@ class Send:
 
 @frozen
 class Message:
-    """One message to one recipient, carried out. `send` holds what it has in common with the others of its call."""
+    """One message to one recipient. `send` holds what it has in common with the others of its call."""
 
     id: str
     to: str
@@ -103,6 +108,9 @@ class Reply:
     original_id: str
     """Id of the message that it answers, or empty."""
     original_text: str
+    kind: Kind = "mms"
+    custom_string: str = ""
+    """Of the SMS that it answers."""
 
 
 @frozen(kw_only=True)

@@ -23,8 +23,12 @@ class Settings:
     """How an empty listing is told: `"responses": ""`, or NOT_FOUND with HTTP 400 (api-notes.md section 3)."""
     mms_balance: Decimal = field(default=Decimal("1000000.00"), validator=options.decimal)
     """Credit at the start; a message costs 1."""
+    sms_balance: Decimal = field(default=Decimal("1000000.00"), validator=options.decimal)
+    """Credit for SMS at the start; a part costs 1, and a third more with an alphanumeric sender."""
     low_balance: Decimal | None = field(default=None, validator=options.decimal_or_none)
-    """Below this balance successes carry `low_sms_alert`."""
+    """Below this balance, of either, successes carry `low_sms_alert`."""
+    senders: Literal["any", "registered"] = field(default="any", validator=options.one_of("any", "registered"))
+    """Which alphanumeric senders an SMS may have: any, or those that `register-alpha-id` was asked for."""
     magic: bool = field(default=True, validator=options.yes_or_no)
     """Set endings of numbers trigger set behaviours (`Ending`); turn it off to send to whole ranges of numbers."""
     dispatch_after: float = field(default=0.05, validator=options.seconds)
@@ -56,7 +60,9 @@ class SettingsOptions(TypedDict, total=False):
     dialect: Dialect
     empty: Literal["string", "not_found"]
     mms_balance: Decimal
+    sms_balance: Decimal
     low_balance: Decimal | None
+    senders: Literal["any", "registered"]
     magic: bool
     dispatch_after: float
     deliver_after: float

@@ -6,123 +6,71 @@ called back waits in the `outbox` for the server's task.
 
 from __future__ import annotations
 
-import hashlib
-import random
-import time
-from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from datetime import datetime
-from decimal import Decimal
 from functools import partial
 
-from mmsclient.sandbox.answers import Refusal, no_credit
+from mmsclient.sandbox.answers import Refusal
 from mmsclient.sandbox.inbox import Inbox
 from mmsclient.sandbox.magic import REPLY_TEXT, Ending, Endings
-from mmsclient.sandbox.messages import Messages, Statuses
+from mmsclient.sandbox.messages import Digits, Messages, Statuses
 from mmsclient.sandbox.outbox import Outbox
+from mmsclient.sandbox.outgoing import Order, Outgoing
 from mmsclient.sandbox.records import (
     Callback,
+    Kind,
     Message,
     OptOut,
     Reply,
     Send,
     Template,
     digits,
-    now,
     seconds_after,
     valid_number,
 )
-from mmsclient.sandbox.settings import Settings
-from mmsclient.sandbox.traffic import Traffic
+from mmsclient.sandbox.sent import Sent
 
-CREDITS_EACH = Decimal(1)
-"""What one message costs."""
+FIRST_SMS_REPLY = 7_104_000_000
+"""The ids of SMS are digits."""
 
 
-class State(Traffic):
+class State(Sent):
     """The service's memory, open to tests. Safe to use from any thread."""
-
-    def __init__(
-        self,
-        settings: Settings,
-        keys: Iterable[str],
-        *,
-        seed: int = 0,
-        clock: Callable[[], float] = time.monotonic,
-    ) -> None:
-        self._seed = seed
-        super().__init__(settings, keys, clock)
 
     def reset(self) -> None:
         """Forget everything; settings and keys stay."""
         with self.lock:
             super().reset()
-            self.random: random.Random = random.Random(self._seed)  # noqa: S311 -- repeatable on purpose
-            self.sends: list[Send] = []
-            """Every `send-mms` that was carried out."""
-            self.messages: Messages = Messages(self.sends, self._id_prefix())
-            """Every message that was carried out, in order."""
-            self.balance: Decimal = self.settings.mms_balance
             self.templates: list[Template] = []
             self.outbox: Outbox = Outbox(self.settings, self.random)
             self._inbox = Inbox()
             self._endings = Endings(self.settings)
             self._statuses = Statuses(self.settings, self._endings, self.clock)
-            self._carried_out: Counter[str] = Counter()
             self._opt_outs: dict[str, OptOut] = {}
             self._serial = 0
 
     # Messages ---------------------------------------------------------------------------------------------------------
 
-    @property
-    def credits_used(self) -> Decimal:
-        """What all messages have cost."""
-        return CREDITS_EACH * len(self.messages)
-
-    @property
-    def low_sms_alert(self) -> str | None:
-        """The sentence of a low balance, None while there is enough."""
-        threshold = self.settings.low_balance
-        low = threshold is not None and self.balance < threshold
-        return f"Your balance is low: {self.balance} MMS left." if low else None
-
-    def carried_out(self, number: str) -> int:
-        """How many messages went to `number`, in whichever form it was written."""
-        return self._carried_out[digits(number)]
-
     def send(self, numbers: Sequence[str], text: str, subject: str, image: bytes) -> Send:
         """Carry out a send to those of `numbers` that may be sent to, or raise `Refusal` with nothing done."""
+        return self.carry_out(self.mms, Order(numbers=numbers, text=text, subject=subject, image=image))
+
+    def carry_out(self, outgoing: Outgoing, order: Order) -> Send:
+        """Carry out `order` as one of `mms` or `sms`, or raise `Refusal` with nothing done."""
         with self.lock:
-            self._endings.fail_if_asked(numbers)
+            self._endings.fail_if_asked(order.numbers)
             self._settle()
-            accepted = tuple(number for number in numbers if self._may_receive(number))
+            accepted = [number for number in order.numbers if self._may_receive(number)]
             if not accepted:
                 raise Refusal("RECIPIENTS_ERROR", "No valid recipient is left: all are invalid or unsubscribed.")
-            if len(accepted) * CREDITS_EACH > self.balance:
-                raise no_credit()
-            self.balance -= len(accepted) * CREDITS_EACH
-            chosen = set(accepted)
-            send = Send(
-                number=len(self.sends) + 1,
-                at=self.clock(),
-                sent_at=now(),
-                text=text,
-                subject=subject,
-                image_size=len(image),
-                image_sha256=hashlib.sha256(image).hexdigest(),
-                recipients=accepted,
-                refused=tuple(number for number in numbers if number not in chosen),
-                first=len(self.messages),
-            )
-            self.sends.append(send)
-            self._carried_out.update(map(digits, accepted))
-            self._schedule_reports(send)
-            self._schedule_replies(send)
+            send = outgoing.accept(order, accepted, self.now())
+            self._schedule_reports(outgoing.messages, send)
+            self._schedule_replies(outgoing.messages, send)
             return send
 
     def message(self, message_id: str) -> Message | None:
-        """The message of that id, None if there is none."""
-        return self.messages.find(message_id)
+        """The message of that id, of either kind; None if there is none."""
+        return self.mms.messages.find(message_id) or self.sms.messages.find(message_id)
 
     def timeline(self, message: Message) -> list[tuple[float, str]]:
         """The statuses of a message: by the sandbox's clock from when on, and which."""
@@ -186,10 +134,11 @@ class State(Traffic):
         *,
         to: Message | None = None,
         at: datetime | None = None,
+        kind: Kind = "mms",
     ) -> Reply:
-        """Put in a reply, to the message `to` if there is one; `at` must be aware."""
+        """Put in a reply: to the message `to` and of its kind if there is one, else of `kind`. `at` must be aware."""
         with self.lock:
-            reply = self._reply(sender, text, to, at or now())
+            reply = self._reply(sender, text, to, at or self.now(), kind)
             self._inbox.receive(reply)
             self.outbox.inbound(self.clock(), reply)
             return reply
@@ -218,7 +167,7 @@ class State(Traffic):
         """Let `number` opt out, if it has not yet; `at` must be aware."""
         opt_out = OptOut(
             number=number,
-            created_at=at or now(),
+            created_at=at or self.now(),
             first_name=first_name,
             last_name=last_name,
             gender=gender,
@@ -231,7 +180,7 @@ class State(Traffic):
     def add_template(self, title: str, text: str, *, at: datetime | None = None) -> Template:
         """Put in a message template; `at` must be aware."""
         with self.lock:
-            template = Template(id=str(self._next()), title=title, text=text, created_at=at or now())
+            template = Template(id=str(self._next()), title=title, text=text, created_at=at or self.now())
             self.templates.append(template)
             return template
 
@@ -247,30 +196,26 @@ class State(Traffic):
         self._serial += 1
         return self._serial
 
-    def _id_prefix(self) -> str:
-        bits = self.random.getrandbits
-        return f"{bits(32):08X}-{bits(16):04X}-{bits(16):04X}-{bits(16):04X}"
-
     def _may_receive(self, number: str) -> bool:
         ending = self._endings.of(number)
         if ending is Ending.UNSUBSCRIBED:
             self.add_opt_out(number)
         return valid_number(number) and ending is not Ending.REFUSED and digits(number) not in self._opt_outs
 
-    def _schedule_replies(self, send: Send) -> None:
+    def _schedule_replies(self, messages: Messages, send: Send) -> None:
         for place, number in enumerate(send.recipients, send.first):
             ending = self._endings.of(number)
             if ending in REPLY_TEXT:
                 at = seconds_after(send.sent_at, self.settings.reply_after)
-                reply = self._reply(number, REPLY_TEXT[ending], self.messages[place], at)
-                due = send.at + self.settings.reply_after
+                reply = self._reply(number, REPLY_TEXT[ending], messages[place], at, send.kind)
+                due = send.due + self.settings.reply_after
                 self._inbox.schedule(due, reply)
                 self.outbox.inbound(due, reply)
 
-    def _schedule_reports(self, send: Send) -> None:
+    def _schedule_reports(self, messages: Messages, send: Send) -> None:
         if self.settings.callback_url is None:
             return
-        for message in self.messages.of(send):
+        for message in messages.of(send):
             for due, status in self._statuses.changes(message):
                 self.outbox.report(due, message, status, partial(self._statuses.keeps_to_its_timeline, message))
 
@@ -280,12 +225,16 @@ class State(Traffic):
             if self._endings.of(reply.sender) is Ending.REPLIES_STOP:
                 self.add_opt_out(reply.sender, at=reply.received_at)
 
-    def _reply(self, sender: str, text: str, to: Message | None, at: datetime) -> Reply:
+    def _reply(self, sender: str, text: str, to: Message | None, at: datetime, kind: Kind) -> Reply:
+        kind = to.send.kind if to else kind
+        ids = Digits(FIRST_SMS_REPLY) if kind == "sms" else self.mms_ids()
         return Reply(
-            id=f"{self._id_prefix()}-{self._next():012X}".lower(),
+            id=ids.of(self._next()).lower(),
             sender=sender,
             text=text,
             received_at=at,
             original_id=to.id if to else "",
             original_text=to.send.text if to else "",
+            kind=kind,
+            custom_string=to.send.custom_string if to else "",
         )

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable
+from datetime import datetime
 
 from mmsclient.sandbox.answers import over_limit
-from mmsclient.sandbox.records import Arrival
+from mmsclient.sandbox.records import ZONE, Arrival
 from mmsclient.sandbox.settings import Settings
 from mmsclient.sandbox.throttle import Window
 
@@ -20,6 +22,7 @@ class Traffic:
         self.keys: set[str] = set(keys)
         """The keys that are let in. Each has its own cap; all see the same messages."""
         self.clock = clock
+        self._began = time.time() - clock()
         self.lock: threading.RLock = threading.RLock()
         self.reset()
 
@@ -31,6 +34,10 @@ class Traffic:
             self.errors: list[Exception] = []
             """Defects of the sandbox itself that a call has met."""
             self._windows: defaultdict[str, Window] = defaultdict(Window)
+
+    def now(self) -> datetime:
+        """The time of day in the service's zone, in whole seconds as the service writes them. It goes by `clock`."""
+        return datetime.fromtimestamp(self._began + self.clock(), ZONE).replace(microsecond=0)
 
     @property
     def calls(self) -> Counter[str]:

@@ -188,7 +188,7 @@ def test_send_on_a_terminal(cli: Cli, terminal: None, mms_sandbox: Sandbox, pict
 
 
 def test_account(cli: Cli) -> None:
-    facts = "Account: Sandbox\nEmail: sandbox@example.com\nMMS balance: 1000000.00\nSMS balance: 0.00\n"
+    facts = "Account: Sandbox\nEmail: sandbox@example.com\nMMS balance: 1000000.00\nSMS balance: 1000000.00\n"
     assert cli("account") == (0, facts, "")
 
 
@@ -197,7 +197,7 @@ def test_account_json(cli: Cli) -> None:
         {
             "name": "Sandbox",
             "email": "sandbox@example.com",
-            "sms_balance": "0.00",
+            "sms_balance": "1000000.00",
             "mms_balance": "1000000.00",
             "low_sms_alert": None,
         }

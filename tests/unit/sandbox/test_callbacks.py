@@ -15,6 +15,7 @@ import pytest
 from mmsclient.models import DeliveryReport, InboundMessage
 from mmsclient.sandbox import Sandbox
 from mmsclient.sandbox.listener import HOST, Listener
+from mmsclient.sandbox.outgoing import Order
 from mmsclient.webhooks import parse_callbacks
 from tests.conftest import until
 
@@ -61,6 +62,23 @@ async def ear() -> AsyncIterator[Ear]:
 
 def send(sandbox: Sandbox, *numbers: str) -> None:
     sandbox.send(numbers, "Hi", "", b"GIF89a")
+
+
+async def test_callbacks_of_sms_say_so_and_carry_what_was_given(ear: Ear) -> None:
+    to = ["+61400009921"]
+    with Sandbox(callback_url=ear.url) as sandbox:
+        sandbox.carry_out(sandbox.sms, Order(numbers=to, text="Hi", custom_string="order-17", source="shop"))
+        sandbox.carry_out(sandbox.sms, Order(numbers=["+61400000000"], text="Hi", wait=3600.0))
+        await until(lambda: len(ear.items) == 2)
+        (message, later) = sandbox.sms.messages
+    events = [parse_callbacks(json.dumps(body))[0] for body in ear.bodies]
+    report, inbound = sorted(events, key=lambda event: isinstance(event, InboundMessage))
+    assert isinstance(report, DeliveryReport)
+    assert isinstance(inbound, InboundMessage)
+    assert (report.message_id, report.custom_string, report.source) == (message.id, "order-17", "shop")
+    assert (inbound.kind, inbound.custom_string, inbound.original_message_id) == ("SMS", "order-17", message.id)
+    assert sandbox.callbacks_open == 1  # that of the later one
+    assert later.send.due > later.send.at
 
 
 async def test_final_statuses_and_replies_are_posted(ear: Ear) -> None:

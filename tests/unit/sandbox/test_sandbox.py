@@ -254,7 +254,7 @@ def test_a_call_without_credentials_does_not_count(sandbox: Sandbox, http: httpx
 
 @pytest.mark.parametrize("dialect", ["meta", "error"])
 @pytest.mark.parametrize(
-    ("method", "path"), [("GET", "/nope"), ("GET", "/send-mms"), ("POST", "/account"), ("POST", "/send-sms")]
+    ("method", "path"), [("GET", "/nope"), ("GET", "/send-mms"), ("POST", "/account"), ("POST", "/send-fax")]
 )
 def test_no_such_call(sandbox: Sandbox, http: httpx.Client, dialect: Any, method: str, path: str) -> None:
     sandbox.settings.dialect = dialect
