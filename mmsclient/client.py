@@ -212,8 +212,8 @@ class AsyncMMSClient(SMSClient):
     ) -> Listing[OptOut]:
         """The numbers that unsubscribed, an async generator of `OptOut` (api-notes.md section 3, get-optout).
 
-        Bounds go out in the client's time zone. In the hour that is repeated when daylight saving ends, an hour more is
-        asked for on either side: some from outside may come, none is missing.
+        None come where the account's inbound settings have "Opt-out for API" not active. Bounds go out in the client's
+        time zone; in the hour that is repeated when daylight saving ends, an hour more is asked for on either side.
 
         Args:
             since: An aware datetime, or None.

@@ -251,9 +251,9 @@ class APIError(CallError):
 
 
 class AuthenticationError(APIError):
-    """The APPKEY is missing, wrong, or belongs to no registered user."""
+    """The APPKEY is missing, wrong, or belongs to no registered user of this API."""
 
-    advice = "check the APPKEY"
+    advice = "check the APPKEY; a key of the provider's newer platform is none of this API"
 
 
 class PermissionDeniedError(APIError):

@@ -116,13 +116,13 @@ def count_of(value: Any) -> int | None:
 
 
 def time_of(value: Any, zone: tzinfo) -> datetime | None:
-    """`YYYY-MM-DD HH:MM:SS`, which says no zone, as a time in `zone` (api-notes.md section 1).
+    """`YYYY-MM-DD HH:MM:SS`, or with slashes, which says no zone, as a time in `zone` (api-notes.md section 1).
 
     In the hour that is repeated when daylight saving ends, the earlier of the two: whoever asks for what came since
     then may see something a second time, and misses nothing.
     """
     try:
-        return datetime.strptime(text_of(value)[:30], WIRE_TIME).replace(tzinfo=zone)
+        return datetime.strptime(text_of(value)[:30].replace("/", "-"), WIRE_TIME).replace(tzinfo=zone)
     except ValueError:
         return None
 

@@ -12,6 +12,8 @@ from attrs import frozen
 Dialect = Literal["meta", "error"]
 """`meta`: the envelope of the endpoint pages and of live replies. `error`: that of the overview."""
 
+Statuses = Literal["documented", "always 200"]
+
 _HTTP_STATUS = {
     "SUCCESS": 200,
     "AUTH_FAILED_NO_DATA": 401,

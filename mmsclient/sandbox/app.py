@@ -17,13 +17,16 @@ from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from mmsclient.sandbox.answers import Answer, Refusal, as_json, empty, http_status, invalid
+from mmsclient.sandbox.answers import Answer, Refusal, as_json, empty, invalid
 from mmsclient.sandbox.calls import CALLS, Call
 from mmsclient.sandbox.exchange import Exchange, RawAnswer
 from mmsclient.sandbox.faults import Fault, Faults
 from mmsclient.sandbox.state import State
 
 PREFIX = "/api/v3"
+
+THROTTLED = "mmsclient.sandbox.throttled"
+"""Where the scope says that a call was throttled; its HTTP status need not."""
 
 
 def create_app(state: State, faults: Faults) -> Starlette:
@@ -103,18 +106,18 @@ class Gatekeeper:
             sent.append(message)
 
         await self._app(scope, receive, send)
-        status = sent[0]["status"]
-        return RawAnswer(status, b"".join(part["body"] for part in sent[1:]), throttled=status == 429)
+        body = b"".join(part["body"] for part in sent[1:])
+        return RawAnswer(sent[0]["status"], body, throttled=scope.get(THROTTLED, False))
 
 
 def _key(headers: Headers, keys: set[str]) -> str:
     """The key of a call: in the header APPKEY, as HTTP Basic, or alike in both (api-notes.md section 1)."""
     given = {*headers.getlist("appkey"), *map(_basic_key, headers.getlist("authorization"))}
     if not given:
-        raise Refusal("AUTH_FAILED_NO_DATA", "No credentials were given.")
+        raise Refusal("AUTH_FAILED_NO_DATA", "You have not provided APPKEY")
     key = given.pop()
     if given or key not in keys:
-        raise Refusal("AUTH_FAILED", "The credentials are wrong.")
+        raise Refusal("AUTH_FAILED", "APPKEY you have provided is invalid")
     return key or ""
 
 
@@ -135,6 +138,7 @@ def _route(state: State, name: str, call: Call) -> Route:
             with state.lock:
                 return _response(state, call.carry_out(state, fields))
         except Refusal as refusal:
+            request.scope[THROTTLED] = refusal.answer.code == "OVER_LIMIT"
             return _response(state, refusal.answer)
 
     async def endpoint_of_several(request: Request) -> Response:
@@ -190,12 +194,14 @@ async def _array(request: Request) -> list[Any]:
 
 
 async def _json(request: Request) -> dict[str, Any]:
-    """No body is an object without fields, which marks every reply as read (api-notes.md section 3)."""
+    """No body, and PHP's empty array, are an object without fields (api-notes.md section 3, inbound-read)."""
     body = await request.body()
     try:
         fields = json.loads(body or b"{}")
     except (ValueError, RecursionError):
         fields = None
+    if fields == []:
+        return {}
     if not isinstance(fields, dict):
         raise invalid("body", "it must be a JSON object")
     return fields
@@ -205,7 +211,8 @@ _FIELDS = {"query": _query, "form": _form, "json": _json}
 
 
 def _raw(state: State, answer: Answer) -> RawAnswer:
-    return RawAnswer(http_status(answer.code), answer.body(state.settings.dialect, state.low_sms_alert))
+    body = answer.body(state.settings.dialect, state.low_sms_alert)
+    return RawAnswer(state.settings.http_status(answer.code), body, throttled=answer.code == "OVER_LIMIT")
 
 
 def _response(state: State, answer: Answer) -> Response:

@@ -11,7 +11,7 @@ from attrs import frozen
 from mmsclient.sandbox import sms_calls
 from mmsclient.sandbox.answers import Answer, Refusal, empty, invalid
 from mmsclient.sandbox.fields import Fields, numbers_of, page_of, refuse, text_of, time_of, unix_time_of
-from mmsclient.sandbox.records import OptOut, Reply, Template, wire_time
+from mmsclient.sandbox.records import OptOut, Reply, Template, digits, wire_time
 from mmsclient.sandbox.state import State
 
 T = TypeVar("T")
@@ -54,11 +54,11 @@ def get_responses(state: State, fields: Fields) -> Answer:
     if kind not in ("mms", "sms"):
         raise invalid("type", "it must be mms or sms")
     replies = [reply for reply in state.unread if reply.kind == kind]
-    return _listing(state, fields, "No Response are available!", replies, _reply)
+    return _listing(state, fields, "response(s)", replies, _reply, number=str, nothing="No Response are available!")
 
 
 def inbound_read(state: State, fields: Fields) -> Answer:
-    """Mark one reply as read, or those before a time; with neither, every one."""
+    """Mark one reply as read, or those before a time; with neither, every one. An unknown id is no error."""
     if message_id := fields.get("message_id"):
         _mark_read(state, [message_id])
     elif before := fields.get("date_before"):
@@ -70,7 +70,7 @@ def inbound_read(state: State, fields: Fields) -> Answer:
 
 
 def inbound_read_bulk(state: State, fields: Fields) -> Answer:
-    """Mark several replies as read. Inferred: ids that do not exist are passed over as long as one does."""
+    """Mark several replies as read; ids that do not exist are passed over."""
     ids = fields.get("message_id") or refuse(empty("message_id"))
     if not isinstance(ids, list):
         raise invalid("message_id", "it must be an array of ids")
@@ -90,14 +90,14 @@ def get_sms(state: State, fields: Fields) -> Answer:
         "status": state.status(message.id),
         "subaccount_id": "",
     }
-    return Answer("SUCCESS", "Here is your message.", [item])
+    return Answer("SUCCESS", "Record found", [item])
 
 
 def account(state: State, fields: Fields) -> Answer:
     """Name, address and balances."""
     return Answer(
         "SUCCESS",
-        "Here are your account details.",
+        "Here's your account",
         {
             "account_name": "Sandbox",
             "account_email": "sandbox@example.com",
@@ -115,14 +115,13 @@ def get_optout(state: State, fields: Fields) -> Answer:
         for opt_out in state.opt_outs
         if (start is None or opt_out.created_at >= start) and (end is None or opt_out.created_at <= end)
     ]
-    return _listing(state, fields, "No opt outs are available!", opt_outs, _opt_out)
+    return _listing(state, fields, "optout contact(s)", opt_outs, _opt_out)
 
 
 def get_template(state: State, fields: Fields) -> Answer:
     """The message templates, 15 a page."""
-    return _listing(
-        state, fields, "No templates are available!", state.templates, _template, per_page=TEMPLATES_PER_PAGE
-    )
+    extra = {"per_page": TEMPLATES_PER_PAGE}
+    return _listing(state, fields, "Template(s)", state.templates, _template, per_page=TEMPLATES_PER_PAGE, extra=extra)
 
 
 @frozen
@@ -160,28 +159,32 @@ CALLS: Mapping[str, Call] = {
 def _listing(
     state: State,
     fields: Fields,
-    nothing: str,
+    noun: str,
     items: Sequence[T],
     show: Callable[[T], dict[str, Any]],
     *,
     per_page: int = PER_PAGE,
+    number: Callable[[int], int | str] = int,
+    extra: Fields | None = None,
+    nothing: str = "",
 ) -> Answer:
     """One page. Past the last page is unknown at the service; here it is told like an empty listing."""
-    number, total = page_of(fields), len(items)
+    place, total = page_of(fields), len(items)
     count = -(-total // per_page)
-    if number > count:
+    page: dict[str, int | str]
+    if place > count:
         if state.settings.empty == "not_found":
-            raise Refusal("NOT_FOUND", nothing)
-        page = {"count": str(count), "number": number if count else 0}
-        return Answer("SUCCESS", nothing, {"page": page, "total": total, "responses": ""})
-    shown = [show(item) for item in items[(number - 1) * per_page : number * per_page]]
-    page = {"count": count, "number": number}
-    return Answer("SUCCESS", f"You have {total} items.", {"page": page, "total": str(total), "responses": shown})
+            raise Refusal("NOT_FOUND", nothing or f"You have no {noun}")
+        page = {"count": str(count), "number": place if count else 0}
+        return Answer("SUCCESS", f"You have {total} {noun}", {"page": page, "total": total, "responses": ""})
+    shown = [show(item) for item in items[(place - 1) * per_page : place * per_page]]
+    page = {"count": count, "number": number(place), **(extra or {})}
+    return Answer("SUCCESS", f"You have {total} {noun}", {"page": page, "total": str(total), "responses": shown})
 
 
 def _reply(reply: Reply) -> dict[str, Any]:
     return {
-        "from": reply.sender,
+        "from": digits(reply.sender),
         "body": reply.text,
         "received_at": wire_time(reply.received_at),
         "original_body": reply.original_text,
@@ -234,7 +237,6 @@ def _image(fields: Fields) -> bytes:
 
 
 def _mark_read(state: State, ids: Sequence[Any]) -> None:
-    if not all(isinstance(each, str) for each in ids):
-        raise invalid("message_id", "an id must be a string")
-    if not state.mark_read(ids):
-        raise Refusal("NOT_FOUND", "No such message was found.")
+    if not all(isinstance(each, str | int) and not isinstance(each, bool) for each in ids):
+        raise invalid("message_id", "an id must be a text or a number")
+    state.mark_read(map(str, ids))

@@ -20,7 +20,7 @@ from typing import ClassVar
 from attrs import evolve, field, frozen
 
 from mmsclient._api.checks import check_whole, is_number, require
-from mmsclient.sandbox.answers import Answer, http_status
+from mmsclient.sandbox.answers import Answer
 from mmsclient.sandbox.exchange import Exchange, RawAnswer
 
 __all__ = [
@@ -131,8 +131,9 @@ class Reject(Fault):
     headers: Mapping[str, str] = field(factory=dict)
 
     async def before(self, exchange: Exchange) -> RawAnswer:
-        status = self.status or http_status(self.code)
-        body = Answer(self.code, self.description).body(exchange.state.settings.dialect, status=status)
+        settings = exchange.state.settings
+        status = self.status or settings.http_status(self.code)
+        body = Answer(self.code, self.description).body(settings.dialect, status=self.status)
         headers = {"content-type": "application/json", **self.headers}
         return RawAnswer(status, body, headers, throttled=self.code == "OVER_LIMIT" or status == 429)
 

@@ -8,7 +8,7 @@ from typing import Literal, TypedDict, get_args
 from attrs import define, field
 
 from mmsclient.sandbox import options
-from mmsclient.sandbox.answers import Dialect
+from mmsclient.sandbox.answers import Dialect, Statuses, http_status
 
 
 @define(kw_only=True)
@@ -19,6 +19,8 @@ class Settings:
     """Calls in any second for each key; None for no cap."""
     dialect: Dialect = field(default="meta", validator=options.one_of(*get_args(Dialect)))
     """The envelope of the answers (api-notes.md section 1)."""
+    statuses: Statuses = field(default="documented", validator=options.one_of(*get_args(Statuses)))
+    """The HTTP status of an error: that of the vendor's tables, or 200, as a caller reports of the live service."""
     empty: Literal["string", "not_found"] = field(default="string", validator=options.one_of("string", "not_found"))
     """How an empty listing is told: `"responses": ""`, or NOT_FOUND with HTTP 400 (api-notes.md section 3)."""
     mms_balance: Decimal = field(default=Decimal("1000000.00"), validator=options.decimal)
@@ -52,12 +54,17 @@ class Settings:
     callback_backoff: float = field(default=0.1, validator=options.seconds)
     """Seconds before the first repetition; they double with each, up to 10."""
 
+    def http_status(self, code: str) -> int:
+        """The HTTP status of an answer with that code."""
+        return http_status(code) if self.statuses == "documented" else 200
+
 
 class SettingsOptions(TypedDict, total=False):
     """`Settings` as keyword arguments."""
 
     rate: int | None
     dialect: Dialect
+    statuses: Statuses
     empty: Literal["string", "not_found"]
     mms_balance: Decimal
     sms_balance: Decimal

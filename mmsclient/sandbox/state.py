@@ -180,7 +180,8 @@ class State(Sent):
     def add_template(self, title: str, text: str, *, at: datetime | None = None) -> Template:
         """Put in a message template; `at` must be aware."""
         with self.lock:
-            template = Template(id=str(self._next()), title=title, text=text, created_at=at or self.now())
+            template_id = f"{self.random.getrandbits(128):032x}"
+            template = Template(id=template_id, title=title, text=text, created_at=at or self.now())
             self.templates.append(template)
             return template
 

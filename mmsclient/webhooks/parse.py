@@ -24,6 +24,9 @@ LONGEST_ID = 200
 MOST_ITEMS = 2_000
 """Items of one callback. More in the bytes that a receiver takes are no reports, and would cost much memory."""
 
+NEWER_PLATFORM = "a callback of the provider's newer platform, whose accounts are none of this API"
+"""It has `_id`, `sender` and `receiver` (api-notes.md section 6)."""
+
 Event: TypeAlias = DeliveryReport | InboundMessage
 
 
@@ -93,6 +96,8 @@ def _read(item: Any, zone: tzinfo) -> Event | str:
         return _flaw(item, "from", ("message_id", "original_message_id")) or _inbound(item, zone)
     if report:
         return _flaw(item, "status", ("message_id", "recipient")) or _report(item)
+    if "_id" in item and {"sender", "receiver"} <= item.keys():
+        return NEWER_PLATFORM
     return "neither a delivery report nor an inbound message"
 
 

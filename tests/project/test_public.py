@@ -84,7 +84,8 @@ def test_every_error_survives_pickle_and_copy_and_is_one_line(cls: type[MMSError
 
 def test_what_an_error_says() -> None:
     error = mmsclient.AuthenticationError("Wrong key", call="account", http_status=401, code="AUTH_FAILED")
-    assert str(error) == "account: Wrong key (AUTH_FAILED, HTTP 401); check the APPKEY"
+    advice = "check the APPKEY; a key of the provider's newer platform is none of this API"
+    assert str(error) == f"account: Wrong key (AUTH_FAILED, HTTP 401); {advice}"
     error.attempts = 4
     assert "[4 attempts]" in str(error)
     wrong = InvalidRequestError("to", "0400", "a number")

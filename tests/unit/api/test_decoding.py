@@ -152,6 +152,22 @@ def test_each_spelling_of_an_empty_listing(reply: Answer) -> None:
     assert decode(calls.replies(1, "mms", ZONE), reply).items == ()
 
 
+def test_a_date_with_slashes_is_read() -> None:
+    odd = {**REPLY, "received_at": "2025/08/12 16:29:29"}
+    (reply,) = decode(calls.replies(1, "sms", ZONE), answer(meta({"responses": [odd]}))).items
+    assert (reply.received_at, reply.received_at_text) == (
+        datetime(2025, 8, 12, 6, 29, 29, tzinfo=UTC),
+        odd["received_at"],
+    )
+
+
+@pytest.mark.parametrize(("total", "count"), [("3", 1), (0, "0"), (None, "0"), (10**9, 1), ("-1", None)])
+def test_the_items_of_a_listing_tell_more_than_its_numbers(total: Any, count: Any) -> None:
+    data = {"page": {"count": count, "number": "1"}, "total": total, "responses": [REPLY]}
+    page = decode(calls.replies(1, "sms", ZONE), answer(meta(data)))
+    assert [item.id for item in page.items] == ["dba864ec-1"]
+
+
 def test_an_html_404_is_no_empty_listing() -> None:
     with pytest.raises(mmsclient.UnknownCallError):
         decode(calls.replies(1, "mms", ZONE), answer(b"<html>nginx</html>", 404))

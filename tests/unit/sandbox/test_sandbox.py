@@ -272,12 +272,12 @@ def test_no_such_path(sandbox: Sandbox, http: httpx.Client) -> None:
 def test_replies_come_by_25_and_unread_only(sandbox: Sandbox, http: httpx.Client) -> None:
     sandbox.add_replies(51)
     first = http.get("/get-responses", params={"type": "mms"}).json()["data"]
-    assert (first["page"], first["total"], len(first["responses"])) == ({"count": 3, "number": 1}, "51", 25)
+    assert (first["page"], first["total"], len(first["responses"])) == ({"count": 3, "number": "1"}, "51", 25)
     last = http.get("/get-responses", params={"type": "mms", "page": "3"}).json()["data"]
     assert [item["body"] for item in last["responses"]] == ["Reply 51"]
     sandbox.mark_read([item["message_id"] for item in first["responses"]])
     shifted = http.get("/get-responses", params={"page": "2"}).json()["data"]
-    assert (shifted["page"], shifted["responses"][0]["body"]) == ({"count": 2, "number": 2}, "Reply 51")
+    assert (shifted["page"], shifted["responses"][0]["body"]) == ({"count": 2, "number": "2"}, "Reply 51")
 
 
 def test_a_reply_names_the_message_that_it_answers(sandbox: Sandbox, http: httpx.Client) -> None:
@@ -286,7 +286,7 @@ def test_a_reply_names_the_message_that_it_answers(sandbox: Sandbox, http: httpx
     reply = sandbox.add_reply(message.to, "Yes", to=message, at=datetime(2026, 1, 8, 6, 50, 34, tzinfo=UTC))
     assert http.get("/get-responses").json()["data"]["responses"] == [
         {
-            "from": NUMBERS[0],
+            "from": NUMBERS[0].removeprefix("+"),
             "body": "Yes",
             "received_at": "2026-01-08 17:50:34",
             "original_body": "Hello",
@@ -351,7 +351,8 @@ def test_templates_come_by_15(sandbox: Sandbox, http: httpx.Client) -> None:
     for number in range(16):
         sandbox.add_template(f"Title {number}", "Text", at=datetime(2026, 6, 1, tzinfo=UTC))
     data = http.get("/get-template", params={"page": "2"}).json()["data"]
-    assert data["page"] == {"count": 2, "number": 2}
+    assert data["page"] == {"count": 2, "number": 2, "per_page": 15}
+    assert re.fullmatch(r"[0-9a-f]{32}", data["responses"][0]["template_id"])
     [template] = data["responses"]
     assert (template["message_title"], template["Message"]) == ("Title 15", "Text")
     assert template["created_at"] == "2026-06-01 10:00:00"
@@ -377,7 +378,19 @@ def test_replies_before_a_time_are_marked_read(sandbox: Sandbox, http: httpx.Cli
     assert sandbox.unread == [late]
 
 
-@pytest.mark.parametrize("request_", [{}, {"json": {}}, {"json": {"message_id": ""}}])
+def test_an_id_may_be_a_number_and_an_unknown_one_is_no_error(sandbox: Sandbox, http: httpx.Client) -> None:
+    first, second = sandbox.add_reply(kind="sms"), sandbox.add_reply(kind="sms")
+    for path, message_id in (
+        ("/inbound-read", "unknown"),
+        ("/inbound-read", int(first.id)),
+        ("/inbound-read-bulk", ["unknown", 7]),
+        ("/inbound-read-bulk", [int(first.id)]),
+    ):
+        assert code(http.post(path, json={"message_id": message_id})) == "SUCCESS"
+    assert sandbox.unread == [second]
+
+
+@pytest.mark.parametrize("request_", [{}, {"json": {}}, {"json": []}, {"json": {"message_id": ""}}])
 def test_with_neither_field_everything_is_marked_read(sandbox: Sandbox, http: httpx.Client, request_: Any) -> None:
     sandbox.add_replies(30)
     assert code(http.post("/inbound-read", **request_)) == "SUCCESS"
@@ -394,14 +407,14 @@ def test_several_replies_are_marked_read(sandbox: Sandbox, http: httpx.Client) -
 @pytest.mark.parametrize(
     ("path", "body", "expected"),
     [
-        ("/inbound-read", {"message_id": "unknown"}, "NOT_FOUND"),
-        ("/inbound-read", {"message_id": 5}, "FIELD_INVALID"),
+        ("/inbound-read", {"message_id": True}, "FIELD_INVALID"),
+        ("/inbound-read", {"message_id": {"id": 5}}, "FIELD_INVALID"),
         ("/inbound-read", {"date_before": "yesterday"}, "FIELD_INVALID"),
         ("/inbound-read", ["id"], "FIELD_INVALID"),
         ("/inbound-read-bulk", {}, "FIELD_EMPTY"),
         ("/inbound-read-bulk", {"message_id": []}, "FIELD_EMPTY"),
         ("/inbound-read-bulk", {"message_id": "id"}, "FIELD_INVALID"),
-        ("/inbound-read-bulk", {"message_id": ["unknown"]}, "NOT_FOUND"),
+        ("/inbound-read-bulk", {"message_id": [None]}, "FIELD_INVALID"),
     ],
 )
 def test_marking_that_is_refused_marks_nothing(
@@ -459,6 +472,44 @@ def test_account(http: httpx.Client) -> None:
     assert data["mms_balance"] == "1000000.00"
 
 
+def test_the_prose_is_that_of_live_answers(sandbox: Sandbox, http: httpx.Client) -> None:
+    sandbox.add_reply()
+    sandbox.add_opt_out("+61400000000")
+    sandbox.add_template("Title", "Text")
+    send(http, NUMBERS[1:])
+    for path, expected in (
+        ("/get-responses", "You have 1 response(s)"),
+        ("/get-optout", "You have 1 optout contact(s)"),
+        ("/get-template", "You have 1 Template(s)"),
+        ("/account", "Here's your account"),
+        (f"/get-sms?message_id={sandbox.messages[0].id}", "Record found"),
+    ):
+        assert http.get(path).json()["msg"] == expected
+    wrong = http.get("/account", headers={"APPKEY": "wrong"}).json()
+    assert (wrong["meta"]["status"], wrong["msg"]) == ("AUTH_FAILED", "APPKEY you have provided is invalid")
+    del http.headers["APPKEY"]
+    assert http.get("/account").json()["msg"] == "You have not provided APPKEY"
+
+
+def test_errors_with_http_200(sandbox: Sandbox, http: httpx.Client) -> None:
+    sandbox.settings.statuses = "always 200"
+    sandbox.settings.rate = 7
+    for answer, expected in (
+        (http.get("/account", headers={"APPKEY": "wrong"}), "AUTH_FAILED"),
+        (http.get("/nope"), "NOT_IMPLEMENTED"),
+        (send(http, []), "FIELD_EMPTY"),
+        (send(http, ["nonsense"]), "RECIPIENTS_ERROR"),
+        (send(http, ["+61400009904"]), "OVER_LIMIT"),  # which does not count
+        (http.get("/get-sms?message_id=unknown"), "NOT_FOUND"),
+        (http.get("/account"), "SUCCESS"),
+        (http.get("/account"), "SUCCESS"),
+        (http.get("/account"), "SUCCESS"),
+        (http.get("/account"), "OVER_LIMIT"),
+    ):
+        assert (answer.status_code, answer.json()["meta"]["status"]) == (200, expected)
+    assert [arrival.throttled for arrival in sandbox.arrivals].count(True) == 2
+
+
 # State ----------------------------------------------------------------------------------------------------------------
 
 
@@ -499,6 +550,7 @@ def test_a_million_recipients_are_cheap_to_remember() -> None:
     [
         *(("rate", value) for value in (0, 1.5, True, "15")),
         ("dialect", "old"),
+        ("statuses", "always"),
         ("empty", ""),
         ("inbound_shape", "list"),
         ("callback_statuses", "none"),

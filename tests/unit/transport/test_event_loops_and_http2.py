@@ -18,7 +18,7 @@ import httpx2
 import pytest
 
 from mmsclient import AsyncMMSClient, OutcomeUnknownError, SentBatch
-from mmsclient._api import calls
+from mmsclient._api import sent_batch
 from mmsclient.sandbox import Sandbox
 from tests.conftest import PNG
 from tests.support.http2 import http2_contexts
@@ -130,7 +130,7 @@ async def test_calls_that_wait_for_tokens_do_not_share_a_stream_of_http2(new_poo
 async def test_a_send_that_fails_on_http2_tears_no_other_call(
     new_pool: Callable[..., Any], failure: tuple[str, bytes], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(calls, "MAX_BODY", 10_000)
+    monkeypatch.setattr(sent_batch, "MAX_BODY", 10_000)
     monkeypatch.setattr(HTTP2Server, "connections", 0)
     server_context, client_context = http2_contexts()
     numbers: Counter[str] = Counter()

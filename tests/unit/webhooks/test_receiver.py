@@ -128,6 +128,14 @@ def test_an_odd_item_is_set_aside_and_its_neighbours_are_kept(odd: Any) -> None:
     assert json.loads(between.body) == odd
 
 
+def test_a_callback_of_the_newer_platform_is_known() -> None:
+    item = {"_id": "5f", "status": "x", "type": "receive", "message": "Yes", "sender": "614", "receiver": "615"}
+    for body in (item, [item], {**item, "type": "send"}):
+        (event,) = parse_callbacks(json.dumps(body))
+        assert isinstance(event, UnreadableCallback)
+        assert "newer platform" in event.reason
+
+
 def test_what_would_spoil_all_spoils_one_value() -> None:
     body = json.dumps([REPORT]).encode()[:-1] + b',{"status":"Failed","message_id":%s,"source":NaN,"recipient":"\xff"}]'
     first, second = parse_callbacks(body % (b"9" * 5000))
