@@ -118,6 +118,8 @@ argument that a process list shows.
 ```sh
 mmsclient send --to 0400000000 --text 'Sale on now' --image sale.gif
 mmsclient send --to 0400000000 --text 'Look' --image IMG_2041.JPG --fit    # any photograph, made to fit
+mmsclient sms send --to 0400000000 --text 'Your parcel is here' --custom-string order-17
+mmsclient sms parts 'Your parcel is here'   # its alphabet, its parts and what it costs
 mmsclient picture show IMG_2041.JPG   # what it is, and whether it says where it was taken
 mmsclient account --json
 mmsclient replies --follow --take     # each is marked as read when it is printed; without --take all stay unread

@@ -27,12 +27,12 @@ from mmsclient.cli.output import (
     show_stream,
 )
 from mmsclient.cli.picture import fitted
-from mmsclient.cli.status import Status, UsageError, complain, of_error, output_lost
+from mmsclient.cli.status import Status, UsageError, complain, of_error, of_sent, output_lost
 from mmsclient.cli.stdio import OutputLostError
 from mmsclient.cli.top import top
 
 HELP = """
-Send MMS, and read replies, opt-outs and balances.
+Send MMS and SMS, and read replies, opt-outs and balances.
 
 Try it without an account: `mmsclient demo`. The APPKEY comes from the environment variable `MMSCLIENT_APP_KEY` or from
 `--app-key-file`; `MMSCLIENT_BASE_URL` and `MMSCLIENT_CA_FILE` lead to another server, such as `mmsclient sandbox`.
@@ -71,6 +71,7 @@ app.command(
     help="Suppression lists: who must get no message, kept over campaigns.",
 )
 app.command(top)
+app.command("mmsclient.cli.sms:app", name="sms", help="SMS: send texts, and see what they cost.")
 app.command("mmsclient.cli.picture:app", name="picture", help="Make pictures fit, and see what they are and give away.")
 
 OneJSON = Annotated[bool, Parameter(help="Print one JSON object for scripts.", show_default=False)]
@@ -155,9 +156,7 @@ async def send(
         show_sent(sent, form)
         if wait:
             await _show_deliveries(mms, sent, wait_seconds, form)
-    if not sent.is_partial:
-        return Status.DONE
-    return Status.PARTLY_ACCEPTED if sent.accepted else Status.FAILED
+    return of_sent(sent)
 
 
 async def _show_deliveries(mms: AsyncMMSClient, sent: SentBatch, seconds: float, form: Form) -> None:
@@ -348,7 +347,7 @@ def sandbox(
     replies
         Unread replies to begin with.
     balance
-        Credits to begin with; a message costs 1.
+        Credits to begin with, of either kind; an MMS costs 1, and so does a part of an SMS.
     no_magic
         Treat all numbers alike: no endings with a meaning of their own, for the rehearsal of a real list.
     callback_url

@@ -47,7 +47,9 @@ def serve(
     _check("--balance", balance, credit.is_finite(), "a number of credits")
     is_url = callback_url is None or callback_url.startswith(("http://", "https://"))
     _check("--callback-url", callback_url, is_url, "an http or https URL")
-    served = Sandbox(port=port, tls=tls, rate=rate, mms_balance=credit, magic=magic, callback_url=callback_url)
+    served = Sandbox(
+        port=port, tls=tls, rate=rate, magic=magic, callback_url=callback_url, sms_balance=credit, mms_balance=credit
+    )
     with signals() as stopping, _running(served) as sandbox, _authority_file(sandbox.ssl_context) as ca_file:
         sandbox.add_replies(replies)
         _introduce(sandbox, ca_file, form)

@@ -14,6 +14,7 @@ from mmsclient.errors import (
     SendInProgressError,
     one_line,
 )
+from mmsclient.models import SentBatch
 
 LONGEST_LINE = 2000
 
@@ -80,6 +81,13 @@ def of_error(error: Exception) -> Status:
             return Status.OUTCOME_UNKNOWN
         case _:
             return Status.FAILED
+
+
+def of_sent(sent: SentBatch) -> Status:
+    """The exit status that tells a script whether all numbers were accepted."""
+    if not sent.is_partial:
+        return Status.DONE
+    return Status.PARTLY_ACCEPTED if sent.accepted else Status.FAILED
 
 
 def output_lost(error: OSError) -> Status:
