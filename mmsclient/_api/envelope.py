@@ -93,8 +93,6 @@ def _judged(call: Call[Any], answer: Answer, envelope: Envelope) -> Envelope:
 def read_item(call: Call[T], status: int, item: Envelope) -> T:
     """The result of `call` from its envelope in an array that came with that HTTP status. Raises as `unwrap` does."""
     answer = Answer(status=status, headers={}, body=json.dumps(item.raw).encode())
-    if not item.code:
-        raise _failure(call, answer, None, "its item in the answer holds no code")
     return read(call, answer, _judged(call, answer, item))
 
 
