@@ -20,6 +20,7 @@ from mmsclient._store.models import (
     RecipientState,
     Summary,
 )
+from mmsclient._store.spending import CallCost
 from mmsclient._store.steering import Orders, SenderSteering, Standing
 
 __all__ = ["JournalReader", "ReportRecorder", "SenderJournal"]
@@ -59,6 +60,18 @@ class JournalReader(Protocol):
 
     def recipients(self, state: RecipientState | None, after: int) -> list[tuple[int, Recipient]]:
         """A page of recipients beyond the id `after`, with their ids."""
+        ...
+
+    def messages_of(self, phones: Sequence[int]) -> dict[int, PersonalMessage]:
+        """What those of `phones` get who have a message of their own."""
+        ...
+
+    def recipients_of(self, phones: Sequence[int]) -> list[tuple[int, Recipient]]:
+        """Those of `phones` that are in the journal, with their ids."""
+        ...
+
+    def call_costs(self) -> list[CallCost]:
+        """What each call cost, or may have. Walks through all recipients."""
         ...
 
     def rejected_rows(self, after: tuple[int, str]) -> list[Recipient]:
@@ -150,6 +163,13 @@ class SenderJournal(Protocol):
         """Take in rows of the list. A phone that is known from an earlier run keeps its state."""
         ...
 
+    def add_unlisted(self, entries: Sequence[ListEntry]) -> None:
+        """Take in recipients that stand in no list, in no run. One that is known stays as it is.
+
+        A row of the list that comes with such a phone later is the recipient's, and no duplicate.
+        """
+        ...
+
     def end_list(self) -> None:
         """Note that the list was read to its end.
 
@@ -167,7 +187,7 @@ class SenderJournal(Protocol):
         ...
 
     def claim_again(self, ids: tuple[int, ...], phones: tuple[int, ...]) -> Claim:
-        """Set recipients that were claimed before, and surely not sent, to `sending` in a call of their own."""
+        """Set these recipients, which are surely not sent, to `sending` in a call of their own."""
         ...
 
     def finish(
@@ -175,11 +195,14 @@ class SenderJournal(Protocol):
         claim: Claim,
         results: Sequence[RecipientResult],
         *,
-        accepted: int,
+        accepted: int | None,
         credits_used: Decimal | None,
         error: str | None,
     ) -> None:
-        """Record what became of a call and of each of its recipients, and act on what proves more."""
+        """Record what became of a call and of each of its recipients, and act on what proves more.
+
+        `accepted`: how many the API accepted, None where the outcome of the call is unknown.
+        """
         ...
 
     def release(self, claim: Claim) -> None:

@@ -180,7 +180,7 @@ class SQLiteJournal:
             ((last,),) = self._database.rows("SELECT ifnull(max(id), 0) FROM recipient")
             for entry in entries:
                 rows += 1
-                if entry.phone is not None and entry.problem is None and self._insert(entry.phone, entry):
+                if entry.problem is None and self._insert(entry, self._run):
                     new += 1
                 elif entry.phone is None or not self._found_again(entry.phone, entry.line):
                     rejected.append(self._rejected(entry))
@@ -192,11 +192,20 @@ class SQLiteJournal:
         self.counts[State.EXCLUDED] += excluded + max(0, inserted)
         self.ready += new - excluded
 
-    def _insert(self, phone: int, entry: ListEntry) -> bool:
+    def add_unlisted(self, entries: Sequence[ListEntry]) -> None:
+        """Take in recipients that stand in no list, in no run. One that is known stays as it is."""
+        with self._database.transaction():
+            for entry in entries:
+                self._insert(entry, 0)
+            self._database.execute(_EXCLUDE, (0,))
+        self._count()
+
+    def _insert(self, entry: ListEntry, run: int) -> bool:
+        """Take in a recipient; False for one that is known."""
         sql = "INSERT OR IGNORE INTO recipient (phone, state, line, run) VALUES (?, 'pending', ?, ?)"
-        is_new = self._database.execute(sql, (phone, entry.line, self._run)).rowcount == 1
-        if is_new and entry.message is not None:
-            assign(self._database, phone, entry.message)
+        is_new = self._database.execute(sql, (entry.phone, entry.line, run)).rowcount == 1
+        if is_new and entry.phone is not None and entry.message is not None:
+            assign(self._database, entry.phone, entry.message)
         return is_new
 
     def _found_again(self, phone: int, line: int) -> bool:
@@ -231,7 +240,7 @@ class SQLiteJournal:
         return Claim(batch, picked.ids, picked.phones, picked.message) if picked.rows else None
 
     def claim_again(self, ids: tuple[int, ...], phones: tuple[int, ...]) -> Claim:
-        """Set recipients that were claimed before, and surely not sent, to `sending` in a call of their own."""
+        """Set these recipients, which are surely not sent, to `sending` in a call of their own."""
         self._check_files()
         with self._database.transaction():
             sql = f"SELECT state FROM recipient WHERE id IN ({','.join(map(str, ids))})"  # noqa: S608 - whole numbers
@@ -239,6 +248,7 @@ class SQLiteJournal:
             batch = self._begin_call(ids)
         self.counts.subtract(before)
         self.counts[State.SENDING] += len(ids)
+        self.ready -= sum((0, each) > self._last for each in ids)
         return Claim(batch, ids, phones)
 
     def _begin_call(self, ids: Sequence[int]) -> int:
@@ -253,7 +263,7 @@ class SQLiteJournal:
         claim: Claim,
         results: Sequence[RecipientResult],
         *,
-        accepted: int,
+        accepted: int | None,
         credits_used: Decimal | None,
         error: str | None,
     ) -> None:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Protocol
 
 from mmsclient._store.models import PersonalMessage, Picked
 from mmsclient._store.sqlite_database import Database
 from mmsclient._store.states import CLAIM
 
-__all__ = ["TEMPLATE", "PersonalQueue", "PlainQueue", "Queue", "assign", "calls_ahead", "first_messages"]
+__all__ = ["TEMPLATE", "PersonalQueue", "PlainQueue", "Queue", "assign", "calls_ahead", "first_messages", "messages_of"]
 
 TEMPLATE = "template"
 """The fact about a journal whose recipients have messages of their own."""
@@ -35,6 +36,7 @@ _FIRST = f"""
 SELECT phone, text, subject FROM recipient JOIN message ON message.id = recipient.message
 WHERE {CLAIM.guard} ORDER BY recipient.id LIMIT ?
 """  # noqa: S608
+_OF_PHONES = "SELECT phone, text, subject FROM recipient JOIN message ON message.id = recipient.message"
 
 
 class Queue(Protocol):
@@ -106,3 +108,10 @@ def first_messages(database: Database, most: int) -> list[tuple[int, PersonalMes
     """The first of the list that a run would send to, with what they get."""
     rows = database.rows(_FIRST, (most,))
     return [(phone, PersonalMessage(text, subject)) for phone, text, subject in rows]
+
+
+def messages_of(database: Database, phones: Sequence[int]) -> dict[int, PersonalMessage]:
+    """What those of `phones` get who have a message of their own."""
+    wanted = ", ".join(map(str, phones))  # whole numbers
+    sql = f"{_OF_PHONES} WHERE phone IN ({wanted})"
+    return {phone: PersonalMessage(text, subject) for phone, text, subject in database.rows(sql)}

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from decimal import Decimal
-from typing import Self
+from typing import Any, Self
 
 from mmsclient._store import sqlite_messages
 from mmsclient._store.errors import JournalError
@@ -22,6 +23,7 @@ from mmsclient._store.models import (
     rejected_row,
 )
 from mmsclient._store.private_files import DAMAGED
+from mmsclient._store.spending import CallCost
 from mmsclient._store.sqlite_database import APPLICATION_ID, FOREIGN, VERSION, Database, translated_errors
 from mmsclient._store.sqlite_evidence import unknown_summary
 from mmsclient._store.sqlite_migration import read_as_present
@@ -43,6 +45,16 @@ _RECIPIENT_STATUS = """(
     )
 ) AS recipient_status"""
 """Each recipient with what was reported of it; a report may name the recipient or not, and both may come."""
+
+
+_CALL_COSTS = """
+SELECT
+    recipients, ended IS NULL OR accepted IS NULL, ifnull(accepted, 0), credits, ifnull(taken, 0), ifnull(doubtful, 0)
+FROM batch LEFT JOIN (
+    SELECT batch AS id, total(state = 'accepted') AS taken, total(state IN ('sending', 'unknown')) AS doubtful
+    FROM recipient WHERE batch IS NOT NULL GROUP BY batch
+) AS counted ON counted.id = batch.id
+"""
 
 
 class SQLiteReader:
@@ -181,8 +193,21 @@ class SQLiteReader:
             " WHERE id > ? AND (? IS NULL OR state = ?) ORDER BY id LIMIT ?",
             (after, state, state, limit),
         )
-        times = (None if row[-1] is None else datetime.fromtimestamp(row[-1], UTC) for row in rows)
-        return [(row[0], recipient_of(row, time)) for row, time in zip(rows, times, strict=True)]
+        return [_with_id(row) for row in rows]
+
+    def messages_of(self, phones: Sequence[int]) -> dict[int, PersonalMessage]:
+        """What those of `phones` get who have a message of their own."""
+        return sqlite_messages.messages_of(self._database, phones)
+
+    def recipients_of(self, phones: Sequence[int]) -> list[tuple[int, Recipient]]:
+        """Those of `phones` that are in the journal, with their ids."""
+        wanted = ", ".join(map(str, phones))  # whole numbers
+        sql = f"SELECT {RECIPIENT_COLUMNS} FROM {_RECIPIENT_STATUS} WHERE phone IN ({wanted}) ORDER BY id"  # noqa: S608
+        return [_with_id(row) for row in self._database.rows(sql)]
+
+    def call_costs(self) -> list[CallCost]:
+        """What each call cost, or may have. Walks through all recipients."""
+        return [CallCost.of_row(row) for row in self._database.rows(_CALL_COSTS)]
 
     def rejected_rows(self, after: tuple[int, str], limit: int = PAGE) -> list[Recipient]:
         """Rows of the list that are no phone of their own, beyond the line and number `after`."""
@@ -192,6 +217,11 @@ class SQLiteReader:
             (*after, limit),
         )
         return [rejected_row(row) for row in rows]
+
+
+def _with_id(row: Sequence[Any]) -> tuple[int, Recipient]:
+    reported_at = None if row[-1] is None else datetime.fromtimestamp(row[-1], UTC)
+    return row[0], recipient_of(row, reported_at)
 
 
 def _check_kind(database: Database) -> None:

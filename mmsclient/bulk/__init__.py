@@ -7,7 +7,11 @@
 from mmsclient._store.recording import ReportRecorder
 from mmsclient.bulk.campaign import Campaign, Sending
 from mmsclient.bulk.errors import (
+    BalanceTooLowError,
+    BudgetReachedError,
     CampaignStoppedError,
+    DeliveryTestError,
+    DeliveryTestFlaw,
     JournalBusyError,
     JournalError,
     JournalMismatchError,
@@ -20,6 +24,7 @@ from mmsclient.bulk.errors import (
 from mmsclient.bulk.models import Batch, Exclusion, Progress, Recipient, RecipientState, UnknownRecipients
 from mmsclient.bulk.options import CampaignOptions
 from mmsclient.bulk.plan import Plan, Sample
+from mmsclient.bulk.preflight import Preflight
 from mmsclient.bulk.recipients import Recipients, Row
 from mmsclient.bulk.recipients_csv import CSVList, read_csv
 from mmsclient.bulk.reconciliation import Reconciliation, reconcile
@@ -33,12 +38,16 @@ from mmsclient.bulk.window import Window
 
 __all__ = [
     "Activity",
+    "BalanceTooLowError",
     "Batch",
+    "BudgetReachedError",
     "CSVList",
     "Campaign",
     "CampaignOptions",
     "CampaignStatus",
     "CampaignStoppedError",
+    "DeliveryTestError",
+    "DeliveryTestFlaw",
     "Exclusion",
     "JournalBusyError",
     "JournalError",
@@ -46,6 +55,7 @@ __all__ = [
     "JournalUnavailableError",
     "OptOutsIncompleteError",
     "Plan",
+    "Preflight",
     "Progress",
     "Recipient",
     "RecipientState",

@@ -11,6 +11,7 @@ from mmsclient._store.models import Claim, Message
 from mmsclient._transport import retry
 from mmsclient._transport.session import Recall
 from mmsclient._words import counted
+from mmsclient.bulk.budget import Budget
 from mmsclient.bulk.capacity import Capacity
 from mmsclient.bulk.control import HELD, Control, Stop
 from mmsclient.bulk.errors import JournalError
@@ -54,6 +55,7 @@ class RunParts:
     control: Control
     schedule: Schedule
     capacity: Capacity
+    budget: Budget
     meter: Meter
     recorder: Recorder
     screening: Screening
@@ -70,6 +72,7 @@ class BatchSender:
         self._control = parts.control
         self._schedule = parts.schedule
         self._capacity = parts.capacity
+        self._budget = parts.budget
         self._meter = parts.meter
         self._recorder = parts.recorder
         self._screening = parts.screening
@@ -86,6 +89,7 @@ class BatchSender:
             self._control.fail(error)
         finally:
             self._capacity.end_batch(claim.batch)
+            self._budget.end(claim.batch)
 
     async def _send_parts(self, batch: Claim) -> None:
         parts, splits, accepted, failure = [(batch.ids, batch.phones)], 0, 0, None
@@ -135,6 +139,10 @@ class BatchSender:
             if passed is None:
                 return Outcome(()), None, claim
             claim = passed
+            if not self._budget.covers_calls():
+                await self._recorder.release(claim)
+                self._control.fail(self._budget.stop())
+                return Outcome(()), None, claim
             recall = self._control.recall()
             sent, error = await self._call(batch, claim, recall)
             if isinstance(error, NotSentError | LimiterUnavailableError) and self._starts_nothing():
@@ -152,6 +160,7 @@ class BatchSender:
             else:
                 assert error is not None  # noqa: S101
                 outcome = outcome_of_error(claim.phones, error, may_split=may_split, is_own=batch.message is not None)
+            self._budget.count(batch.batch, len(claim.ids), outcome, sent)
             try:
                 await self._recorder.record(claim, outcome, sent, error)
             except JournalError:

@@ -31,18 +31,26 @@ SHORTEST = 1.0
 class Brake:
     """Slow start, a window, and a stop while an answer is overdue.
 
-    What is under way when a server stops answering ends unknown. So one batch goes first; when it is answered, `WINDOW`
-    may be under way. Where these leave room at the limiter unused, the window grows with each answer until the rate is
-    reached, as far as the exchanges that were answered are long enough to need more. After a call whose outcome is
-    unknown it begins again.
+    What is under way when a server stops answering ends unknown. So one batch goes first; when it is answered well,
+    `WINDOW` may be under way. Where these leave room at the limiter unused, the window grows with each answer until the
+    rate is reached, as far as the exchanges that were answered are long enough to need more. After a call whose outcome
+    is unknown it begins again.
 
     A batch keeps its place from `start` to `end`, whatever calls it takes; it has at most one of them under way.
+
+    Args:
+        slow_start: Calls that must be answered well, one after the other, before there are several; 0 for none, until
+            the first outcome is unknown.
+        most: Batches under way at the most.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, slow_start: int = 1, most: int = MOST) -> None:
         self.answered: bool = False
         """A call was answered."""
-        self._window = 1
+        self._slow_start = slow_start
+        self._most = most
+        self._good = 0  # answers since the beginning, or since an unknown outcome
+        self._window = 1 if slow_start else min(WINDOW, most)
         self._starved = False
         self._places: dict[int, float | None] = {}
         self._durations: deque[float] = deque(maxlen=LATELY)
@@ -51,6 +59,11 @@ class Brake:
     def under_way(self) -> int:
         """Batches that have started and not ended."""
         return len(self._places)
+
+    @property
+    def window(self) -> int:
+        """Batches that may be under way at present."""
+        return self._window
 
     def allows(self, now: float, *, waiting: int) -> bool:
         """Another batch may start. `waiting`: calls under way that wait for their turn at the limiter."""
@@ -71,19 +84,23 @@ class Brake:
         """A call of it begins."""
         self._places[batch] = now
 
-    def answer(self, batch: int, now: float, *, rate: float) -> None:
+    def answer(self, batch: int, now: float, *, rate: float, is_good: bool = True) -> None:
         """Its call was answered, in whichever way. `rate`: calls a second that the limiter allows."""
         since, self._places[batch] = self._places[batch], None
         if since is not None:
             self._durations.append(now - since)
         self.answered = True
+        self._good += is_good
+        if self._good < self._slow_start:
+            return
         needed = math.ceil(SPARE * rate * min(list(self._durations)[-WINDOW:], default=0.0))
         wanted = self._window + self._starved if self._window >= WINDOW else WINDOW
-        self._window = max(WINDOW, min(wanted, needed, MOST))
+        self._window = min(max(WINDOW, min(wanted, needed)), self._most)
 
     def lose(self, batch: int) -> None:
         """The outcome of its call is unknown."""
         self._places[batch] = None
+        self._good = 0
         self._window = 1
 
     def spare(self, batch: int) -> None:

@@ -8,20 +8,17 @@ from collections.abc import AsyncIterator, Callable
 from types import TracebackType
 from typing import Self, Unpack
 
-from attrs import evolve
-
 from mmsclient._reading.image_file import ImageSource
 from mmsclient._store.group_recorder import GroupRecorder
 from mmsclient._store.heard import Heard, reply_heard, report_heard
-from mmsclient._store.models import RecipientState
 from mmsclient.bulk.errors import JournalError
 from mmsclient.bulk.models import Batch
 from mmsclient.bulk.options import CampaignOptions, Options
+from mmsclient.bulk.preflight import Preflight, look_ahead, outlook
 from mmsclient.bulk.preparation import Preparation
 from mmsclient.bulk.recipients import Recipients
 from mmsclient.bulk.report import Report, report_from, report_of
 from mmsclient.bulk.runner import Runner
-from mmsclient.bulk.screening import exclude_suppressed
 from mmsclient.bulk.sender import Sender
 from mmsclient.bulk.template import MessageText
 from mmsclient.errors import ConfigurationError
@@ -77,8 +74,26 @@ class Campaign:
             `silent_after` since their call, and only where nine tenths of the accepted ones were reported on; else to
             nobody, and `Report.unknown.objection` and the log say why.
         silent_after (timedelta | float): A timedelta or seconds, a day if left out.
-        check_balance (bool): Ask for the account's balance before the first and after the last call of each run, for
-            the hint `Report.unknown.unaccounted_credits`. Two calls more; where they fail, nothing else does.
+        check_account (bool): Ask for the account right before the first call of each run, one call more: a wrong host
+            or APPKEY, a redirect and a portal's page end the campaign there, with nobody `unknown`. True if left out.
+        check_balance (bool): Note the account's balance before the first and after the last call of each run, for the
+            hint `Report.unknown.unaccounted_credits`. One more call; where it fails, nothing else does.
+        require_credit (bool): Read the whole list first, and send to nobody where the balance is less than they cost,
+            or not told (`BalanceTooLowError`). Left out, a log line warns.
+        max_credits (Decimal | float | None): What all runs of the campaign together may cost. It stops before the call
+            that would pass this (`BudgetReachedError`); those who are unknown, or whose call is under way, count.
+        credits_per_message (Decimal | float): What a message is taken to cost as long as no answer tells more; 1 if
+            left out. The API documents no price.
+        test (str | Iterable[str | Mapping[str, object]]): Numbers that are sent to first; with a template, mappings as
+            in the list. Everybody else waits until their delivery reports
+            were recorded; where one fails or is missing, nobody else is sent to (`DeliveryTestError`).
+        test_timeout (timedelta | float): How long these reports are waited for, ten minutes if left out.
+        approve_test (Callable[[Sequence[Recipient]], Awaitable[bool]] | None): Asked in place of waiting for reports,
+            once the test messages were accepted: an async function.
+        slow_start (int): Calls that must be answered well, one after the other, before there are several under way; 1
+            if left out, 0 for three at once from the beginning.
+        max_concurrency (int): Calls under way at the most, 64 if left out. So many batches are at stake where a server
+            falls silent.
         new_key (bool): The journal was begun with another APPKEY of the same account, which was changed since.
         stop_after (int): Calls in a row that fail, that nobody accepted, or whose outcome is unknown, after which the
             campaign stops. With a template the first thirty recipients in a row that are refused do not count. Until a
@@ -120,7 +135,8 @@ class Campaign:
                 again: who stands in the journal gets nothing twice. None: only those who stand in the journal already.
 
         Raises:
-            CampaignStoppedError: When iterated: out of credit, key or permission refused, too many failures in a row.
+            CampaignStoppedError: When iterated: a wrong host, out of credit, key or permission refused, too many
+                failures in a row, `max_credits` reached, a test message that did not arrive.
             JournalError: When iterated: the journal cannot be used.
             InvalidRequestError: When iterated: the text, the image or an exclusion is wrong. Whatever `recipients` and
                 `on_progress` raise is raised as it is.
@@ -146,16 +162,16 @@ class Campaign:
 
         Sends nothing and writes no journal. A generator is used up by it. `recipients()` of it gives the excluded ones.
         """
-        copy = await self._preparation.open_copy()
-        try:
-            await self._preparation.exclude(copy, is_dry=True)
-            await self._preparation.read_list(copy, recipients, lambda: None)
-            await exclude_suppressed(copy, self._options.suppression)
-            report = await copy.run(lambda: report_from(copy.journal.reader, None, RecipientState.EXCLUDED))
-            return evolve(report, plan=await self._preparation.plan(copy))
-        finally:
-            await self._preparation.end_run(None)
-            await copy.close()
+        return (await outlook(self._preparation, recipients)).report
+
+    async def preflight(self, recipients: Recipients | None = None) -> Preflight:
+        """What `send` would begin with: recipients, calls, time and credits. As `dry_run`, and asks for the account.
+
+        Raises:
+            MMSError: What would end the campaign before its first call: a wrong host or APPKEY, a message that cannot
+                be sent, a journal of another one, opt-outs that are not complete.
+        """
+        return await look_ahead(self._preparation, recipients)
 
     async def report(self) -> Report:
         """Every recipient so far. Waits for a `send` that was left early to end.

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from contextlib import suppress
+from typing import Any, TypeVar
 from weakref import WeakSet
 
 from attrs import frozen
 
 from mmsclient._transport.session import Recall
+from mmsclient.bulk.waiting import all_done
 from mmsclient.errors import MMSError
 
 __all__ = ["HELD", "Control", "Stop"]
+
+T = TypeVar("T")
 
 HELD = "the campaign was held before it left"
 LAPSED = "the lease of its sender had run out before it left"
@@ -116,6 +120,18 @@ class Control:
             async with asyncio.timeout(seconds):
                 await self._stopped.wait()
         return not self.is_stopping
+
+    async def unless_stopped(self, work: Coroutine[Any, Any, T]) -> T | None:
+        """The result of `work`; None where the run is to stop before it has one, and then `work` is cancelled."""
+        working = asyncio.ensure_future(work)
+        stopping = asyncio.ensure_future(self._stopped.wait())
+        try:
+            await asyncio.wait((working, stopping), return_when=asyncio.FIRST_COMPLETED)
+            return working.result() if working.done() else None
+        finally:
+            stopping.cancel()
+            working.cancel()
+            await all_done(stopping, working)
 
     async def wait_for_change(self, until: float | None) -> None:
         """Wait for the next change, or for that time of the event loop."""

@@ -69,6 +69,10 @@ class Progress:
     """At the present rate; None until there is one, and while the list is being read. Closed hours are not in it."""
     waits_until: datetime | None = None
     """When it goes on, in the zone of its window; None while it is not waiting for that."""
+    concurrency: int = 1
+    """Calls that may be under way at once at present: 1 in the slow start, and after an unknown outcome."""
+    credits_left: Decimal | None = None
+    """What `max_credits` leaves, calls under way and unknown recipients taken off; None without it."""
 
 
 @frozen(kw_only=True)

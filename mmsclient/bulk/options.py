@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
+from decimal import Decimal
 from typing import Any, Literal, TypedDict
 
 from attrs import Attribute, field, frozen
 from attrs.validators import optional
 
-from mmsclient._api.checks import check_whole, checked_time, is_number
+from mmsclient._api.checks import check_whole, checked_time
 from mmsclient._api.phone_numbers import MAX_RECIPIENTS
 from mmsclient._reading.image_file import ImageSource
 from mmsclient._store.evidence import Silent
 from mmsclient._store.stores import JournalStore, store_at
-from mmsclient.bulk.models import Progress
+from mmsclient.bulk import launch_options as launch
+from mmsclient.bulk.brake import MOST
+from mmsclient.bulk.models import Progress, Recipient
 from mmsclient.bulk.opt_out_line import check_opt_out_line
 from mmsclient.bulk.personal import checked_template_subject
-from mmsclient.bulk.recipients import Recipients
+from mmsclient.bulk.recipients import Recipients, Row
 from mmsclient.bulk.suppression import SuppressionList
 from mmsclient.bulk.template import MessageText
 from mmsclient.bulk.window import Window
@@ -49,7 +52,16 @@ class CampaignOptions(TypedDict, total=False):
     recipients_per_minute: int | None
     resend_unknown: bool | Literal["silent"]
     silent_after: timedelta | float
+    check_account: bool
     check_balance: bool
+    require_credit: bool
+    max_credits: Decimal | float | None
+    credits_per_message: Decimal | float
+    test: str | Iterable[str | Row | Mapping[str, object]]
+    test_timeout: timedelta | float
+    approve_test: Callable[[Sequence[Recipient]], Awaitable[bool]] | None
+    slow_start: int
+    max_concurrency: int
     new_key: bool
     stop_after: int
     max_attempts: int
@@ -83,11 +95,8 @@ def _start(_: Any, __: Attribute[Any], value: datetime | None) -> None:
         checked_time("start_at", value)
 
 
-def _seconds(value: timedelta | float) -> float:
-    seconds = value.total_seconds() if isinstance(value, timedelta) else value
-    if not is_number(seconds) or seconds < 0:
-        raise InvalidRequestError("silent_after", value, "a timedelta or seconds, 0 or more")
-    return float(seconds)
+def _silent_after(value: timedelta | float) -> float:
+    return launch.seconds("silent_after", value)
 
 
 def _list_at(place: Any) -> SuppressionList:
@@ -117,8 +126,19 @@ class Options:
     start_at: datetime | None = field(default=None, validator=_start)
     recipients_per_minute: int | None = field(default=None, validator=optional(_whole()))
     resend_unknown: bool | Literal["silent"] = field(default=False, validator=_resend)
-    silent_after: float = field(default=86400.0, converter=_seconds)
+    silent_after: float = field(default=86400.0, converter=_silent_after)
+    check_account: bool = True
     check_balance: bool = False
+    require_credit: bool = False
+    max_credits: Decimal | None = field(default=None, converter=launch.max_credits)
+    credits_per_message: Decimal = field(default=Decimal(1), converter=launch.message_price)
+    test: tuple[Row, ...] = field(default=(), converter=launch.test_rows, repr=False)
+    test_timeout: float = field(default=600.0, converter=launch.test_timeout)
+    approve_test: Callable[[Sequence[Recipient]], Awaitable[bool]] | None = field(
+        default=None, validator=launch.check_callable
+    )
+    slow_start: int = field(default=1, validator=launch.check_not_negative)
+    max_concurrency: int = field(default=MOST, validator=_whole())
     new_key: bool = False
     stop_after: int = field(default=STOP_AFTER, validator=_whole())
     max_attempts: int = field(default=ATTEMPTS, validator=_whole())

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-
 from attrs import field, frozen
 
 from mmsclient._store.models import RecipientState, number_of
@@ -48,25 +46,31 @@ class Plan:
         return f"{counted(self.recipients, 'recipient')}{messages}: {counted(self.calls, 'call')}{took}"
 
 
-def plan_of(journal: SenderJournal, batch_size: int, rate: float, per_minute: int | None) -> Plan:
+def plan_of(
+    journal: SenderJournal, batch_size: int, rate: float | None, per_minute: int | None, tests: int = 0
+) -> Plan:
     """What a run with `journal` is going to do. Walks through all recipients.
 
     Args:
         journal: With the whole list.
         batch_size: Recipients a call, at the most.
-        rate: Calls a second, infinity for no limit.
+        rate: Calls a second, None for no limit.
         per_minute: Recipients, None for no limit.
+        tests: Recipients of these that are sent to first, in calls of their own.
     """
     messages, calls = journal.reader.calls_ahead(batch_size)
+    samples = journal.reader.first_messages(SAMPLES)
     recipients = journal.counts[RecipientState.PENDING] + journal.counts[RecipientState.FAILED]
-    seconds = max(calls / rate, 0 if per_minute is None else 60 * recipients / per_minute)
+    if tests and not samples:
+        calls = -(-tests // batch_size) + -(-(recipients - tests) // batch_size)
+    at_the_cap = None if rate is None else calls / rate
     return Plan(
         recipients=recipients,
         messages=messages,
         calls=calls,
-        seconds=None if math.isinf(rate) and per_minute is None else seconds,
+        seconds=at_the_cap if per_minute is None else max(at_the_cap or 0.0, 60 * recipients / per_minute),
         samples=tuple(
             Sample(number=number_of(phone), text=message.text, subject=message.subject or None)
-            for phone, message in journal.reader.first_messages(SAMPLES)
+            for phone, message in samples
         ),
     )

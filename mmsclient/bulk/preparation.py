@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import math
 from collections.abc import Awaitable, Callable
 
 from mmsclient._reading import image_file
-from mmsclient._store.models import Exclusion, Message, Owner
+from mmsclient._store.models import Exclusion, ListEntry, Message, Owner
 from mmsclient._store.stores import FileStore, JournalStore
-from mmsclient.bulk.capacity import Capacity
+from mmsclient.bulk.capacity import rate_of
 from mmsclient.bulk.errors import JournalBusyError, JournalError
 from mmsclient.bulk.exclusions import check_opt_outs, excluded_phones, opted_out_phones
 from mmsclient.bulk.journal_thread import JournalThread
@@ -20,7 +19,8 @@ from mmsclient.bulk.plan import Plan, plan_of
 from mmsclient.bulk.recipients import Recipients, check_all, chunks
 from mmsclient.bulk.schedule import Schedule
 from mmsclient.bulk.sender import Sender
-from mmsclient.errors import MMSError
+from mmsclient.errors import InvalidRequestError, MMSError
+from mmsclient.models import Account
 
 __all__ = ["Preparation"]
 
@@ -115,11 +115,20 @@ class Preparation:
             phones = await opted_out_phones(self.client.opt_outs(), may_be_partial=may_be_partial)
             await thread.run(lambda: journal.exclude(phones, Exclusion.OPTED_OUT))
 
-    async def plan(self, thread: JournalThread) -> Plan:
-        """What a run would do, once the list is read to its end."""
+    def test_entries(self) -> list[ListEntry]:
+        """The numbers of `test=`, each with what it gets. Raises `InvalidRequestError` where that cannot be made."""
+        rows = self.options.test
+        entries = check_all(rows) if self.renderer is None else self.renderer.entries(rows)
+        for entry in entries:
+            if entry.problem is not None:
+                raise InvalidRequestError("test", entry.given, f"fields of the template too: {entry.problem}")
+        return entries
+
+    async def plan(self, thread: JournalThread, tests: int = 0) -> Plan:
+        """What a run would do, once the list is read to its end. `tests`: those of `test=` that are sent to first."""
         batch_size, per_minute = Schedule(self.options).batch_size, self.options.recipients_per_minute
-        rate = Capacity(self.client).rate(math.inf)
-        return await thread.run(lambda: plan_of(thread.journal, batch_size, rate, per_minute))
+        rate = rate_of(self.client)
+        return await thread.run(lambda: plan_of(thread.journal, batch_size, rate, per_minute, tests))
 
     async def tell_plan(self, thread: JournalThread) -> None:
         """Log what this run is going to do, where each recipient has a message of its own."""
@@ -138,13 +147,17 @@ class Preparation:
             return
         try:
             async with asyncio.timeout(BALANCE_TIMEOUT):
-                balance = (await self.client.account()).mms_balance
-            if balance is not None:
-                await thread.run(lambda: thread.journal.note_balance(balance, is_after=is_after))
+                account = await self.client.account()
+            await self.note(thread, account, is_after=is_after)
         except MMSError as error:
             log.warning("the balance was not noted: %s", error)
         except TimeoutError:
             log.warning("the balance was not noted: the account call took longer than %g s", BALANCE_TIMEOUT)
+
+    async def note(self, thread: JournalThread, account: Account, *, is_after: bool) -> None:
+        """Note the balance of the account, if that was asked for and is known."""
+        if self.options.check_balance and (balance := account.mms_balance) is not None:
+            await thread.run(lambda: thread.journal.note_balance(balance, is_after=is_after))
 
     async def end_run(self, thread: JournalThread | None) -> None:
         """Close what is for one run: a journal that is not in memory, and a suppression list that was made here."""

@@ -84,7 +84,7 @@ async def chunks(source: Recipients | str, size: int = CHUNK) -> AsyncIterator[l
         rows: list[Row] = []
         async for item in source:
             line += 1
-            rows.append(_row(item, line))
+            rows.append(row_of(item, line))
             if len(rows) == size:
                 yield rows
                 rows = []
@@ -97,7 +97,7 @@ async def chunks(source: Recipients | str, size: int = CHUNK) -> AsyncIterator[l
     blocking = isinstance(source, BlockingSource)
     try:
         while items := await _next(iterator, size, blocking):
-            yield [_row(item, line + place) for place, item in enumerate(items, 1)]
+            yield [row_of(item, line + place) for place, item in enumerate(items, 1)]
             line += len(items)
     finally:
         if iterator is not source:
@@ -130,7 +130,8 @@ async def _in_a_thread(function: Callable[[], T]) -> T:
     return await asyncio.wrap_future(future)
 
 
-def _row(item: Any, line: int) -> Row:
+def row_of(item: Any, line: int) -> Row:
+    """Whatever stands for a recipient, as a row."""
     if isinstance(item, Mapping):
         fields = {field_key(name): value for name, value in item.items() if isinstance(name, str)}
         number, problem = number_in(fields)

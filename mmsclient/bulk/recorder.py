@@ -9,7 +9,7 @@ from typing import TypeVar
 
 from attrs import field, frozen
 
-from mmsclient._store.models import Claim
+from mmsclient._store.models import Claim, RecipientState
 from mmsclient._store.protocol import SenderJournal
 from mmsclient.bulk.control import Stop
 from mmsclient.bulk.errors import JournalError, JournalUnavailableError
@@ -75,12 +75,13 @@ class Recorder:
 
     async def record(self, claim: Claim, outcome: Outcome, sent: SentBatch | None, error: MMSError | None) -> None:
         """Write down how a call ended. Raises `JournalError` where that cannot be; it is told then."""
+        is_unknown = sent is None and all(result.state is RecipientState.UNKNOWN for result in outcome.results)
         await self._write(
             claim,
             lambda: self._thread.journal.finish(
                 claim,
                 outcome.results,
-                accepted=outcome.accepted,
+                accepted=None if is_unknown else outcome.accepted,
                 credits_used=sent.credits_used if sent is not None else None,
                 error=None if error is None else f"{type(error).__name__}: {error}",
             ),

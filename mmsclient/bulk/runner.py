@@ -8,14 +8,17 @@ from collections import deque
 from contextlib import suppress
 
 import anyio
+from attrs import evolve
 
 from mmsclient._store.models import Claim
 from mmsclient.bulk.batches import BatchSender, RunParts
+from mmsclient.bulk.budget import Budget
 from mmsclient.bulk.capacity import Capacity
 from mmsclient.bulk.control import Control, Stop
 from mmsclient.bulk.errors import CampaignStoppedError, JournalError
 from mmsclient.bulk.hours import Hours
 from mmsclient.bulk.journal_thread import JournalThread
+from mmsclient.bulk.launch import Launch
 from mmsclient.bulk.meter import Meter
 from mmsclient.bulk.models import Batch, Progress
 from mmsclient.bulk.outcome import Next, Outcome
@@ -48,7 +51,7 @@ class Runner:
     def __init__(self, campaign: object, preparation: Preparation, recipients: Recipients | None) -> None:
         self._campaign = campaign
         self._preparation = preparation
-        self._options = preparation.options
+        self._options = options = preparation.options
         self._recipients = recipients
         self._loop = asyncio.get_running_loop()
         self._observer = RunObserver(preparation.client.emit, self._options.shown_name)
@@ -57,7 +60,8 @@ class Runner:
         self._control.objection = self._schedule.objection
         self._hours = Hours(self._schedule, preparation, self._observer)
         self._steering = Steering(self._options.store, self._control, self._schedule, self._observer)
-        self._capacity = Capacity(preparation.client)
+        self._capacity = Capacity(preparation.client, slow_start=options.slow_start, most=options.max_concurrency)
+        self._budget = Budget(options.max_credits, options.credits_per_message)
         self._meter = Meter()
         self._thread: JournalThread | None = None
         self._calls: set[asyncio.Task[None]] = set()
@@ -165,24 +169,27 @@ class Runner:
     async def _prepare_and_send(self, thread: JournalThread, recorder: Recorder) -> None:
         await self._preparation.exclude(thread)
         await self._schedule.continue_from(thread)
-        await self._preparation.note_balance(thread, is_after=False)
         await self._send_all(thread, recorder)
         if self._meter.calls:
             await self._preparation.note_balance(thread, is_after=True)
 
     async def _send_all(self, thread: JournalThread, recorder: Recorder) -> None:
         screening = Screening(self._options.suppression, recorder, self._control)
-        what = self._options, self._control, self._schedule, self._capacity, self._meter
+        what = self._options, self._control, self._schedule, self._capacity, self._budget, self._meter
         parts = RunParts(*what, recorder, screening, self._observer)
         sender = BatchSender(self._preparation.client, await self._preparation.message(), parts, self._tell)
-        reader = self._loop.create_task(self._read_list(thread))
+        launch = Launch(self._preparation, thread, parts, lambda: self._is_list_read)
+        reader = self._loop.create_task(self._read_list(thread, launch))
         unsubscribe = self._capacity.on_change(self._control.changed.set)
         try:
             while not self.is_stopping:
                 if self._schedule.may_reopen() and not self._calls and not self._control.hold_reason:
                     await self._hours.reopen(thread, self._progress)
                 elif self._may_start(thread, recorder):
-                    await self._start_batch(sender, recorder)
+                    if not launch.is_over:
+                        await launch.run(sender)
+                    else:
+                        await self._start_batch(sender, recorder, thread.journal.ready)
                 elif self._is_list_read and not self._calls and not thread.journal.ready:
                     if not await self._hours.come_back(thread):
                         break
@@ -198,11 +205,12 @@ class Runner:
                     with suppress(JournalError):  # which is told
                         await recorder.release(claim)
 
-    async def _read_list(self, thread: JournalThread) -> None:
+    async def _read_list(self, thread: JournalThread, launch: Launch) -> None:
         try:
             await self._preparation.read_list(thread, self._recipients, self._control.changed.set)
             await self._preparation.tell_plan(thread)
             self._is_list_read = True
+            launch.warn_of_credit()
             self._control.changed.set()
         except asyncio.CancelledError as error:
             if is_ending():
@@ -235,11 +243,19 @@ class Runner:
             until = now + TICK
         await self._control.wait_for_change(until)
 
-    async def _start_batch(self, sender: BatchSender, recorder: Recorder) -> None:
-        claim = await recorder.claim(lambda journal: journal.claim(self._schedule.batch_size))
+    async def _start_batch(self, sender: BatchSender, recorder: Recorder, ready: int) -> None:
+        wanted = min(self._schedule.batch_size, ready)
+        if not (size := self._budget.size(wanted, others_under_way=bool(self._calls))):
+            if not self._calls:
+                self._control.fail(self._budget.stop())
+            else:
+                await self._control.wait_for_change(None)
+            return
+        claim = await recorder.claim(lambda journal: journal.claim(size))
         if claim is None:
             return
         self._schedule.began(self._loop.time(), claim)
+        self._budget.reserve(claim.batch, len(claim.ids))
         self._capacity.begin_batch(claim.batch)
         self._unsent[claim.batch] = claim
         task = self._loop.create_task(self._send(sender, claim))
@@ -256,12 +272,13 @@ class Runner:
 
     def _progress(self) -> Progress:
         assert self._thread is not None  # noqa: S101
-        return self._meter.progress(
+        progress = self._meter.progress(
             self._thread.journal,
             is_list_read=self._is_list_read,
             rate=self._capacity.rate(math.inf),
             waits_until=self._schedule.opens_at,
         )
+        return evolve(progress, concurrency=self._capacity.window, credits_left=self._budget.left)
 
     def _tell(self, claim: Claim, outcome: Outcome, sent: SentBatch | None, error: MMSError | None) -> None:
         if outcome.next is Next.SPLIT or self._thread is None:  # its halves will be told of

@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import signal
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
-from urllib.parse import urlsplit
 
 from cyclopts import App, Group, Parameter
 
-from mmsclient import AsyncMMSClient, bulk
+from mmsclient import bulk
 from mmsclient._api.phone_numbers import MAX_RECIPIENTS
 from mmsclient._store.stores import is_url
 from mmsclient._words import counted
-from mmsclient.bulk import Campaign, CampaignOptions, CSVList, RecipientState, Report, read_csv, read_report
+from mmsclient.bulk import Campaign, CampaignOptions, CSVList, Preflight, RecipientState, read_csv, read_report
 from mmsclient.cli import sending, steering
 from mmsclient.cli.bulk_output import (
     Commands,
@@ -29,17 +27,19 @@ from mmsclient.cli.bulk_output import (
     show_facts,
     show_reconciliation,
     show_report,
-    to_send,
 )
 from mmsclient.cli.connection import DEFAULT, Connection
 from mmsclient.cli.good_hours import AT_ONCE, HoursOptions
 from mmsclient.cli.output import Form
 from mmsclient.cli.picture import fitted
+from mmsclient.cli.safeguards import UNSAID, Approval, SafeguardOptions, is_on_terminal
 from mmsclient.cli.status import Status, UsageError, complain
 from mmsclient.cli.templates import NO_TEMPLATE, TemplateOptions
 
 ASK_ABOVE = 100
 """Recipients above which `--yes`, or a yes, is needed."""
+
+YES = ("y", "yes")
 
 app: App = App(name="bulk", default_parameter=Parameter(negative=()))
 
@@ -89,7 +89,7 @@ class SendOptions:
     silent_after: float = 86400.0
     """Seconds without a report or a reply that `--resend-unknown silent` asks for."""
     check_balance: bool = False
-    """Ask for the balance before and after: a hint at what became of unknown recipients. Two calls more."""
+    """Note the balance before and after: a hint at what became of unknown recipients. One call more."""
     dry_run: Annotated[bool, Parameter(show_default=False)] = False
     """Say what would be sent, and send nothing."""
     yes: Annotated[
@@ -132,6 +132,7 @@ async def send(
     listing: ListOptions = ListOptions(),
     options: SendOptions = SendOptions(),
     hours: HoursOptions = AT_ONCE,
+    safeguards: SafeguardOptions = UNSAID,
     connection: Connection = DEFAULT,
 ) -> int:
     """Send a picture and a text to everybody in a CSV file. Costs credits.
@@ -159,18 +160,27 @@ async def send(
     fit
         Make the picture fit first: any photograph, scaled down and without its metadata. Needs the extra images.
     """
+    approval = safeguards.approval(is_agreed=options.yes)
+    excluded = None if exclude is None else listing.read(exclude)
     async with connection.client() as mms:
         text_of_all, subject_of_all = filling.texts(text, subject)
+        asked: CampaignOptions = {
+            **options.of_campaign(excluded, opt_out_line),
+            **hours.of_campaign(Form.chosen(options.json)),
+            **safeguards.of_campaign(approval),
+        }
         campaign = mms.campaign(
             text=text_of_all,
             image=await fitted(image, Form.chosen(options.json)) if fit else image,
             subject=subject_of_all,
             journal=journal,
-            **options.of_campaign(None if exclude is None else listing.read(exclude), opt_out_line)
-            | hours.of_campaign(Form.chosen(options.json)),
+            **asked,
         )
-        commands = _commands(journal, options.name, recipients, listing, [*options.in_words(), *hours.in_words()])
-        return await _send(mms, campaign, listing.read(recipients), options, commands)
+        words = [*options.in_words(), *hours.in_words(), *safeguards.in_words()]
+        commands = _commands(journal, options.name, recipients, listing, words)
+        return await _send(
+            campaign, listing.read(recipients), options, commands, safeguards=safeguards, approval=approval
+        )
 
 
 @app.command
@@ -181,6 +191,7 @@ async def resume(
     listing: ListOptions = ListOptions(),
     options: SendOptions = SendOptions(),
     hours: HoursOptions = AT_ONCE,
+    safeguards: SafeguardOptions = UNSAID,
     connection: Connection = DEFAULT,
 ) -> int:
     """Send to those whom a campaign has not come to, with the message that its journal holds. Costs credits.
@@ -192,12 +203,18 @@ async def resume(
     recipients
         CSV file with the numbers; needed only where it was not read to its end.
     """
+    approval = safeguards.approval(is_agreed=options.yes)
     async with connection.client() as mms:
-        chosen = options.of_campaign() | hours.of_campaign(Form.chosen(options.json))
-        campaign = await bulk.resume(mms, journal, **chosen)
+        asked: CampaignOptions = {
+            **options.of_campaign(),
+            **hours.of_campaign(Form.chosen(options.json)),
+            **safeguards.of_campaign(approval),
+        }
+        campaign = await bulk.resume(mms, journal, **asked)
         rows = None if recipients is None else listing.read(recipients)
-        commands = _commands(journal, options.name, recipients, listing, [*options.in_words(), *hours.in_words()])
-        return await _send(mms, campaign, rows, options, commands)
+        words = [*options.in_words(), *hours.in_words(), *safeguards.in_words()]
+        commands = _commands(journal, options.name, recipients, listing, words)
+        return await _send(campaign, rows, options, commands, safeguards=safeguards, approval=approval)
 
 
 @app.command
@@ -272,43 +289,52 @@ def _commands(
 
 
 async def _send(
-    mms: AsyncMMSClient,
     campaign: Campaign,
     recipients: CSVList | None,
     options: SendOptions,
     commands: Commands,
+    *,
+    safeguards: SafeguardOptions,
+    approval: Approval | None,
 ) -> int:
     form = Form.chosen(options.json)
+    others = 0
     if options.dry_run or not options.yes:
-        planned = await campaign.dry_run(recipients)
+        planned = await campaign.preflight(recipients)
+        others = planned.recipients - planned.tests
         if options.dry_run:
-            await _show_plan(mms, planned, form)
+            await _show_plan(planned, form)
             return Status.DONE
-        if to_send(planned) > ASK_ABOVE and not await _agreed(mms, planned):
+        if planned.recipients > ASK_ABOVE and not await _agreed(planned):
             complain("nothing was sent")
             return Status.FAILED
-    return await sending.send(campaign, recipients, form, commands)
+    if safeguards.test and approval is None:
+        complain(safeguards.waiting())
+    status = await sending.send(campaign, recipients, form, commands, approval)
+    if status is not None or approval is None:
+        return Status.DONE if status is None else status
+    approval.is_given = _answer(approval.question(others)) in YES
+    if not approval.is_given:
+        complain(f"nobody else was sent to; to go on all the same: {commands.resume(await campaign.report())}")
+        return Status.STOPPED
+    return await sending.send(campaign, recipients, form, commands) or Status.DONE
 
 
-async def _show_plan(mms: AsyncMMSClient, planned: Report, form: Form) -> None:
-    account = await mms.account()
-    host = urlsplit(mms.base_url).netloc
+async def _show_plan(planned: Preflight, form: Form) -> None:
     if form is Form.JSON:
-        print(plan_document(planned, account, host, await invalid_in(planned, None)))
+        print(plan_document(planned, await invalid_in(planned.report, None)))
     else:
-        show_facts(plan_facts(planned, account, host, await invalid_in(planned)), form)
+        show_facts(plan_facts(planned, await invalid_in(planned.report)), form)
 
 
-async def _agreed(mms: AsyncMMSClient, planned: Report) -> bool:
+async def _agreed(planned: Preflight) -> bool:
     """The person at the terminal agrees."""
-    count = to_send(planned)
-    what = f"Send to {counted(count, 'recipient')} in {calls_in_words(planned)}"
-    if not (sys.stdin and sys.stdin.isatty() and sys.stdout.isatty()):
+    what = f"Send to {counted(planned.recipients, 'recipient')} in {calls_in_words(planned)}"
+    if not is_on_terminal():
         raise UsageError(f"{what}? There is no terminal to ask on: give --yes")
-    account = await mms.account()
-    host = urlsplit(mms.base_url).netloc
-    show_facts(plan_facts(planned, account, host, await invalid_in(planned)), Form.TABLE)
-    return _answer(f"{what} at {host}, with a balance of {balance_in_words(account)}? [y/N] ") in ("y", "yes")
+    await _show_plan(planned, Form.TABLE)
+    balance = balance_in_words(planned.credits_available)
+    return _answer(f"{what} at {planned.server}, with a balance of {balance}? [y/N] ") in YES
 
 
 def _answer(question: str) -> str:

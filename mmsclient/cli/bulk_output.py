@@ -6,6 +6,7 @@ import csv
 import shlex
 import sys
 from datetime import datetime, timedelta
+from decimal import Decimal
 from typing import Any
 
 from attrs import asdict, frozen
@@ -13,11 +14,11 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn
 from rich.progress import Progress as Bar
 
-from mmsclient import Account
 from mmsclient._words import counted
 from mmsclient.bulk import (
     Batch,
     Exclusion,
+    Preflight,
     Progress,
     Recipient,
     RecipientState,
@@ -38,12 +39,11 @@ def to_send(found: Report) -> int:
     return found.counts[RecipientState.PENDING] + found.counts[RecipientState.FAILED]
 
 
-def calls_in_words(planned: Report) -> str:
-    """The calls that a run takes, of a dry one's report; and how long that is, where it is worth a word."""
-    assert planned.plan is not None  # noqa: S101
-    calls, seconds = planned.plan.calls, planned.plan.seconds or 0
+def calls_in_words(planned: Preflight) -> str:
+    """The calls that a run takes; and how long that is, where it is worth a word."""
+    seconds = planned.seconds or 0
     took = f" (at least {timedelta(seconds=round(seconds))})" if seconds >= WORTH_A_WORD else ""
-    return f"{counted(calls, 'call')}{took}"
+    return f"{counted(planned.calls, 'call')}{took}"
 
 
 @frozen
@@ -134,7 +134,8 @@ def _rate(progress: Progress) -> list[str]:
     """Rate, credits and time left, each once it is known."""
     rate = [f"{progress.calls_per_second:.1f} calls/s"] if progress.calls_per_second else []
     left = [] if progress.seconds_left is None else [f"{progress.seconds_left:.0f} s left"]
-    return [", ".join([*rate, counted(progress.credits_used, "credit"), *left])]
+    slow = ["one call at a time"] if progress.concurrency == 1 else []
+    return [", ".join([*rate, counted(progress.credits_used, "credit"), *left, *slow])]
 
 
 def _facts_of_batch(batch: Batch) -> dict[str, Any]:
@@ -148,6 +149,8 @@ def _facts_of_batch(batch: Batch) -> dict[str, Any]:
         "counts": progress.counts,
         "calls_per_second": round(progress.calls_per_second, 3),
         "credits_used": progress.credits_used,
+        "credits_left": progress.credits_left,
+        "concurrency": progress.concurrency,
         "seconds_left": None if progress.seconds_left is None else round(progress.seconds_left, 1),
     }
 
@@ -191,22 +194,27 @@ def _invalid_lines(found: Report, invalid: list[Recipient], all_of_them: str) ->
 # Before it is sent --------------------------------------------------------------------------------------------------
 
 
-def plan_facts(planned: Report, account: Account, host: str, invalid: list[Recipient]) -> dict[str, str]:
-    """What would be sent. The price of a message is not documented (api-notes.md section 3): the balance is."""
-    count = to_send(planned)
-    done = planned.total - count - planned.counts[RecipientState.EXCLUDED]
+def plan_facts(planned: Preflight, invalid: list[Recipient]) -> dict[str, str]:
+    """What would be sent."""
+    count, report = planned.recipients, planned.report
+    done = report.total - count - report.counts[RecipientState.EXCLUDED]
     calls = calls_in_words(planned)
-    warning = credit_warning(count, account)
+    notes = {f"Note {number}": note for number, note in enumerate(planned.notes, 1)}
     return {
         "To be sent": f"{counted(count, 'recipient')} in {calls}" if count else "nothing: nobody is left to send to",
+        **({"Test numbers first": str(planned.tests)} if planned.tests else {}),
+        **({} if planned.seconds is None else {"Takes": f"{planned.seconds:.1f} s at the least"}),
         **({"In the journal already": counted(done, "recipient")} if done else {}),
-        **_messages(planned),
-        **_exclusions(planned),
-        "MMS balance": balance_in_words(account),
-        "Server": host,
+        **_messages(report),
+        **_exclusions(report),
+        "Credits needed": f"{planned.credits_needed}, at {planned.credits_per_message} a message",
+        "MMS balance": balance_in_words(planned.credits_available),
+        **({} if planned.credits_left is None else {"Left of --max-credits": str(planned.credits_left)}),
+        "Server": planned.server,
         "Cost": "the API documents no price; its examples show 1 credit a message",
-        **({"Warning": warning} if warning else {}),
-        **_invalid_lines(planned, invalid, "mmsclient bulk send ... --dry-run --json"),
+        **({"Warning": planned.warning} if planned.warning else {}),
+        **notes,
+        **_invalid_lines(report, invalid, "mmsclient bulk send ... --dry-run --json"),
     }
 
 
@@ -223,37 +231,35 @@ def _messages(planned: Report) -> dict[str, str]:
     }
 
 
-def plan_document(planned: Report, account: Account, host: str, invalid: list[Recipient]) -> str:
+def plan_document(planned: Preflight, invalid: list[Recipient]) -> str:
     """The same for scripts."""
-    count = to_send(planned)
-    assert planned.plan is not None  # noqa: S101
+    plan = planned.report.plan
+    assert plan is not None  # noqa: S101
     facts = {
         "event": "dry_run",
-        "to_send": count,
-        "calls": planned.plan.calls,
-        "seconds": None if planned.plan.seconds is None else round(planned.plan.seconds, 1),
-        "messages": planned.plan.messages,
-        "samples": [asdict(sample) for sample in planned.plan.samples],
-        "mms_balance": account.mms_balance,
-        "server": host,
-        "warning": credit_warning(count, account),
-        "counts": planned.counts,
-        "exclusions": planned.exclusions,
+        "to_send": planned.recipients,
+        "tests": planned.tests,
+        "calls": planned.calls,
+        "seconds": None if planned.seconds is None else round(planned.seconds, 1),
+        "messages": plan.messages,
+        "samples": [asdict(sample) for sample in plan.samples],
+        "credits_per_message": planned.credits_per_message,
+        "credits_needed": planned.credits_needed,
+        "mms_balance": planned.credits_available,
+        "credits_left": planned.credits_left,
+        "server": planned.server,
+        "warning": planned.warning,
+        "notes": planned.notes,
+        "counts": planned.report.counts,
+        "exclusions": planned.report.exclusions,
         "invalid": [{"line": each.line, "number": each.number, "reason": each.reason} for each in invalid],
     }
     return to_json(facts)
 
 
-def balance_in_words(account: Account) -> str:
+def balance_in_words(balance: Decimal | None) -> str:
     """Such as `100.00 credits`."""
-    return "unknown" if account.mms_balance is None else counted(account.mms_balance, "credit")
-
-
-def credit_warning(count: int, account: Account) -> str | None:
-    """That the balance seems to be too small, None where it does not."""
-    if account.mms_balance is None or account.mms_balance >= count:
-        return None
-    return f"{balance_in_words(account)} for {counted(count, 'recipient')}: at 1 credit each it stops before the end"
+    return "unknown" if balance is None else counted(balance, "credit")
 
 
 # What became of it --------------------------------------------------------------------------------------------------

@@ -26,6 +26,7 @@ from mmsclient.bulk import (
 from mmsclient.cli import stdio
 from mmsclient.cli.bulk_output import Commands, Screen, invalid_in, show_report, to_send
 from mmsclient.cli.output import Form
+from mmsclient.cli.safeguards import Approval
 from mmsclient.cli.status import Status, complain, output_lost
 
 SIGNALS = [signal.SIGINT, signal.SIGTERM, *([signal.SIGHUP] if hasattr(signal, "SIGHUP") else [])]
@@ -79,8 +80,22 @@ class Run:
         return isinstance(self.failure, CampaignStoppedError) and isinstance(self.failure.error, StopRequestedError)
 
 
-async def send(campaign: Campaign, recipients: Recipients | None, form: Form, commands: Commands) -> Status:
-    """Send and print; the exit status. `commands`: what is told of how to go on."""
+async def send(
+    campaign: Campaign,
+    recipients: Recipients | None,
+    form: Form,
+    commands: Commands,
+    approval: Approval | None = None,
+) -> Status | None:
+    """Send and print; the exit status. None: the test messages were sent, and `approval` is waited for.
+
+    Args:
+        campaign: What is sent.
+        recipients: To whom.
+        form: Of what is printed.
+        commands: What is told of how to go on.
+        approval: Of the test messages, where a person gives it.
+    """
     sending = campaign.send(recipients)
     printing = Printing()
     run = Run()
@@ -93,6 +108,8 @@ async def send(campaign: Campaign, recipients: Recipients | None, form: Form, co
 
     with told_of_signals(stop):
         await _print_batches(sending, printing, Screen.of(form), run)
+        if approval is not None and approval.asked_about and run.signal is None and printing.error is None:
+            return None
         status = await _sum_up(campaign, printing, run, form, commands)
     if printing.error is None:
         return status

@@ -49,7 +49,7 @@ async def test_a_server_that_never_answers_gets_one_batch(
         report = await stopped(campaign(mms, path, batch_size=BATCH, stop_after=stop_after))
     assert report.counts[UNKNOWN] == BATCH
     assert report.counts[PENDING] == 3000 - BATCH
-    await until(lambda: len(api.arrivals) == 1)
+    await until(lambda: api.calls["send-mms"] == 1)
 
 
 async def test_who_allows_more_failures_is_asked_for_one_at_a_time(api: Sandbox, path: Path) -> None:
@@ -57,7 +57,7 @@ async def test_who_allows_more_failures_is_asked_for_one_at_a_time(api: Sandbox,
     async with api.client(rate=None, timeout=0.2) as mms:
         report = await stopped(campaign(mms, path, batch_size=BATCH, stop_after=5))
     assert report.counts[UNKNOWN] == 5 * BATCH
-    await until(lambda: len(api.arrivals) == 5)
+    await until(lambda: api.calls["send-mms"] == 5)
 
 
 @pytest.fixture

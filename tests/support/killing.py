@@ -54,12 +54,15 @@ class Plan:
     """In ISO 8601, "" for at once."""
     texts: int = 0
     """Different ones, of a template; 0 for one to all."""
+    max_credits: int = 0
+    """What it may cost, 0 for anything."""
 
     def arguments(self) -> list[str]:
         return [
             *(self.url, self.app_key, self.journal, self.name),
             *(str(self.recipients), str(self.batch_size), str(self.rate), self.suppress, self.start_at),
             str(self.texts),
+            str(self.max_credits),
         ]
 
     def campaign(self, mms: AsyncMMSClient, *, resend_silent: bool = False) -> Campaign:
@@ -75,6 +78,7 @@ class Plan:
             silent_after=0,
             suppress=self.suppress or None,
             start_at=datetime.fromisoformat(self.start_at) if self.start_at else None,
+            max_credits=self.max_credits or None,
         )
 
 
@@ -136,10 +140,10 @@ def place_of_a_full_run(in_postgres: bool) -> Iterator[tuple[str, str]]:
 
 
 if __name__ == "__main__":
-    url, key, journal, name, recipients, batch_size, rate, suppress, start_at, texts = sys.argv[1:]
+    url, key, journal, name, recipients, batch_size, rate, suppress, start_at, texts, most = sys.argv[1:]
     if name:
         leases.LEASE, preparation.LOOK_AGAIN = LEASE, 0.05
     print("ready", flush=True)
     numbered = int(recipients), int(batch_size), float(rate)
-    plan = Plan(url, key, journal, name, *numbered, suppress, start_at, int(texts))
+    plan = Plan(url, key, journal, name, *numbered, suppress, start_at, int(texts), int(most))
     asyncio.run(sent(plan))

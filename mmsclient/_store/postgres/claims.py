@@ -141,7 +141,12 @@ class ClaimWriter:
         transaction.execute(_UNDO, (self.campaign, self.epoch, claim, self.campaign))
 
     def end_batch(
-        self, transaction: Transaction, batch: int, accepted: int, credits_used: Decimal | None, error: str | None
+        self,
+        transaction: Transaction,
+        batch: int,
+        accepted: int | None,
+        credits_used: Decimal | None,
+        error: str | None,
     ) -> bool:
         """Note the end of a call. False where it has one already."""
         credit_text = None if credits_used is None else str(credits_used)

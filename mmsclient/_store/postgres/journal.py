@@ -101,13 +101,11 @@ class PostgresJournal:
 
     def note_balance(self, balance: Decimal, *, is_after: bool) -> None:
         """Note the account's balance before the first or after the last call of the run."""
-        run = self._run
-        self._write(lambda transaction: self._claims.note_balance(transaction, run, balance, is_after=is_after))
+        self._write(partial(self._claims.note_balance, run=self._run, balance=balance, is_after=is_after))
 
     def belong_to(self, owner: Owner) -> None:
         """From now on the journal is for `owner` alone."""
-        facts = owner.facts()
-        self._write(lambda transaction: self._claims.belong_to(transaction, facts))
+        self._write(partial(self._claims.belong_to, facts=owner.facts()))
 
     def close(self) -> None:
         """Close the journal and let others send. May be called again."""
@@ -148,11 +146,9 @@ class PostgresJournal:
     def add(self, entries: Iterable[ListEntry]) -> None:
         """Take in rows of the list. A phone that is known from an earlier run keeps its state."""
         rows = list(entries)
-
-        def work(transaction: Transaction) -> tuple[int, int, int, bool]:
-            return *self._list.add(transaction, rows), transaction.is_repeated
-
-        new, excluded, rejected, is_repeated = self._write(work)
+        new, excluded, rejected, is_repeated = self._write(
+            lambda transaction: (*self._list.add(transaction, rows), transaction.is_repeated)
+        )
         self._list.added(len(rows))
         if is_repeated:
             self._count()
@@ -160,6 +156,11 @@ class PostgresJournal:
         self.counts[State.PENDING] += new - excluded
         self.counts[State.EXCLUDED] += excluded + rejected
         self.ready += new - excluded
+
+    def add_unlisted(self, entries: Sequence[ListEntry]) -> None:
+        """Take in recipients that stand in no list, in no run. One that is known stays as it is."""
+        self._write(partial(self._list.add_unlisted, entries=entries))
+        self._count()
 
     # Sending ----------------------------------------------------------------------------------------------------------
 
@@ -170,10 +171,11 @@ class PostgresJournal:
         """
         expected = min(limit, self.ready)
         batch, picked = self._claim(lambda transaction: self._queue.next(transaction, self._last, limit), expected)
+        self._last = max([self._last, *picked.positions])
         return Claim(batch, picked.ids, picked.phones, picked.message) if picked.rows else None
 
     def claim_again(self, ids: tuple[int, ...], phones: tuple[int, ...]) -> Claim:
-        """Set recipients that were claimed before, and surely not sent, to `sending` in a call of their own."""
+        """Set these recipients, which are surely not sent, to `sending` in a call of their own."""
         batch, _ = self._claim(lambda transaction: self._claims.of_ids(transaction, ids), len(ids))
         return Claim(batch, ids, phones)
 
@@ -197,11 +199,10 @@ class PostgresJournal:
 
         batch, picked, is_as_counted, asked_at = self._database.run(work)
         self._lease.extend(asked_at)
-        last, self._last = self._last, max([self._last, *picked.positions])
         if (len(picked.rows) == expected or picked.is_of_one_group) and is_as_counted:
             self.counts.subtract(State(state) for _, _, state in picked.rows)
             self.counts[State.SENDING] += len(picked.rows)
-            self.ready -= sum(position > last for position in picked.positions)
+            self.ready -= sum(position > self._last for position in picked.positions)
         else:  # something was taken away, or has come late
             self._count()
         self._doubtful_claim = None
@@ -212,7 +213,7 @@ class PostgresJournal:
         claim: Claim,
         results: Sequence[RecipientResult],
         *,
-        accepted: int,
+        accepted: int | None,
         credits_used: Decimal | None,
         error: str | None,
     ) -> None:
@@ -223,7 +224,6 @@ class PostgresJournal:
         """
         if not {result.state for result in results} <= END.targets:
             raise ValueError(f"a call leaves its recipients {', '.join(sorted(END.targets))}")
-
         proven = 0
 
         def end(transaction: Transaction, is_late: bool) -> int:

@@ -85,9 +85,7 @@ class ListWriter:
             elif line != entry.line:
                 reason = f"the same phone as in line {line}"
                 rejected.append((entry.line, storable(entry.given), Exclusion.DUPLICATE, reason))
-        sql = "SELECT coalesce(max(id), 0) FROM recipient WHERE campaign = %s"
-        (last,) = transaction.row(sql, (campaign,))
-        excluded = 0
+        last, excluded = self._last_id(transaction), 0
         if new:
             insert(transaction, campaign, run, last, new)
             excluded = transaction.execute(_EXCLUDE, (campaign, last))
@@ -98,6 +96,18 @@ class ListWriter:
         rows = max(self._rows_before, self._rows + len(entries))
         transaction.execute("UPDATE campaign SET rows_of_cut_list = %s WHERE id = %s", (rows, campaign))
         return len(new), excluded, set_aside
+
+    def add_unlisted(self, transaction: Transaction, entries: Sequence[ListEntry]) -> None:
+        """Take in recipients that stand in no list; one that is known stays as it is."""
+        sql = "SELECT phone FROM recipient WHERE campaign = %s AND phone = ANY(%s)"
+        known = {row[0] for row in transaction.rows(sql, (self._campaign, [entry.phone for entry in entries]))}
+        if new := [entry for entry in entries if entry.phone not in known]:
+            insert(transaction, self._campaign, 0, self._last_id(transaction), new)
+        transaction.execute(_EXCLUDE, (self._campaign, 0))
+
+    def _last_id(self, transaction: Transaction) -> int:
+        sql = "SELECT coalesce(max(id), 0) FROM recipient WHERE campaign = %s"
+        return int(transaction.row(sql, (self._campaign,))[0])
 
     def added(self, rows: int) -> None:
         """So many rows were committed."""

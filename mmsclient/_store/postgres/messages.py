@@ -11,7 +11,7 @@ from mmsclient._store.models import ListEntry, PersonalMessage, Picked
 from mmsclient._store.postgres.database import Transaction, columns
 from mmsclient._store.states import CLAIM
 
-__all__ = ["PersonalQueue", "PlainQueue", "Queue", "calls_ahead", "first_messages", "insert"]
+__all__ = ["PersonalQueue", "PlainQueue", "Queue", "calls_ahead", "first_messages", "insert", "messages_of"]
 
 _LAST_ID = 2**63 - 1
 
@@ -160,3 +160,14 @@ def first_messages(transaction: Transaction, campaign: int, most: int) -> list[t
     """The first of the list that a run would send to, with what they get."""
     rows = transaction.rows(_FIRST, (campaign, most))
     return [(phone, PersonalMessage(text, subject)) for phone, text, subject in rows]
+
+
+def messages_of(transaction: Transaction, campaign: int, phones: Sequence[int]) -> dict[int, PersonalMessage]:
+    """What those of `phones` get who have a message of their own."""
+    sql = (
+        "SELECT phone, text, subject FROM recipient"
+        " JOIN message ON message.campaign = recipient.campaign AND message.id = recipient.message"
+        " WHERE recipient.campaign = %s AND phone = ANY(%s)"
+    )
+    rows = transaction.rows(sql, (campaign, list(phones)))
+    return {phone: PersonalMessage(text, subject) for phone, text, subject in rows}

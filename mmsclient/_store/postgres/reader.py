@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import UTC
 from decimal import Decimal
 from typing import Any
@@ -23,6 +24,7 @@ from mmsclient._store.postgres import messages
 from mmsclient._store.postgres.database import Database, Transaction
 from mmsclient._store.postgres.evidence import unknown_summary
 from mmsclient._store.postgres.steering import orders_in, standing
+from mmsclient._store.spending import CallCost
 from mmsclient._store.steering import Orders, Standing
 from mmsclient.models import DeliveryStatus
 
@@ -58,6 +60,17 @@ _CALLS = """
 SELECT count(*), extract(epoch FROM min(started))::float8, extract(epoch FROM max(started))::float8,
     extract(epoch FROM max(ended))::float8
 FROM batch WHERE campaign = %s
+"""
+
+
+_CALL_COSTS = """
+SELECT recipients, ended IS NULL OR accepted IS NULL, coalesce(accepted, 0), credits, coalesce(taken, 0),
+    coalesce(doubtful, 0)
+FROM batch LEFT JOIN (
+    SELECT batch AS id, count(*) FILTER (WHERE state = 'accepted') AS taken,
+        count(*) FILTER (WHERE state IN ('sending', 'unknown')) AS doubtful
+    FROM recipient WHERE campaign = %s AND batch IS NOT NULL GROUP BY batch
+) AS counted ON counted.id = batch.id WHERE campaign = %s
 """
 
 
@@ -153,8 +166,24 @@ class PostgresReader:
         rows = self._database.run(
             lambda transaction: transaction.rows(sql, (self._campaign, after, state, state, limit)), reads=True
         )
-        times = (None if row[-1] is None else row[-1].astimezone(UTC) for row in rows)
-        return [(row[0], recipient_of(row, time)) for row, time in zip(rows, times, strict=True)]
+        return [_with_id(row) for row in rows]
+
+    def messages_of(self, phones: Sequence[int]) -> dict[int, PersonalMessage]:
+        """What those of `phones` get who have a message of their own."""
+        return self._database.run(lambda each: messages.messages_of(each, self._campaign, phones), reads=True)
+
+    def recipients_of(self, phones: Sequence[int]) -> list[tuple[int, Recipient]]:
+        """Those of `phones` that are in the journal, with their ids."""
+        sql = f"SELECT {RECIPIENT_COLUMNS} FROM {_RECIPIENT_STATUS} WHERE phone = ANY(%s) ORDER BY id"  # noqa: S608
+        values = (self._campaign, list(phones))
+        rows = self._database.run(lambda transaction: transaction.rows(sql, values), reads=True)
+        return [_with_id(row) for row in rows]
+
+    def call_costs(self) -> list[CallCost]:
+        """What each call cost, or may have. Walks through all recipients."""
+        values = (self._campaign, self._campaign)
+        rows = self._database.run(lambda transaction: transaction.rows(_CALL_COSTS, values), reads=True)
+        return [CallCost.of_row(row) for row in rows]
 
     def rejected_rows(self, after: tuple[int, str], limit: int = PAGE) -> list[Recipient]:
         """Rows of the list that are no phone of their own, beyond the line and number `after`."""
@@ -173,3 +202,7 @@ class PostgresReader:
             raise JournalError(self.path, "it is gone: somebody has purged it")
         row: tuple[Any, ...] = tuple(found)
         return row
+
+
+def _with_id(row: Sequence[Any]) -> tuple[int, Recipient]:
+    return row[0], recipient_of(row, None if row[-1] is None else row[-1].astimezone(UTC))

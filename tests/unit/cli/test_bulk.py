@@ -139,6 +139,8 @@ def test_send_for_a_script(cli: Cli) -> None:
         "counts": {**dict.fromkeys(report["counts"], 0), "accepted": 250, "excluded": 2},
         "calls_per_second": 0.0,
         "credits_used": "250",
+        "credits_left": None,
+        "concurrency": 3,
         "seconds_left": None,
     }
     assert (report["event"], report["total"], report["list_read"]) == ("report", 252, True)
@@ -289,7 +291,7 @@ def test_counted() -> None:
 def test_a_bar_on_a_terminal(cli: Cli, api: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Form, "chosen", lambda as_json: Form.TABLE)
     monkeypatch.setenv("COLUMNS", "120")
-    api.faults.add(Reset(carried_out=True), times=1)
+    api.faults.add(Reset(carried_out=True), call="send-mms", times=1)
     sent = cli(*SEND, "--yes", "--batch-size", "100")
     assert sent.status == 4
     assert "call 1: 0 of 100 accepted: send-mms at 127" in sent.out
@@ -300,14 +302,19 @@ def test_a_bar_on_a_terminal(cli: Cli, api: Sandbox, monkeypatch: pytest.MonkeyP
 def test_a_dry_run(cli: Cli, api: Sandbox, folder: Path) -> None:
     ran = cli(*SEND, "--dry-run", "--batch-size", "100")
     assert ran.status == 0
-    assert ran.out.splitlines()[:4] == [
+    assert ran.out.splitlines()[:6] == [
         "To be sent: 250 recipients in 3 calls",
+        "Takes: 0.2 s at the least",
         "Excluded, invalid: 1",
         "Excluded, duplicate: 1",
+        "Credits needed: 250, at 1 a message",
         "MMS balance: 1000000.00 credits",
     ]
-    (plan,) = cli(*SEND, "--dry-run", "--json").documents
-    assert (plan["to_send"], plan["calls"], plan["mms_balance"]) == (250, 1, "1000000.00")
+    safeguards = ("--test", "0400009999", "--test", "0400000001", "--max-credits", "99.5", "--credits-per-message", "2")
+    (plan,) = cli(*SEND, "--dry-run", "--json", *safeguards).documents
+    assert (plan["to_send"], plan["tests"], plan["calls"], plan["mms_balance"]) == (251, 2, 2, "1000000.00")
+    assert (plan["credits_needed"], plan["credits_per_message"], plan["credits_left"]) == ("502", "2", "99.5")
+    assert plan["notes"][0] == "max_credits leaves 99.5 credits: it stops after about 49 recipients"
     assert not (folder / "spring.db").exists()
     assert not api.calls["send-mms"]
 

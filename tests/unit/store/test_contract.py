@@ -14,8 +14,9 @@ from hypothesis import strategies as st
 from mmsclient import DeliveryStatus
 from mmsclient._store.evidence import Silent
 from mmsclient._store.heard import Replied, Reported
-from mmsclient._store.models import Claim, Message, Owner, RecipientResult
+from mmsclient._store.models import Claim, ListEntry, Message, Owner, RecipientResult
 from mmsclient._store.protocol import JournalReader, SenderJournal
+from mmsclient._store.spending import CallCost
 from mmsclient._store.sqlite_database import translated_errors
 from mmsclient._store.stores import JournalStore, store_at
 from mmsclient.bulk import Exclusion, JournalBusyError, JournalError, JournalMismatchError, RecipientState, Row
@@ -37,6 +38,10 @@ def store(place: tuple[str, str]) -> JournalStore:
 
 def listing(*phones: int) -> list[Row]:
     return [Row(f"+{phone}", line) for line, phone in enumerate(phones, 1)]
+
+
+def unlisted(*phones: int) -> list[ListEntry]:
+    return [ListEntry(0, f"+{phone}", phone) for phone in phones]
 
 
 def states(journal: JournalReader) -> dict[int, str]:
@@ -398,3 +403,53 @@ def journals(store: JournalStore) -> Iterator[Callable[[], SenderJournal]]:
 def test_no_password_in_what_is_shown(store: JournalStore) -> None:
     assert PASSWORD not in repr(store)
     assert PASSWORD not in store.shown
+
+
+def test_recipients_of_no_list_stay_themselves_when_they_come_in_one(store: JournalStore) -> None:
+    with closing(store.open(MESSAGE)) as journal:
+        journal.exclude([THREE], Exclusion.LISTED)
+        journal.add(check_all(listing(ONE)))
+        journal.add_unlisted(unlisted(ONE, TWO, THREE))
+        assert journal.ready == 2
+        journal.add(check_all([Row(f"+{TWO}", 2)]))
+        found = journal.reader.recipients_of([TWO, THREE, 61400000009])
+        assert [(row.number, row.line, row.state) for _, row in found] == [
+            (f"+{TWO}", 2, "pending"),
+            (f"+{THREE}", 0, "excluded"),
+        ]
+        claim = journal.claim_again((found[0][0],), (TWO,))  # before one that stands before it
+        assert journal.ready == 1
+        journal.finish(claim, [RecipientResult(ACCEPTED, "id")], accepted=1, credits_used=None, error=None)
+        assert claimed(journal).phones == (ONE,)
+        assert journal.claim(10) is None
+        assert journal.reader.rejected_rows((-1, "")) == []
+        agrees(journal)
+    with closing(store.open(MESSAGE)) as journal:
+        journal.add_unlisted(unlisted(TWO, THREE))
+        assert states(journal.reader) == {ONE: "unknown", TWO: "accepted", THREE: "excluded"}
+
+
+def test_what_calls_cost_or_may_have_is_read_back(store: JournalStore) -> None:
+    with closing(store.open(MESSAGE)) as journal:
+        journal.add(check_all([Row(f"+{ONE + place}", place) for place in range(1, 9)]))
+        ends = [
+            (ACCEPTED, 2, Decimal("4.5"), None),
+            (UNKNOWN, None, None, "no answer"),
+            (FAILED, 0, None, "throttled"),
+        ]
+        for state, accepted, told, error in ends:
+            claim = claimed(journal, 2)
+            journal.finish(claim, [RecipientResult(state)] * 2, accepted=accepted, credits_used=told, error=error)
+        claimed(journal, 1)
+        expected = [
+            CallCost(2, is_open=False, accepted=2, told=Decimal("4.5"), taken=2),
+            CallCost(2, is_open=True, accepted=0, told=None, doubtful=2),
+            CallCost(2, is_open=False, accepted=0, told=None),
+            CallCost(1, is_open=True, accepted=0, told=None, doubtful=1),
+        ]
+        assert journal.reader.call_costs() == expected
+    with closing(store.open_copy(MESSAGE, resend_unknown=True)) as copy:
+        claimed(copy, 10)  # of the unknown ones the first calls count all the same
+        costs = copy.reader.call_costs()
+        assert [cost.counted for cost in costs] == [2, 2, 0, 1, 6]
+        assert [cost.counted for cost in costs[:4]] == [cost.counted for cost in expected]
