@@ -53,8 +53,7 @@ class PostgresJournal:
         self, database: Database, lease: CampaignLease, queue: Queue, *, resend_unknown: bool | Silent
     ) -> None:
         self._database = database
-        self._lease = lease
-        self._campaign = lease.campaign
+        self._lease, self._campaign = lease, lease.campaign
         self.reader = PostgresReader(database, lease.campaign)
         self.recorder = PostgresRecorder(database)
         self.steering = PostgresSteering(database, lease.campaign, lease.epoch)
