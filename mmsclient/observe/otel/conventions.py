@@ -23,6 +23,10 @@ SYSTEM = "cellcast"
 
 _TYPES = {
     "send-mms": "send",
+    "send-sms": "send",
+    "send-sms-nz": "send",
+    "send-sms-template": "send",
+    "bulk-send-sms": "send",
     "get-responses": "receive",
     "inbound-read": "settle",
     "inbound-read-bulk": "settle",

@@ -321,8 +321,11 @@ async def test_nothing_private_is_exported(connect: Connect, api: Sandbox, telem
         await mms.mark_read(reply.id)
     with api.faults.add(Reject("RECIPIENTS_ERROR")), pytest.raises(Exception, match="RECIPIENTS"):
         await send(mms)
+    await mms.send_sms(to=numbers(2), text=TEXT)
+    assert attributes(telemetry.span("send-sms"))["messaging.operation.type"] == "send"
     assert {attributes(span)["messaging.operation.name"] for span in telemetry.spans()} == {
         "send-mms",
+        "send-sms",
         "get-responses",
         "inbound-read",
     }
