@@ -19,6 +19,7 @@ from mmsclient.observe.events import (
     CallStarted,
     CallThrottled,
     CallWaited,
+    CampaignContinued,
     CampaignEnded,
     CampaignPaused,
     CampaignRef,
@@ -72,9 +73,9 @@ class Spans:
                 _end_processing(event, span)
             case CampaignStarted():
                 self._start_campaign(event.campaign)
-            case CampaignPaused() | CampaignStopped() | CampaignWaiting() | CampaignReopened() if (
-                span := self._under_way.get(event.campaign.id)
-            ):
+            case (
+                CampaignPaused() | CampaignContinued() | CampaignStopped() | CampaignWaiting() | CampaignReopened()
+            ) if span := self._under_way.get(event.campaign.id):
                 _add(span, event, without="campaign")
             case CampaignEnded() if span := self._under_way.pop(event.campaign.id, None):
                 _end_campaign(event, span)
@@ -179,6 +180,7 @@ _EVENTS: dict[type[Event], str] = {
     AttemptEnded: "mmsclient.attempt",
     CallRetried: "mmsclient.retried",
     CampaignPaused: "mmsclient.campaign.paused",
+    CampaignContinued: "mmsclient.campaign.continued",
     CampaignReopened: "mmsclient.campaign.reopened",
     CampaignStopped: "mmsclient.campaign.stopped",
     CampaignWaiting: "mmsclient.campaign.waiting",

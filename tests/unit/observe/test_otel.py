@@ -19,7 +19,9 @@ from mmsclient import AsyncMMSClient, OutcomeUnknownError, RateLimitError
 from mmsclient.limiter import NoLimit, TokenBucket
 from mmsclient.models import DeliveryReport
 from mmsclient.observe import (
+    CampaignContinued,
     CampaignEnded,
+    CampaignPaused,
     CampaignRef,
     CampaignReopened,
     CampaignStarted,
@@ -228,12 +230,14 @@ async def test_a_campaign_is_a_span_over_the_calls_of_its_batches(
     assert telemetry.points("mmsclient.campaign.runs") == {(): 1}
 
 
-def test_the_hours_of_a_campaign_are_events_of_its_span(telemetry: Telemetry) -> None:
+def test_what_holds_a_campaign_up_is_an_event_of_its_span(telemetry: Telemetry) -> None:
     of = CampaignRef("1a2b3c4d", "spring.db")
     for event in (
         CampaignStarted(campaign=of),
         CampaignWaiting(campaign=of, until=datetime(2026, 3, 2, 9, tzinfo=UTC)),
         CampaignReopened(campaign=of),
+        CampaignPaused(campaign=of, seconds=None, error=None, from_outside=True),
+        CampaignContinued(campaign=of, seconds=2.0),
         CampaignStopped(campaign=of, error=None),
         CampaignEnded(campaign=of, counts={"pending": 1}, calls=0, seconds=1.0, error=None),
     ):
@@ -241,7 +245,9 @@ def test_the_hours_of_a_campaign_are_events_of_its_span(telemetry: Telemetry) ->
     assert [(event.name, attributes(event)) for event in telemetry.span("campaign").events] == [
         ("mmsclient.campaign.waiting", {"until": "2026-03-02T09:00:00+00:00"}),
         ("mmsclient.campaign.reopened", {}),
-        ("mmsclient.campaign.stopped", {}),
+        ("mmsclient.campaign.paused", {"from_outside": True}),
+        ("mmsclient.campaign.continued", {"seconds": 2.0, "from_outside": True}),
+        ("mmsclient.campaign.stopped", {"from_outside": False}),
     ]
 
 
