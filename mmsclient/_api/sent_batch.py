@@ -24,11 +24,10 @@ def sent_batch(envelope: Envelope, recipients: Recipients, zone: tzinfo) -> Sent
     if said is None:
         raise UnreadableError("the answer says SUCCESS, but not how many recipients were accepted")
     total = len(recipients.numbers)  # the API's total_numbers may leave out what it dropped
+    accepted = min(said, total)
     listed = [sent_message(object_of(item), item, zone) for item in bounded(items_of(data.get("messages")), total)]
     messages = _ours(listed, recipients.numbers)
-    accepted = max(min(said, total), len(messages))  # the items tell more than the number
-    is_wrong = said > total or said < len(messages)
-    flaws = [f"it says that {said} of {total} recipients were accepted"] if is_wrong else []
+    flaws = [f"it says that {said} of {total} recipients were accepted"] if said > total else []
     if len(messages) < len(listed):
         flaws.append(f"it lists {len(listed) - len(messages)} messages that were not asked for, or twice")
     return SentBatch(

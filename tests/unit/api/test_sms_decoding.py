@@ -187,14 +187,6 @@ def test_the_answer_of_a_send_with_numbers_as_numbers_and_without_a_plus() -> No
     assert (first.id, first.to, first.sender, first.custom_string) == ("6952176713", ONE, "SHOP", "order-17")
 
 
-def test_more_messages_than_the_number_says_are_all_of_them() -> None:
-    body = accepted(message(ONE), message(TWO))
-    body["data"]["success_number"] = 1
-    sent = decode(send(), answer(body))
-    assert (sent.accepted, sent.refused) == (2, ())
-    assert "1 of 2" in sent.flaws[0]
-
-
 THREE_TEXTS = (SMS(to=ONE, text="one"), SMS(to=[TWO], text="two", sender="SHOP"), SMS(to=[ONE, THREE], text="three"))
 
 
