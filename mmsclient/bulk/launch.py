@@ -61,7 +61,8 @@ class Launch:
             self._spent_before = self._parts.budget.spent
             await self._check_account()
         if options.test and not control.is_stopping:
-            self.is_over = await Trial(self._thread, self._parts, self._preparation.test_entries()).run(sender)
+            phones = await self._preparation.add_tests(self._thread)
+            self.is_over = await Trial(self._thread, self._parts, phones).run(sender)
         else:
             self.is_over = True
 

@@ -83,12 +83,9 @@ async def outlook(preparation: Preparation, recipients: Recipients | None) -> Ou
     copy = await preparation.open_copy()
     journal = copy.journal
     try:
-        entries = preparation.test_entries()
-        phones = [entry.phone for entry in entries if entry.phone is not None]
-        if phones:
-            await copy.run(lambda: journal.add_unlisted(entries))
         await preparation.exclude(copy, is_dry=True)
         await preparation.read_list(copy, recipients, lambda: None)
+        phones = await preparation.add_tests(copy)
         await exclude_suppressed(copy, preparation.options.suppression)
         report = await copy.run(lambda: report_from(journal.reader, None, RecipientState.EXCLUDED))
         costs = await copy.run(journal.reader.call_costs)

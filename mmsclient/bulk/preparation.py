@@ -7,7 +7,7 @@ import logging
 from collections.abc import Awaitable, Callable
 
 from mmsclient._reading import image_file
-from mmsclient._store.models import Exclusion, ListEntry, Message, Owner
+from mmsclient._store.models import Exclusion, Message, Owner
 from mmsclient._store.stores import FileStore, JournalStore
 from mmsclient.bulk.capacity import rate_of
 from mmsclient.bulk.errors import JournalBusyError, JournalError
@@ -115,14 +115,23 @@ class Preparation:
             phones = await opted_out_phones(self.client.opt_outs(), may_be_partial=may_be_partial)
             await thread.run(lambda: journal.exclude(phones, Exclusion.OPTED_OUT))
 
-    def test_entries(self) -> list[ListEntry]:
-        """The numbers of `test=`, each with what it gets. Raises `InvalidRequestError` where that cannot be made."""
-        rows = self.options.test
+    async def add_tests(self, thread: JournalThread) -> list[int]:
+        """Take in the numbers of `test=` that stand in no list, each with what it gets; the phones of all of them.
+
+        Raises:
+            InvalidRequestError: Of a template, somebody's text cannot be made.
+        """
+        rows, journal = self.options.test, thread.journal
         entries = check_all(rows) if self.renderer is None else self.renderer.entries(rows)
+        phones = [entry.phone for entry in entries if entry.phone is not None]
+        if not phones:
+            return []
+        await thread.run(lambda: journal.add_unlisted([entry for entry in entries if entry.problem is None]))
+        known = {recipient.number for _, recipient in await thread.run(lambda: journal.reader.recipients_of(phones))}
         for entry in entries:
-            if entry.problem is not None:
-                raise InvalidRequestError("test", entry.given, f"fields of the template too: {entry.problem}")
-        return entries
+            if entry.problem is not None and f"+{entry.phone}" not in known:
+                raise InvalidRequestError("test", entry.given, f"the fields of the template beside it: {entry.problem}")
+        return phones
 
     async def plan(self, thread: JournalThread, tests: int = 0) -> Plan:
         """What a run would do, once the list is read to its end. `tests`: those of `test=` that are sent to first."""

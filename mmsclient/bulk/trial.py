@@ -10,7 +10,7 @@ from functools import partial
 from attrs import evolve
 
 from mmsclient._store.evidence import PROVEN
-from mmsclient._store.models import ListEntry, PersonalMessage, Recipient
+from mmsclient._store.models import PersonalMessage, Recipient
 from mmsclient._store.models import RecipientState as State
 from mmsclient._words import counted
 from mmsclient.bulk.batches import BatchSender, RunParts
@@ -35,15 +35,13 @@ Approve = Callable[[Sequence[Recipient]], Awaitable[bool]]
 class Trial:
     """Sends the test messages of a run, as far as they were not sent before, and waits until they have arrived."""
 
-    def __init__(self, thread: JournalThread, parts: RunParts, entries: Sequence[ListEntry]) -> None:
+    def __init__(self, thread: JournalThread, parts: RunParts, phones: Sequence[int]) -> None:
         self._thread = thread
-        self._entries = entries
-        self._phones = [entry.phone for entry in entries if entry.phone is not None]
         self._parts = parts
+        self._phones = phones
 
     async def run(self, sender: BatchSender) -> bool:
         """True when everybody else may get the message, or the run was stopped; False where its hours are over."""
-        await self._thread.run(lambda: self._thread.journal.add_unlisted(self._entries))
         control = self._parts.control
         await self._send(sender)
         if not control.is_stopping and await self._open_rows() and not self._parts.schedule.is_open():

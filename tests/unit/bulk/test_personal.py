@@ -210,8 +210,8 @@ async def test_unknown_ones_are_sent_the_same_text_again_when_asked_for(
     api: Sandbox, mms: AsyncMMSClient, place: tuple[str, str]
 ) -> None:
     rows = listing(20)
-    api.faults.add(Reset(carried_out=False), times=1)
-    api.faults.add(throttle(), times=2)
+    api.faults.add(Reset(carried_out=False), call="send-mms", times=1)
+    api.faults.add(throttle(), call="send-mms", times=2)
     assert (await spring(mms, place).send_all(rows)).counts[RecipientState.UNKNOWN] > 0
     report = await spring(mms, place, resend_unknown=True).send_all()
     assert report.counts[RecipientState.ACCEPTED] == 20

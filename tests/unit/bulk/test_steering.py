@@ -84,8 +84,13 @@ class Doled:
 
 def campaign(mms: AsyncMMSClient, place: Place, **options: Any) -> Campaign:
     journal, name = place
-    options = {"text": TEXT, "image": PNG, "batch_size": 5, **options}
+    options = {"text": TEXT, "image": PNG, "batch_size": 5, "check_account": False, **options}
     return mms.campaign(journal=journal, name=name or None, **options)
+
+
+def calls_of(api: Sandbox) -> int:
+    """Calls that sent, or were to."""
+    return sum(arrival.call == "send-mms" for arrival in api.arrivals)
 
 
 async def status_when(place: Place, condition: Callable[[CampaignStatus], object]) -> CampaignStatus:
@@ -185,7 +190,7 @@ async def test_a_campaign_is_paused_killed_resumed_continued_and_stopped(
         sent = once_each(api)
         assert found.counts[ACCEPTED] == sent > 0
         await asyncio.sleep(0.5)  # seven calls, at the cap
-        assert len(api.arrivals) == len(api.sends) == found.calls
+        assert calls_of(api) == len(api.sends) == found.calls
         first.send_signal(signal.SIGKILL)
         first.wait()
     found = await status_when(place, is_now(Activity.LOST))  # in a database once its lease has run out

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mmsclient import AsyncMMSClient, DeliveryReport, DeliveryStatus, InboundMessage
+from mmsclient import AsyncMMSClient, DeliveryReport, DeliveryStatus, InboundMessage, InvalidRequestError
 from mmsclient._transport import retry
 from mmsclient.bulk import (
     CampaignStoppedError,
@@ -22,6 +22,7 @@ from mmsclient.bulk import (
     Recipient,
     RecipientState,
     ReportRecorder,
+    Template,
     trial,
 )
 from mmsclient.limiter import feedback
@@ -228,3 +229,43 @@ def test_whatever_happens_they_get_it_once_and_nobody_else_before_all_of_them(ru
         patch.setattr(feedback, "PAUSE", 0.001)
         asyncio.run(play(api, Path(folder) / "spring.db"))
         assert api.errors == []
+
+
+async def test_of_a_template_each_gets_its_own(api: Sandbox, mms: AsyncMMSClient, place: tuple[str, str]) -> None:
+    """Of a row, of the list, or of a run before; equal texts share a call."""
+    journal, name = place
+    listed = [{"to": number, "first_name": "Ann" if place % 2 else "Bo"} for place, number in enumerate(numbers(20))]
+    options: dict[str, Any] = {
+        "text": Template("Hi {first_name}"),
+        "test": [{"to": OUTSIDE, "first_name": "Cy"}, numbers(20)[3], {"to": numbers(20)[5], "first_name": "Nobody"}],
+        "test_timeout": 0,
+        "name": name or None,
+    }
+    error = await stopped(mms, journal, listed, **options)  # type: ignore[arg-type]
+    assert error.report.counts[PENDING] == 18
+    assert {send.text: set(send.recipients) for send in api.sends} == {
+        "Hi Cy": {OUTSIDE},
+        "Hi Ann": {numbers(20)[3], numbers(20)[5]},
+    }
+    async with ReportRecorder(journal, name or None) as recorder:
+        for message in api.messages:
+            await recorder.record(reported(api, message.to))
+    options["test"] = [{"to": OUTSIDE, "first_name": "Another"}, *numbers(20)[3:6:2]]
+    report = await finished(mms, journal, listed, **options)  # type: ignore[arg-type]
+    assert (report.counts[ACCEPTED], report.total) == (21, 21)
+    texts = {number: send.text for send in api.sends for number in send.recipients}
+    assert texts == {OUTSIDE: "Hi Cy", **{row["to"]: f"Hi {row['first_name']}" for row in listed}}
+    assert sum(len(send.recipients) for send in api.sends) == 21
+
+
+async def test_a_number_whose_text_cannot_be_made_ends_it_before_the_first_send(
+    api: Sandbox, mms: AsyncMMSClient, place: tuple[str, str]
+) -> None:
+    journal, name = place
+    listed = [{"to": numbers(1)[0], "first_name": "Ann"}]
+    spring = campaign(mms, journal, text=Template("Hi {first_name}"), test=OUTSIDE, name=name or None)  # type: ignore[arg-type]
+    for begin in (spring.send_all, spring.preflight):
+        with pytest.raises(InvalidRequestError, match="test: expected the fields of the template beside it"):
+            await begin(listed)
+    assert not api.sends
+    await spring.aclose()
