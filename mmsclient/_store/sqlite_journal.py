@@ -21,11 +21,12 @@ from mmsclient._store.models import Claim, Exclusion, ListEntry, Owner, Recipien
 from mmsclient._store.models import RecipientState as State
 from mmsclient._store.sqlite_database import Database, storable
 from mmsclient._store.sqlite_files import OpenFiles
-from mmsclient._store.sqlite_messages import TEMPLATE, PersonalQueue, PlainQueue, Queue, assign
+from mmsclient._store.sqlite_listing import ListWriter
+from mmsclient._store.sqlite_messages import TEMPLATE, PersonalQueue, PlainQueue, Queue
 from mmsclient._store.sqlite_reader import SQLiteReader
 from mmsclient._store.sqlite_recorder import SQLiteRecorder
 from mmsclient._store.sqlite_steering import SQLiteSteering
-from mmsclient._store.states import CLAIM, END, EXCLUDE, LOSE, RELEASE, SUPPRESS
+from mmsclient._store.states import CLAIM, END, LOSE, RELEASE, SUPPRESS
 
 __all__ = ["SQLiteJournal", "end_dead_run"]
 
@@ -43,11 +44,6 @@ _RELEASE = f"UPDATE recipient SET state = 'pending', batch = NULL WHERE id = ? A
 _SUPPRESS = (
     "UPDATE recipient SET state = 'excluded', batch = NULL, exclusion = ?, reason = ?"  # noqa: S608
     f" WHERE id = ? AND batch = ? AND {SUPPRESS.guard}"
-)
-_EXCLUDE = (
-    "UPDATE recipient SET state = 'excluded', reason = NULL,"  # noqa: S608
-    " exclusion = (SELECT exclusion FROM excluded WHERE excluded.phone = recipient.phone)"
-    f" WHERE id > ? AND {EXCLUDE.guard} AND phone IN (SELECT phone FROM excluded)"
 )
 _LOSE = f"UPDATE recipient SET state = 'unknown', reason = ? WHERE {LOSE.guard}"  # noqa: S608
 
@@ -92,8 +88,6 @@ class SQLiteJournal:
         is_personal = database.meta(TEMPLATE) is not None and not is_copy
         self._queue: Queue = PersonalQueue(database) if is_personal else PlainQueue(database)
         self._last = (0, 0)  # how far the queue was claimed: nobody is claimed twice in one run
-        self._rows = 0  # of the list that is being read
-        self._rows_before = 0  # that were read of an earlier list, which was not read to its end
         self.begin_run(resend_unknown=resend_unknown)
 
     @property
@@ -115,6 +109,7 @@ class SQLiteJournal:
             self._database.execute(
                 "INSERT INTO run (id, first_batch) SELECT ?, ifnull(max(id), 0) + 1 FROM batch", (self._run,)
             )
+        self._list = ListWriter(self._database, self._run)
         self._count()
         if objection:
             log.warning("journal %s: sending again to silent unknown recipients: %s", self.path, objection)
@@ -147,77 +142,32 @@ class SQLiteJournal:
 
     def exclude(self, phones: Iterable[int], why: Exclusion) -> None:
         """Never send to `phones`, in this run or a later one."""
-        with self._database.transaction():
-            rows = ((phone, why) for phone in phones)
-            self._database.execute_many("INSERT OR IGNORE INTO excluded VALUES (?, ?)", rows)
-            self._database.execute(_EXCLUDE, (0,))
+        self._list.exclude(phones, why)
         self._count()
 
     def begin_list(self) -> None:
         """Note that a list is about to be read."""
-        with self._database.transaction():
-            self._database.set_meta("list_read", 0)
+        self._list.begin()
         self.list_read = False
-        self._rows, self._rows_before = 0, self._database.meta("rows_of_cut_list") or 0
 
     def end_list(self) -> None:
         """Note that the list was read to its end.
 
         One that is shorter than what was read of a list cut short is not that list.
         """
-        if self._rows < self._rows_before:
-            return
-        with self._database.transaction():
-            self._database.set_meta("list_read", 1)
-            self._database.set_meta("rows_of_cut_list", 0)
-        self.list_read = True
+        self.list_read = self._list.end() or self.list_read
 
     def add(self, entries: Iterable[ListEntry]) -> None:
         """Take in rows of the list. A phone that is known from an earlier run keeps its state."""
-        rejected: list[tuple[int, str, Exclusion, str | None]] = []
-        new, rows = 0, 0
-        with self._database.transaction():
-            ((last,),) = self._database.rows("SELECT ifnull(max(id), 0) FROM recipient")
-            for entry in entries:
-                rows += 1
-                if entry.problem is None and self._insert(entry, self._run):
-                    new += 1
-                elif entry.phone is None or not self._found_again(entry.phone, entry.line):
-                    rejected.append(self._rejected(entry))
-            excluded = self._database.execute(_EXCLUDE, (last,)).rowcount
-            inserted = self._database.execute_many("INSERT OR IGNORE INTO aside VALUES (?, ?, ?, ?)", rejected)
-            self._database.set_meta("rows_of_cut_list", max(self._rows_before, self._rows + rows))
-        self._rows += rows
+        new, excluded, set_aside = self._list.add(entries)
         self.counts[State.PENDING] += new - excluded
-        self.counts[State.EXCLUDED] += excluded + max(0, inserted)
+        self.counts[State.EXCLUDED] += excluded + set_aside
         self.ready += new - excluded
 
     def add_unlisted(self, entries: Sequence[ListEntry]) -> None:
         """Take in recipients that stand in no list, in no run. One that is known stays as it is."""
-        with self._database.transaction():
-            for entry in entries:
-                self._insert(entry, 0)
-            self._database.execute(_EXCLUDE, (0,))
+        self._list.add_unlisted(entries)
         self._count()
-
-    def _insert(self, entry: ListEntry, run: int) -> bool:
-        """Take in a recipient; False for one that is known."""
-        sql = "INSERT OR IGNORE INTO recipient (phone, state, line, run) VALUES (?, 'pending', ?, ?)"
-        is_new = self._database.execute(sql, (entry.phone, entry.line, run)).rowcount == 1
-        if is_new and entry.phone is not None and entry.message is not None:
-            assign(self._database, entry.phone, entry.message)
-        return is_new
-
-    def _found_again(self, phone: int, line: int) -> bool:
-        """The phone is known, from an earlier run and not from this list."""
-        sql = "UPDATE recipient SET line = ?, run = ? WHERE phone = ? AND run <> ?"
-        return self._database.execute(sql, (line, self._run, phone, self._run)).rowcount == 1
-
-    def _rejected(self, entry: ListEntry) -> tuple[int, str, Exclusion, str | None]:
-        if entry.problem is not None:
-            return entry.line, entry.given, entry.exclusion, entry.problem
-        ((line,),) = self._database.rows("SELECT line FROM recipient WHERE phone = ?", (entry.phone,))
-        return entry.line, entry.given, Exclusion.DUPLICATE, f"the same phone as in line {line}"
 
     # Sending ----------------------------------------------------------------------------------------------------------
 
