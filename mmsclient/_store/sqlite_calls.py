@@ -18,11 +18,13 @@ class SQLiteCalls:
 
     Args:
         connect: Opens the connection.
+        closed: Is called once it is closed.
     """
 
     shared_failures = (sqlite3.OperationalError,)
 
-    def __init__(self, connect: Callable[[], sqlite3.Connection]) -> None:
+    def __init__(self, connect: Callable[[], sqlite3.Connection], closed: Callable[[], object]) -> None:
+        self._closed = closed
         self._database = connect()
 
     def commit(self, calls: Sequence[Call], /) -> list[Any]:
@@ -33,3 +35,4 @@ class SQLiteCalls:
     def close(self) -> None:
         """Close the connection."""
         self._database.close()
+        self._closed()

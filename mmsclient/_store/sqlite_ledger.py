@@ -10,7 +10,6 @@ import math
 import os
 import sqlite3
 import time
-import weakref
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -61,9 +60,9 @@ class SQLiteLedger:
         self._path = Path(os.path.realpath(path))
         check_ledger(self._path, owner)
         self._transactions = _Transactions(self._path, owner, keep)
-        self._commits: GroupCommit[Call, Any] = GroupCommit(partial(SQLiteCalls, self._transactions.connect))
+        connect = partial(SQLiteCalls, self._transactions.connect, self._transactions.close)
+        self._commits: GroupCommit[Call, Any] = GroupCommit(connect)
         self._is_closed = False
-        self._finalizer = weakref.finalize(self, self._transactions.close)
 
     async def claim(self, claim: KeyClaim, fingerprint: Fingerprint, *, retry_refused: bool) -> KeyedSend | None:
         """See `Ledger.claim`."""
@@ -85,7 +84,6 @@ class SQLiteLedger:
         """See `Ledger.aclose`."""
         self._is_closed = True
         await self._commits.aclose()
-        self._finalizer()
 
     async def _commit(self, write: Callable[[sqlite3.Connection], T]) -> T:
         if self._is_closed:

@@ -5,11 +5,11 @@ from __future__ import annotations
 import asyncio
 import weakref
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Self, TypeVar
 
 from mmsclient._store.protocol import SenderJournal
 from mmsclient._store.sqlite_database import MEMORY, translated_errors
+from mmsclient._store.worker_thread import WorkerThread
 
 __all__ = ["JournalThread"]
 
@@ -22,22 +22,27 @@ class JournalThread:
     Its counts may be read from the event loop: they change when a call of `run` ends.
     """
 
-    def __init__(self, journal: SenderJournal, executor: ThreadPoolExecutor) -> None:
+    def __init__(self, journal: SenderJournal, worker: WorkerThread) -> None:
         self.journal = journal
-        self._executor = executor
-        self._finalizer = weakref.finalize(self, _close, journal, executor)
+        self._worker = worker
+        self._finalizer = weakref.finalize(self, worker.drop)
+        self._finalizer.atexit = False  # the worker sees to that
 
     @classmethod
     async def open(cls, make: Callable[[], SenderJournal], path: str | None) -> Self:
         """Start a thread, and open in it what `make` opens; `path` stands in the errors."""
-        executor = ThreadPoolExecutor(1, "mmsclient-journal")
-        opening = executor.submit(make)
+        worker = WorkerThread("mmsclient-journal")
+
+        def opened() -> SenderJournal:
+            journal = make()
+            worker.close = journal.close  # also where nobody waits for it any more
+            return journal
+
         try:
             with translated_errors(path or MEMORY):
-                return cls(await asyncio.shield(asyncio.wrap_future(opening)), executor)
+                return cls(await asyncio.shield(asyncio.wrap_future(worker.submit(opened))), worker)
         except BaseException:
-            executor.submit(_close_opened, opening)
-            executor.shutdown(wait=False)
+            worker.end()
             raise
 
     async def run(self, function: Callable[[], T]) -> T:
@@ -51,28 +56,9 @@ class JournalThread:
             with translated_errors(self.journal.path):
                 return function()
 
-        return asyncio.wrap_future(self._executor.submit(guarded))
+        return asyncio.wrap_future(self._worker.submit(guarded))
 
     async def close(self) -> None:
         """Close the journal and end the thread."""
         self._finalizer.detach()
-        await _run(self._executor, self.journal.close)
-        self._executor.shutdown(wait=False)
-
-
-async def _run(executor: ThreadPoolExecutor, function: Callable[[], T]) -> T:
-    return await asyncio.shield(asyncio.wrap_future(executor.submit(function)))
-
-
-def _close_opened(opening: Future[SenderJournal]) -> None:
-    """Close what nobody waited for, so that it can be opened again."""
-    if opening.exception() is None:
-        opening.result().close()
-
-
-def _close(journal: SenderJournal, executor: ThreadPoolExecutor) -> None:
-    try:
-        executor.submit(journal.close)
-    except RuntimeError:  # the interpreter is ending, and no thread uses it any more
-        journal.close()
-    executor.shutdown(wait=False)
+        await asyncio.shield(asyncio.wrap_future(self._worker.end()))

@@ -96,7 +96,7 @@ class Outbox(Orders):
         try:
             await all_done(opening)
             self._began_after, opened = opening.result()
-            self._worker = Worker(self._mms, StoreThread(opened), self._options, self._tell)
+            self._worker = Worker(self._mms, StoreThread(opened, is_open=True), self._options, self._tell)
         except BaseException:
             if opening.done() and opening.exception() is None:
                 opening.result()[1].close()

@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 import weakref
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from typing import Generic, Protocol, TypeVar
 
+from mmsclient._store.worker_thread import WorkerThread
 from mmsclient.outbox.errors import translated
 
 __all__ = ["StoreThread"]
@@ -25,10 +25,13 @@ S = TypeVar("S", bound=_Closes)
 class StoreThread(Generic[S]):
     """Runs what uses `store`, one after the other, in one thread. Closes it when this is forgotten."""
 
-    def __init__(self, store: S, executor: ThreadPoolExecutor | None = None) -> None:
+    def __init__(self, store: S, *, is_open: bool = False) -> None:
         self.store = store
-        self._executor = executor or ThreadPoolExecutor(1, "mmsclient-outbox")
-        self._finalizer = weakref.finalize(self, _close, store, self._executor)
+        self._worker = WorkerThread("mmsclient-outbox", store.close)
+        if is_open:  # so that it is closed in any case
+            self._worker.start()
+        self._finalizer = weakref.finalize(self, self._worker.drop)
+        self._finalizer.atexit = False  # the worker sees to that
 
     async def run(self, function: Callable[[S], T]) -> T:
         """Run `function` in the thread. It is run to its end, also where the caller is cancelled."""
@@ -42,19 +45,9 @@ class StoreThread(Generic[S]):
             with translated():
                 return function(store)
 
-        return asyncio.wrap_future(self._executor.submit(guarded))
+        return asyncio.wrap_future(self._worker.submit(guarded))
 
     async def close(self) -> None:
         """Close the store and end the thread. May be called again."""
         if self._finalizer.detach() is not None:
-            closing = self._executor.submit(self.store.close)
-            self._executor.shutdown(wait=False)
-            await asyncio.shield(asyncio.wrap_future(closing))
-
-
-def _close(store: _Closes, executor: ThreadPoolExecutor) -> None:
-    try:
-        executor.submit(store.close)
-    except RuntimeError:  # the interpreter is ending, and no thread uses it any more
-        store.close()
-    executor.shutdown(wait=False)
+            await asyncio.shield(asyncio.wrap_future(self._worker.end()))

@@ -8,11 +8,9 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
-import os
 import time
 import weakref
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import TypeVar
 from weakref import WeakKeyDictionary
@@ -29,6 +27,7 @@ from mmsclient._store.postgres.lease import now
 from mmsclient._store.postgres.migrations import migrate
 from mmsclient._store.postgres.recorder import HeardInDatabase
 from mmsclient._store.postgres.senders import SenderLease
+from mmsclient._store.worker_thread import WorkerThread
 from mmsclient.errors import LedgerUnavailableError
 
 __all__ = ["PostgresLedger"]
@@ -57,6 +56,7 @@ class PostgresLedger:
         self._recorder = GroupRecorder(HeardInDatabase(address))
         self._is_closed = False
         self._finalizer = weakref.finalize(self, _close_last, self._threads)
+        self._finalizer.atexit = False  # its threads see to that
 
     async def claim(self, claim: KeyClaim, fingerprint: Fingerprint, *, retry_refused: bool) -> KeyedSend | None:
         """See `Ledger.claim`."""
@@ -113,29 +113,22 @@ class _SenderThread:
 
     def __init__(self, address: Address, owner: Owner, keep: float) -> None:
         self.sender = _Sender(address, owner, keep)
-        self._process = os.getpid()
-        self._executor = ThreadPoolExecutor(1, "mmsclient-ledger")
+        self._worker = WorkerThread("mmsclient-ledger", self.sender.close)
 
     @property
     def is_of_this_process(self) -> bool:
-        return self._process == os.getpid()
+        return self._worker.is_of_this_process
 
     async def run(self, call: Callable[[_Sender], T]) -> T:
         """Run `call` to its end, also where the caller is cancelled."""
-        return await asyncio.shield(asyncio.wrap_future(self._executor.submit(call, self.sender)))
+        return await asyncio.shield(asyncio.wrap_future(self._worker.submit(lambda: call(self.sender))))
 
     async def aclose(self) -> None:
-        closing = self._executor.submit(self.sender.close)
-        self._executor.shutdown(wait=False)
-        await asyncio.shield(asyncio.wrap_future(closing))
+        await asyncio.shield(asyncio.wrap_future(self._worker.end()))
 
     def close_soon(self) -> None:
-        """As `aclose`, where nobody waits for it."""
-        try:
-            self._executor.submit(self.sender.close)
-        except RuntimeError:  # the interpreter is ending, and no thread uses it any more
-            self.sender.close()
-        self._executor.shutdown(wait=False)
+        """As `aclose`, where nobody waits for it. For finalizers, too."""
+        self._worker.drop()
 
 
 def _close_last(threads: list[_SenderThread]) -> None:
