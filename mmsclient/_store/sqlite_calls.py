@@ -23,7 +23,7 @@ class SQLiteCalls:
 
     shared_failures = (sqlite3.OperationalError,)
 
-    def __init__(self, connect: Callable[[], sqlite3.Connection], closed: Callable[[], object]) -> None:
+    def __init__(self, connect: Callable[[], sqlite3.Connection], closed: Callable[[], object] = bool) -> None:
         self._closed = closed
         self._database = connect()
 

@@ -41,9 +41,13 @@ def to_send(found: Report) -> int:
 
 def calls_in_words(planned: Preflight) -> str:
     """The calls that a run takes; and how long that is, where it is worth a word."""
-    seconds = planned.seconds or 0
-    took = f" (at least {timedelta(seconds=round(seconds))})" if seconds >= WORTH_A_WORD else ""
+    is_worth_it = planned.seconds is not None and planned.seconds >= WORTH_A_WORD
+    took = f" (at least {_duration(planned.seconds or 0)})" if is_worth_it else ""
     return f"{counted(planned.calls, 'call')}{took}"
+
+
+def _duration(seconds: float) -> str:
+    return f"{seconds:.1f} s" if seconds < WORTH_A_WORD else str(timedelta(seconds=round(seconds)))
 
 
 @frozen
@@ -198,12 +202,12 @@ def plan_facts(planned: Preflight, invalid: list[Recipient]) -> dict[str, str]:
     """What would be sent."""
     count, report = planned.recipients, planned.report
     done = report.total - count - report.counts[RecipientState.EXCLUDED]
-    calls = calls_in_words(planned)
+    calls = counted(planned.calls, "call")
     notes = {f"Note {number}": note for number, note in enumerate(planned.notes, 1)}
     return {
         "To be sent": f"{counted(count, 'recipient')} in {calls}" if count else "nothing: nobody is left to send to",
         **({"Test numbers first": str(planned.tests)} if planned.tests else {}),
-        **({} if planned.seconds is None else {"Takes": f"{planned.seconds:.1f} s at the least"}),
+        **({} if planned.seconds is None else {"Takes": f"{_duration(planned.seconds)} at the least"}),
         **({"In the journal already": counted(done, "recipient")} if done else {}),
         **_messages(report),
         **_exclusions(report),

@@ -61,7 +61,8 @@ def test_a_message_for_each(cli: Cli, api: Sandbox, folder: Path) -> None:
     text = "Hi {first name}: {{{CODE}}}"
     send = ("bulk", "send", "list.csv", "--text", text, "--image", "sale.png", "--journal", "spring.db")
     told = cli(*send, *options, "--dry-run").out.splitlines()
-    assert told[:2] == ["To be sent: 3 recipients in 3 calls", "Different messages: 3"]
+    assert told[0] == "To be sent: 3 recipients in 3 calls"
+    assert "Different messages: 3" in told
     assert "Text to +61400000001: Hi you: {2}" in told
     assert "Subject to +61400000001: For you" in told
     (document,) = cli(*send, *options[:-2], "--dry-run", "--json").documents
