@@ -190,6 +190,10 @@ class SenderJournal(Protocol):
         """Set these recipients, which are surely not sent, to `sending` in a call of their own."""
         ...
 
+    def count(self) -> None:
+        """Count anew what there is: after claims out of turn, of which some were not carried out."""
+        ...
+
     def finish(
         self,
         claim: Claim,

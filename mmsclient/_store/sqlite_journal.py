@@ -88,6 +88,7 @@ class SQLiteJournal:
         is_personal = database.meta(TEMPLATE) is not None and not is_copy
         self._queue: Queue = PersonalQueue(database) if is_personal else PlainQueue(database)
         self._last = (0, 0)  # how far the queue was claimed: nobody is claimed twice in one run
+        self._last_batch = 0  # one that was released is deleted, and its number is not given again
         self.begin_run(resend_unknown=resend_unknown)
 
     @property
@@ -110,7 +111,7 @@ class SQLiteJournal:
                 "INSERT INTO run (id, first_batch) SELECT ?, ifnull(max(id), 0) + 1 FROM batch", (self._run,)
             )
         self._list = ListWriter(self._database, self._run)
-        self._count()
+        self.count()
         if objection:
             log.warning("journal %s: sending again to silent unknown recipients: %s", self.path, objection)
 
@@ -143,7 +144,7 @@ class SQLiteJournal:
     def exclude(self, phones: Iterable[int], why: Exclusion) -> None:
         """Never send to `phones`, in this run or a later one."""
         self._list.exclude(phones, why)
-        self._count()
+        self.count()
 
     def begin_list(self) -> None:
         """Note that a list is about to be read."""
@@ -167,7 +168,7 @@ class SQLiteJournal:
     def add_unlisted(self, entries: Sequence[ListEntry]) -> None:
         """Take in recipients that stand in no list, in no run. One that is known stays as it is."""
         self._list.add_unlisted(entries)
-        self._count()
+        self.count()
 
     # Sending ----------------------------------------------------------------------------------------------------------
 
@@ -186,7 +187,7 @@ class SQLiteJournal:
             self.counts[State.SENDING] += len(picked.rows)
             self.ready -= len(picked.rows)
         else:  # another program has taken some away
-            self._count()
+            self.count()
         return Claim(batch, picked.ids, picked.phones, picked.message) if picked.rows else None
 
     def claim_again(self, ids: tuple[int, ...], phones: tuple[int, ...]) -> Claim:
@@ -202,10 +203,11 @@ class SQLiteJournal:
         return Claim(batch, ids, phones)
 
     def _begin_call(self, ids: Sequence[int]) -> int:
-        sql = "INSERT INTO batch (recipients, started) VALUES (?, ?)"
-        batch = self._database.execute(sql, (len(ids), time.time())).lastrowid or 0
+        sql = "INSERT INTO batch (id, recipients, started) SELECT max(?, ifnull(max(id), 0)) + 1, ?, ? FROM batch"
+        batch = self._database.execute(sql, (self._last_batch, len(ids), time.time())).lastrowid or 0
         if self._database.execute_many(_CLAIM, ((batch, each) for each in ids)) != len(ids):
             raise JournalError(self.path, _CHANGED)
+        self._last_batch = batch
         return batch
 
     def finish(
@@ -272,7 +274,8 @@ class SQLiteJournal:
         if self._files is not None:
             self._files.check()
 
-    def _count(self) -> None:
+    def count(self) -> None:
+        """Count anew what there is."""
         summary = self.reader.summary()
         self.counts = Counter(summary.counts)
         self.credits_used = summary.credits_used

@@ -53,8 +53,8 @@ class WorkerThread:
 
     def submit(self, function: Callable[[], T]) -> Future[T]:
         """What comes of `function`, after all that was submitted before. Raises `RuntimeError` after the end."""
-        if self._is_ended:
-            raise RuntimeError(f"the thread {self._name} was ended")
+        if self._is_ended or not self.is_of_this_process:
+            raise RuntimeError(f"the thread {self._name} was ended, or is that of the process before a fork")
         self.start()
         future: Future[T] = Future()
 
@@ -73,9 +73,11 @@ class WorkerThread:
 
     def end(self) -> Future[None]:
         """Close the store after all that was submitted before, and end the thread. May be called again."""
-        if not self._is_ended:
+        if self.is_of_this_process:
             self.start()
             self.drop()
+        elif not self._closed.done():
+            self._closed.set_result(None)
         return self._closed
 
     def drop(self) -> None:

@@ -139,12 +139,10 @@ class BatchSender:
             if passed is None:
                 return Outcome(()), None, claim
             claim = passed
-            if not self._budget.covers_calls():
-                await self._recorder.release(claim)
-                self._control.fail(self._budget.stop())
-                return Outcome(()), None, claim
             recall = self._control.recall()
             sent, error = await self._call(batch, claim, recall)
+            if isinstance(error, NotSentError) and not self._budget.covers_calls():
+                self._control.fail(self._budget.stop())
             if isinstance(error, NotSentError | LimiterUnavailableError) and self._starts_nothing():
                 await self._recorder.release(claim)
                 return Outcome(()), None, claim

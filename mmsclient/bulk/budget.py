@@ -18,6 +18,8 @@ from mmsclient.models import SentBatch
 
 __all__ = ["Budget"]
 
+OVER = "it would have cost more than max_credits"
+
 
 class Budget:
     """Counts what all runs of a campaign cost, or may have cost.
@@ -64,6 +66,10 @@ class Budget:
     def reserve(self, batch: int, recipients: int) -> None:
         """A batch starts."""
         self._reserved[batch] = recipients
+
+    def objection(self) -> str:
+        """Why no call may leave now, "" where one may."""
+        return "" if self.covers_calls() else OVER
 
     def covers_calls(self) -> bool:
         """There is enough for all that is under way: an answer may tell a higher price than was known before."""

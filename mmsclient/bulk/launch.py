@@ -45,6 +45,7 @@ class Launch:
         self._balance: Decimal | None = None
         self._spent_before = Decimal(0)
         self._is_checked = False
+        self._phones: list[int] = []  # of the test numbers
         self.is_over: bool = False
         """It has cleared the run, or ended it."""
 
@@ -59,10 +60,10 @@ class Launch:
             if options.max_credits is not None or options.require_credit:
                 self._parts.budget.add(await self._thread.run(self._thread.journal.reader.call_costs))
             self._spent_before = self._parts.budget.spent
+            self._phones = await self._preparation.add_tests(self._thread)
             await self._check_account()
-        if options.test and not control.is_stopping:
-            phones = await self._preparation.add_tests(self._thread)
-            self.is_over = await Trial(self._thread, self._parts, phones).run(sender)
+        if self._phones and not control.is_stopping:
+            self.is_over = await Trial(self._thread, self._parts, self._phones).run(sender)
         else:
             self.is_over = True
 

@@ -42,8 +42,11 @@ class Trial:
 
     async def run(self, sender: BatchSender) -> bool:
         """True when everybody else may get the message, or the run was stopped; False where its hours are over."""
-        control = self._parts.control
-        await self._send(sender)
+        control, journal = self._parts.control, self._thread.journal
+        try:
+            await self._send(sender)
+        finally:
+            await self._thread.run(journal.count)  # they were claimed before those who stand before them
         if not control.is_stopping and await self._open_rows() and not self._parts.schedule.is_open():
             return False
         if not control.is_stopping and (flaw := await self._flaw()) is not None and not control.is_stopping:
@@ -104,14 +107,19 @@ class Trial:
         give_up_at, pause = loop.time() + options.test_timeout, FIRST_LOOK
         is_told = False
         while True:
+            if control.hold_reason:
+                held_at = loop.time()
+                if not await control.wait_while_held():
+                    return None
+                give_up_at += loop.time() - held_at
             recipients = [recipient for _, recipient in await self._rows()]
             if flaw := next((flaw for recipient in recipients if (flaw := _flaw_of(recipient))), None):
                 return flaw
-            if all(map(_has_arrived, recipients)):
-                return None
             if options.approve_test is not None:
                 asking = partial(_asked, options.approve_test, recipients)
                 return DeliveryTestFlaw.NOT_APPROVED if await control.unless_stopped(asking()) is False else None
+            if all(map(_has_arrived, recipients)):
+                return None
             if loop.time() >= give_up_at:
                 return DeliveryTestFlaw.NO_REPORT
             if not is_told:

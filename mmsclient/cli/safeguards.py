@@ -89,7 +89,9 @@ class SafeguardOptions:
 
     def in_words(self) -> list[str]:
         """As arguments of a command that goes on."""
-        return [] if self.max_credits is None else ["--max-credits", f"{self.max_credits:.12g}"]
+        most = [] if self.max_credits is None else ["--max-credits", f"{self.max_credits:.12g}"]
+        price = [] if self.credits_per_message == 1 else ["--credits-per-message", f"{self.credits_per_message:.12g}"]
+        return [*most, *price]
 
 
 UNSAID: SafeguardOptions = SafeguardOptions()

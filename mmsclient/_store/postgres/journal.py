@@ -58,8 +58,7 @@ class PostgresJournal:
         self.recorder = PostgresRecorder(database)
         self.steering = PostgresSteering(database, lease.campaign, lease.epoch)
         self.counts: Counter[State] = Counter()
-        self.credits_used = Decimal(0)
-        self.list_read, self.ready = False, 0
+        self.credits_used, self.list_read, self.ready = Decimal(0), False, 0
         self._queue, self._last = queue, (0, 0)  # how far it was claimed: nobody is claimed twice in one run
         self._late_ends = 0  # that are in `counts`
         self._claims = ClaimWriter(lease.campaign, lease.epoch)
@@ -94,7 +93,7 @@ class PostgresJournal:
         self._last = (0, 0)
         self._run, objection = self._write(work)
         self._list = ListWriter(self._campaign, self._run)
-        self._count()
+        self.count()
         if objection:
             log.warning("journal %s: sending again to silent unknown recipients: %s", self.path, objection)
 
@@ -126,7 +125,7 @@ class PostgresJournal:
     def exclude(self, phones: Iterable[int], why: Exclusion) -> None:
         """Never send to `phones`, in this run or a later one."""
         self._write(partial(self._list.exclude, phones=list(phones), why=why))
-        self._count()
+        self.count()
 
     def begin_list(self) -> None:
         """Note that a list is about to be read."""
@@ -150,7 +149,7 @@ class PostgresJournal:
         )
         self._list.added(len(rows))
         if is_repeated:
-            self._count()
+            self.count()
             return
         self.counts[State.PENDING] += new - excluded
         self.counts[State.EXCLUDED] += excluded + rejected
@@ -159,7 +158,7 @@ class PostgresJournal:
     def add_unlisted(self, entries: Sequence[ListEntry]) -> None:
         """Take in recipients that stand in no list, in no run. One that is known stays as it is."""
         self._write(partial(self._list.add_unlisted, entries=entries))
-        self._count()
+        self.count()
 
     # Sending ----------------------------------------------------------------------------------------------------------
 
@@ -203,7 +202,7 @@ class PostgresJournal:
             self.counts[State.SENDING] += len(picked.rows)
             self.ready -= sum(position > self._last for position in picked.positions)
         else:  # something was taken away, or has come late
-            self._count()
+            self.count()
         self._doubtful_claim = None
         return batch, picked
 
@@ -288,12 +287,13 @@ class PostgresJournal:
         if not self._lease.fence(transaction):
             raise JournalBusyError(self.path, TAKEN_OVER)
 
-    def _count(self) -> None:
+    def count(self) -> None:
+        """Count anew what there is."""
+
         def work(transaction: Transaction) -> tuple[Summary, int, int]:
             ready = self._queue.ready(transaction, self._last)
             return self.reader.summary_in(transaction), ready, self._lease.late_ends(transaction)
 
         summary, self.ready, self._late_ends = self._database.run(work, reads=True)
         self.counts = Counter(summary.counts)
-        self.credits_used = summary.credits_used
-        self.list_read = summary.list_read
+        self.credits_used, self.list_read = summary.credits_used, summary.list_read

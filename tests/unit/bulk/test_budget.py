@@ -24,8 +24,10 @@ from mmsclient.bulk.outcome import Next, Outcome
 from mmsclient.limiter import feedback
 from mmsclient.sandbox import Sandbox
 from mmsclient.sandbox.faults import Fault, Reject, Reset, server_error, throttle
+from tests.conftest import until
 from tests.support.campaigns import agrees, campaign, finished, numbers, success
 from tests.support.fuzzing import cases
+from tests.support.held import Held
 
 ACCEPTED, FAILED, PENDING = RecipientState.ACCEPTED, RecipientState.FAILED, RecipientState.PENDING
 REFUSED, UNKNOWN = RecipientState.REFUSED, RecipientState.UNKNOWN
@@ -202,3 +204,17 @@ def test_calls_of_earlier_runs_count_as_much_as_they_may_have_cost() -> None:
     assert (budget.price, budget.spent) == (Decimal(2), Decimal(16 + 20 + 20 + 6))
     assert budget.size(20, others_under_way=True) == 0
     assert budget.size(20, others_under_way=False) == 19
+
+
+async def test_what_waits_for_its_turn_does_not_leave_once_the_price_is_known_to_be_higher(api: Sandbox) -> None:
+    api.faults.add(held := Held(), call="send-mms")
+    options: dict[str, Any] = {"slow_start": 0, "max_credits": 6, "credits_per_message": 0.2, "check_account": False}
+    async with api.client(rate=1) as mms:
+        sending = asyncio.create_task(finished(mms, None, numbers(20), batch_size=5, **options))
+        await until(lambda: mms.stats.limiter is not None and mms.stats.limiter.waiting)
+        held.answer.set()
+        with pytest.raises(CampaignStoppedError) as caught:
+            await sending
+    assert isinstance(caught.value.error, BudgetReachedError)
+    assert [len(send.recipients) for send in api.sends] == [5]
+    assert caught.value.report.counts[PENDING] == 15

@@ -210,3 +210,17 @@ def test_the_errors_survive_a_pickle(error: MMSError) -> None:
     copy = pickle.loads(pickle.dumps(error))  # noqa: S301 - our own
     assert (str(copy), vars(copy)) == (str(error), vars(error))
     assert "\n" not in str(error)
+
+
+async def test_required_credit_counts_the_test_numbers_too(api: Sandbox) -> None:
+    async def yes(_: object) -> bool:
+        return True
+
+    api.faults.add(POOR, call="account")
+    async with api.client(rate=None) as mms:
+        tests = ["+61400009999", "+61400009998"]
+        with pytest.raises(CampaignStoppedError) as caught:
+            await finished(mms, None, numbers(20), test=tests, approve_test=yes, require_credit=True)
+    assert isinstance(caught.value.error, BalanceTooLowError)
+    assert caught.value.error.needed == 22
+    assert not api.sends

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mmsclient import AsyncMMSClient, DeliveryReport, DeliveryStatus, InboundMessage, InvalidRequestError
+from mmsclient import AsyncMMSClient, DeliveryReport, DeliveryStatus, InboundMessage, InvalidRequestError, bulk
 from mmsclient._transport import retry
 from mmsclient.bulk import (
     CampaignStoppedError,
@@ -268,4 +268,55 @@ async def test_a_number_whose_text_cannot_be_made_ends_it_before_the_first_send(
         with pytest.raises(InvalidRequestError, match="test: expected the fields of the template beside it"):
             await begin(listed)
     assert not api.sends
+    await spring.aclose()
+
+
+async def yes(_: Sequence[Recipient]) -> bool:
+    return True
+
+
+@pytest.mark.parametrize("text", ["Hi", Template("Hi {n}")])
+async def test_one_that_is_tried_again_leaves_nobody_at_the_end_of_the_list(
+    api: Sandbox, mms: AsyncMMSClient, place: tuple[str, str], text: str | Template
+) -> None:
+    journal, name = place
+    api.faults.add(throttle(), call="send-mms", times=1)
+    listed = [{"to": number, "n": str(place // 4)} for place, number in enumerate(numbers(20))]
+    tests = [{"to": OUTSIDE, "n": "0"}, {"to": "+61400009998", "n": "0"}]
+    options: dict[str, Any] = {"text": text, "test": tests, "approve_test": yes, "batch_size": 5, "name": name or None}
+    report = await finished(mms, journal, listed, **options)  # type: ignore[arg-type]
+    assert (report.counts[ACCEPTED], report.counts[PENDING]) == (22, 0)
+
+
+async def test_who_has_said_no_is_asked_again_whatever_was_reported(
+    api: Sandbox, mms: AsyncMMSClient, place: tuple[str, str]
+) -> None:
+    journal, name = place
+    asked = []
+
+    async def no(recipients: Sequence[Recipient]) -> bool:
+        asked.append(len(recipients))
+        return False
+
+    for time in (1, 2):
+        error = await stopped(mms, journal, numbers(20), test=OUTSIDE, approve_test=no, name=name or None)
+        assert flaw_of(error) is DeliveryTestFlaw.NOT_APPROVED
+        assert (len(asked), len(api.sends)) == (time, 1)
+        async with ReportRecorder(journal, name or None) as recorder:
+            await recorder.record(reported(api, OUTSIDE))
+
+
+async def test_a_pause_from_outside_does_not_use_up_the_time_for_the_reports(
+    api: Sandbox, mms: AsyncMMSClient, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(trial, "LONGEST_PAUSE", 0.05)
+    spring = campaign(mms, path, test=OUTSIDE, test_timeout=3)
+    sending = asyncio.create_task(spring.send_all(numbers(20)))
+    await until(lambda: len(api.messages) == 1)
+    await bulk.pause(path)
+    await asyncio.wait([sending], timeout=4)
+    assert not sending.done()
+    await ReportRecorder(path).record(reported(api, OUTSIDE))
+    await bulk.unpause(path)
+    assert (await sending).counts[ACCEPTED] == 21
     await spring.aclose()

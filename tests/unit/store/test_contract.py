@@ -136,10 +136,12 @@ def test_a_recipient_is_sent_to_only_from_a_state_that_allows_it(store: JournalS
 def test_a_claim_is_undone_or_made_again(store: JournalStore) -> None:
     with closing(store.open(MESSAGE)) as journal:
         journal.add(check_all(listing(ONE, TWO, THREE)))
-        journal.release(claimed(journal, 2))
+        released = claimed(journal, 2)
+        journal.release(released)
         assert states(journal.reader) == dict.fromkeys((ONE, TWO, THREE), "pending")
         assert journal.ready == 1  # none is claimed twice in one run, unless by `claim_again`
         failed = finish(journal, FAILED)
+        assert failed.batch > released.batch  # what is under way goes by it
         again = journal.claim_again(failed.ids, failed.phones)
         assert again.batch > failed.batch
         assert states(journal.reader)[THREE] == "sending"

@@ -94,3 +94,26 @@ def test_at_the_end_of_the_process_the_journal_is_closed(tmp_path: Any) -> None:
     )
     assert (done.stderr, done.returncode) == ("", 0)
     assert sorted(os.listdir(tmp_path)) == ["spring.db"]  # one file again: no log, no lock
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no forks")
+def test_a_fork_is_told_that_the_thread_is_its_parents() -> None:
+    code = """
+import os
+from mmsclient._store.worker_thread import WorkerThread
+
+worker = WorkerThread("some")
+worker.submit(print).result()
+if child := os.fork():
+    os.waitpid(child, 0)
+    worker.end().result(60)
+else:
+    worker.end().result(60)
+    try:
+        worker.submit(print)
+    except RuntimeError as error:
+        print(error, flush=True)
+"""
+    done = subprocess.run([sys.executable, "-c", code], check=False, capture_output=True, text=True, timeout=120)  # noqa: S603
+    assert (done.stderr, done.returncode) == ("", 0)
+    assert "the thread some was ended, or is that of the process before a fork" in done.stdout
