@@ -114,7 +114,11 @@ class SendOptions:
 
     def in_words(self) -> list[str]:
         """Those that a run must have again, as arguments of the command. A URL may hold a password."""
-        return [] if self.suppress is None else ["--suppress", "URL" if is_url(self.suppress) else self.suppress]
+        opt_outs = {None: [], True: ["--exclude-opt-outs"], False: ["--no-opt-outs"]}[self.exclude_opt_outs]
+        return [
+            *([] if self.suppress is None else ["--suppress", "URL" if is_url(self.suppress) else self.suppress]),
+            *opt_outs,
+        ]
 
 
 @app.command
@@ -176,7 +180,7 @@ async def send(
             journal=journal,
             **asked,
         )
-        words = [*options.in_words(), *hours.in_words(), *safeguards.in_words()]
+        words = [*options.in_words(), *hours.in_words(), *safeguards.in_words(), *connection.cap.in_words()]
         commands = _commands(journal, options.name, recipients, listing, words)
         return await _send(
             campaign, listing.read(recipients), options, commands, safeguards=safeguards, approval=approval
@@ -212,7 +216,7 @@ async def resume(
         }
         campaign = await bulk.resume(mms, journal, **asked)
         rows = None if recipients is None else listing.read(recipients)
-        words = [*options.in_words(), *hours.in_words(), *safeguards.in_words()]
+        words = [*options.in_words(), *hours.in_words(), *safeguards.in_words(), *connection.cap.in_words()]
         commands = _commands(journal, options.name, recipients, listing, words)
         return await _send(campaign, rows, options, commands, safeguards=safeguards, approval=approval)
 

@@ -51,6 +51,15 @@ class Cap:
         ) as limiter:
             yield limiter
 
+    def in_words(self) -> list[str]:
+        """As arguments of the command. A URL may hold a password."""
+        return [
+            *([] if self.rate == RATE else ["--rate", f"{self.rate:.12g}"]),
+            *([] if self.redis is None else ["--redis", "URL"]),
+            *([] if self.account is None else ["--account", "NAME"]),  # it may be a key
+            *([] if self.processes is None else ["--processes", str(self.processes)]),
+        ]
+
     def _check_alone(self) -> None:
         for option, value in (("--account", self.account), ("--processes", self.processes)):
             if value is not None:

@@ -89,9 +89,18 @@ class SafeguardOptions:
 
     def in_words(self) -> list[str]:
         """As arguments of a command that goes on."""
-        most = [] if self.max_credits is None else ["--max-credits", f"{self.max_credits:.12g}"]
-        price = [] if self.credits_per_message == 1 else ["--credits-per-message", f"{self.credits_per_message:.12g}"]
-        return [*most, *price]
+        numbers = {
+            "--max-credits": (self.max_credits, UNSAID.max_credits),
+            "--credits-per-message": (self.credits_per_message, UNSAID.credits_per_message),
+            "--slow-start": (self.slow_start, UNSAID.slow_start),
+            "--max-concurrency": (self.max_concurrency, UNSAID.max_concurrency),
+        }
+        return [
+            *(["--test", "NUMBER"] if self.test else []),  # a number stands in no line of an error
+            *(["--require-credit"] if self.require_credit else []),
+            *(["--no-account-check"] if self.no_account_check else []),
+            *(word for name, (given, usual) in numbers.items() if given != usual for word in (name, f"{given:.12g}")),
+        ]
 
 
 UNSAID: SafeguardOptions = SafeguardOptions()

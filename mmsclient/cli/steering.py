@@ -74,8 +74,7 @@ async def pause(journal: str, *, name: str | None = None, json: OneJSON = False)
         What the campaign is called in the database.
     """
     found = await _noticed(await bulk.pause(journal, name), journal, name, _has_paused)
-    _show_order(found, json, "paused", _has_paused(found), "whoever begins finds it paused")
-    return Status.DONE
+    return _show_order(found, json, "paused", _has_paused(found), "whoever begins finds it paused")
 
 
 async def continue_(journal: str, *, name: str | None = None, json: OneJSON = False) -> int:
@@ -89,8 +88,7 @@ async def continue_(journal: str, *, name: str | None = None, json: OneJSON = Fa
         What the campaign is called in the database.
     """
     found = await _noticed(await bulk.unpause(journal, name), journal, name, _has_continued)
-    _show_order(found, json, "continued", _has_continued(found), "the next one sends")
-    return Status.DONE
+    return _show_order(found, json, "continued", _has_continued(found), "the next one sends")
 
 
 async def stop(journal: str, *, name: str | None = None, json: OneJSON = False) -> int:
@@ -106,15 +104,13 @@ async def stop(journal: str, *, name: str | None = None, json: OneJSON = False) 
     before = await bulk.read_status(journal, name)  # it may have stopped before anybody has looked again
     found = await bulk.stop(journal, name)
     if not _has_sender(before):
-        _show_order(found, json, "nothing to stop", True, "the next one sends")
-        return Status.DONE
+        return _show_order(found, json, "nothing to stop", True, "the next one sends")
 
     def has_stopped(found: CampaignStatus) -> bool:
         return not _has_sender(found) or found.sender not in (None, before.sender)  # None: it is closing
 
     found = await _noticed(found, journal, name, has_stopped)
-    _show_order(found, json, "stopped", has_stopped(found), "the next one sends")
-    return Status.DONE
+    return _show_order(found, json, "stopped", has_stopped(found), "the next one sends")
 
 
 # Orders ---------------------------------------------------------------------------------------------------------------
@@ -143,7 +139,8 @@ async def _noticed(
     return found
 
 
-def _show_order(found: CampaignStatus, as_json: bool, done: str, is_noticed: bool, without_sender: str) -> None:
+def _show_order(found: CampaignStatus, as_json: bool, done: str, is_noticed: bool, without_sender: str) -> Status:
+    """Show what came of an order; `FAILED` where its sender has not heeded it."""
     if not is_noticed:
         complain(f"recorded, but after {NOTICED_WITHIN:g} s the sender has not done it yet: {found.sender}")
     if as_json:
@@ -152,6 +149,7 @@ def _show_order(found: CampaignStatus, as_json: bool, done: str, is_noticed: boo
         print(printable(f"{done}; nobody is sending: {without_sender}"))
     else:
         print(printable(f"{done if is_noticed else 'recorded'}; sender: {found.sender}"))
+    return Status.DONE if is_noticed else Status.FAILED
 
 
 # Looks ----------------------------------------------------------------------------------------------------------------

@@ -225,7 +225,7 @@ async def test_who_leaves_twice_as_impatiently_closes_the_client_all_the_same(sl
 def test_a_loop_that_ends_without_closing_its_client_gives_back_what_never_left(
     api: Sandbox, path: Path, way: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("mmsclient.bulk.capacity.UNLIMITED", 5.0)  # three under way, however slow the machine is
+    monkeypatch.setattr("mmsclient.bulk.capacity.UNLIMITED", 1.0)  # three under way, however slow the machine is
 
     async def main() -> None:
         limiter = Away(calls=8)

@@ -54,7 +54,7 @@ async def mms(api: Sandbox) -> AsyncIterator[AsyncMMSClient]:
 @pytest.fixture(autouse=True)
 def few(monkeypatch: pytest.MonkeyPatch) -> None:
     """Three calls under way are enough, however slow the machine is."""
-    monkeypatch.setattr("mmsclient.bulk.capacity.UNLIMITED", 5.0)
+    monkeypatch.setattr("mmsclient.bulk.capacity.UNLIMITED", 1.0)
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -22,9 +22,11 @@ from hypothesis import strategies as st
 
 from mmsclient import AsyncMMSClient, bulk
 from mmsclient._store.file_lock import is_held
+from mmsclient._store.models import Message
 from mmsclient._store.postgres.steering import PostgresSteering
 from mmsclient._store.sqlite_files import lock_journal
 from mmsclient._store.steering import sender_name
+from mmsclient._store.stores import store_at
 from mmsclient.bulk import (
     Activity,
     Campaign,
@@ -367,6 +369,19 @@ async def test_a_paused_campaign_is_left_as_any_other(api: Sandbox, place: Place
             assert (await read_status(place[0], place[1] or None)).activity is Activity.IDLE
             await bulk.unpause(place[0], place[1] or None)
     assert once_each(api) == 5
+
+
+def test_an_order_that_nobody_heeds_is_no_success(
+    api: Sandbox, path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A process holds the journal, and stands still."""
+    monkeypatch.setattr("mmsclient.cli.steering.NOTICED_WITHIN", 0.1)
+    cli = in_this_process(api.app_key, capsys)
+    with closing(store_at(path).open(Message(TEXT, "", PNG))):
+        for order in ("pause", "stop"):
+            told = cli("bulk", order, str(path))
+            assert told.status == 1
+            assert told.error.startswith("recorded, but after 0.1 s the sender has not done it yet: ")
 
 
 # A stop ---------------------------------------------------------------------------------------------------------------

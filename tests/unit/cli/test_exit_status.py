@@ -216,7 +216,7 @@ def test_a_signal_before_anything_was_sent(api: Sandbox, tmp_path: Path) -> None
         held.answer.set()
         _, err = process.communicate(timeout=60)
     assert process.returncode == Status.TERMINATED
-    assert err == "mmsclient: to go on: mmsclient bulk resume spring.db list.csv\n"
+    assert err == "mmsclient: to go on: mmsclient bulk resume spring.db list.csv --exclude-opt-outs\n"
     assert ran(*err.split("go on: mmsclient ")[1].split(), "--yes")[0] == Status.DONE
     assert len(api.messages) == 250
 
