@@ -149,6 +149,8 @@ class SentMany:
     outcomes: tuple[SMSOutcome, ...]
     low_sms_alert: str | None
     """The API's warning that the balance is low, None without one."""
+    flaws: tuple[str, ...] = ()
+    """What the answer holds beside the outcomes: answers that cannot be matched to a message. `raw` has them."""
     raw: tuple[Any, ...] = field(default=(), eq=False, repr=False)
     """The items of the answer, as they came."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence, Set
 
 from attrs import frozen
@@ -22,6 +23,10 @@ class Item:
     sms: SMS
     call: Call[SentBatch]
 
+    @property
+    def phones(self) -> Set[str]:
+        return set(map(phone_key, self.call.json["numbers"]))
+
 
 @frozen
 class _Told:
@@ -41,7 +46,7 @@ class _Told:
 
     def fits(self, item: Item) -> bool:
         """It may be the item's: it speaks of none but its phones, and of no other's text."""
-        return self.phones <= set(map(phone_key, item.call.json["numbers"])) and self.texts <= {item.sms.text}
+        return self.phones <= item.phones and self.texts <= {item.sms.text}
 
 
 def sent_many(envelope: Envelope, items: Sequence[Item]) -> SentMany:
@@ -52,12 +57,14 @@ def sent_many(envelope: Envelope, items: Sequence[Item]) -> SentMany:
     if envelope.items is None:
         raise UnreadableError("the answer says SUCCESS, but holds no array of answers")
     found = _matched(envelope.items, items)
+    strays = len(envelope.items) - len(found)
     return SentMany(
         outcomes=tuple(
             _outcome(item, envelope.http_status, found.get(place), len(envelope.items))
             for place, item in enumerate(items)
         ),
         low_sms_alert=envelope.low_sms_alert,
+        flaws=(f"{strays} of its {len(envelope.items)} answers cannot be matched to a message",) if strays else (),
         raw=tuple(envelope.data),
     )
 
@@ -65,19 +72,21 @@ def sent_many(envelope: Envelope, items: Sequence[Item]) -> SentMany:
 def _matched(envelopes: Sequence[Envelope], items: Sequence[Item]) -> dict[int, Envelope]:
     """The envelope of each item, by its place.
 
-    They are in the order of the items where there are as many and none speaks of others. Else whatever speaks of the
-    phones of one item alone is that item's, and it is not known what the others speak of.
+    They are in the order of the items where there are as many and none speaks of others. Else one is an item's if it
+    speaks of all of the item's phones, fits no other item, and no other envelope fits the item. One that speaks of some
+    of them proves nothing of the rest, nor do two.
     """
     sent = {item.sms.text for item in items}
     told = [_Told.of(envelope, sent) for envelope in envelopes]
     if len(envelopes) == len(items) and all(each.fits(item) for each, item in zip(told, items, strict=True)):
         return dict(enumerate(envelopes))
-    found: dict[int, Envelope] = {}
-    for envelope, each in zip(envelopes, told, strict=True):
-        places = [place for place, item in enumerate(items) if each.phones and each.fits(item)]
-        if len(places) == 1:
-            found.setdefault(places[0], envelope)
-    return found
+    fitting = [[place for place, item in enumerate(items) if each.phones and each.fits(item)] for each in told]
+    fits = Counter(place for places in fitting for place in places)
+    return {
+        places[0]: envelope
+        for envelope, each, places in zip(envelopes, told, fitting, strict=True)
+        if len(places) == 1 and fits[places[0]] == 1 and each.phones == items[places[0]].phones
+    }
 
 
 def _outcome(item: Item, status: int, envelope: Envelope | None, count: int) -> SMSOutcome:

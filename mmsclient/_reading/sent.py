@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterable
 
 from mmsclient.models import SentBatch, SentMany
 
@@ -11,16 +12,21 @@ log: logging.Logger = logging.getLogger(__name__)
 
 def warn_of(call: str, sent: SentBatch) -> None:
     """Recipients that were refused without a word, and an answer that contradicts the call."""
-    for flaw in sent.flaws:
-        log.warning("%s: the answer contradicts the call: %s", call, flaw)
+    _warn_of_flaws(call, sent.flaws)
     if sent.is_partial:
         log.warning("%s: %s; the API refused the others without a reason", call, sent)
 
 
 def warn_of_many(call: str, sent: SentMany) -> None:
-    """The same for each message, and those that were refused or may have been sent."""
+    """The same for each message, those that were refused or may have been sent, and what is about none of them."""
+    _warn_of_flaws(call, sent.flaws)
     for outcome in sent:
         if outcome.sent is not None:
             warn_of(call, outcome.sent)
     if any(outcome.error is not None for outcome in sent):
         log.warning("%s: %s", call, sent)
+
+
+def _warn_of_flaws(call: str, flaws: Iterable[str]) -> None:
+    for flaw in flaws:
+        log.warning("%s: the answer contradicts the call: %s", call, flaw)

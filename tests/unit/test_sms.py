@@ -115,13 +115,16 @@ async def test_a_text_that_the_answer_leaves_out_is_unknown_and_not_sent_again(
     events: list[Any] = []
     mms = connect(observer=events.append)
     data = {"messages": [{"message_id": "1", "to": "61400000001", "body": "two"}], "success_number": 1}
-    body = json.dumps([{"meta": {"code": 200, "status": "SUCCESS"}, "msg": "Queued", "data": data}]).encode()
+    about_two = {"meta": {"code": 200, "status": "SUCCESS"}, "msg": "Queued", "data": data}
+    stray = {"meta": {"code": 400, "status": "RECIPIENTS_ERROR"}, "msg": "no", "data": []}
+    body = json.dumps([stray, stray, about_two]).encode()
     sandbox.faults.add(Respond(200, body, carried_out=True), call="bulk-send-sms", times=1)
     sent = await mms.send_sms_many([SMS(to=ONE, text="one"), SMS(to=TWO, text="two")])
     assert [each.is_unknown for each in sent] == [True, False]
     assert sent.unknown[0].sms.text == "one"
     assert (sandbox.carried_out(ONE), sandbox.carried_out(TWO)) == (1, 1)
     assert "1 of 2 messages sent, 0 refused, 1 unknown" in caplog.text
+    assert "2 of its 3 answers cannot be matched to a message" in caplog.text
     assert [event.outcome for event in events if isinstance(event, CallEnded)] == [Outcome.UNKNOWN]
 
 

@@ -266,13 +266,26 @@ def test_what_the_answer_leaves_out_is_unknown() -> None:
 
 def test_answers_in_another_order_are_matched_by_whom_they_speak_of() -> None:
     assert told([SECOND, THIRD, FIRST]) == [1, 1, 2]
-    assert told([FIRST, FIRST, SECOND, THIRD]) == [1, 1, 2]
+    assert told([FIRST, FIRST, SECOND, THIRD]) == [UNKNOWN, 1, 2]
     same = many(SMS(to=ONE, text="one"), SMS(to=ONE, text="two"))
     assert told([accepted(message(ONE, "two"))], call=same) == [UNKNOWN, 1]
     assert told([accepted(message(ONE, "changed"))], call=same) == [UNKNOWN, UNKNOWN]
     assert told([accepted(message(ONE, "changed")), refusal("FAILED")], call=same) == [1, APIError]
     swapped = [refusal("FAILED"), accepted(message(ONE, "one"))]
     assert told(swapped, call=same) == [1, UNKNOWN]
+
+
+def test_nobody_is_told_refused_of_whom_no_answer_surely_speaks() -> None:
+    call = many(SMS(to=[ONE, TWO], text="a"), SMS(to=THREE, text="b"))
+    first, second, third = (accepted(message(to, text)) for to, text in ((ONE, "a"), (TWO, "a"), (THREE, "b")))
+    assert told([first, second, third], call=call) == [UNKNOWN, 1]  # one for each recipient
+    assert told([first, second], call=call) == [UNKNOWN, UNKNOWN]
+    assert told([refusal("RECIPIENTS_ERROR"), first, third], call=call) == [UNKNOWN, 1]  # of whom is the refusal?
+    assert told([third, first], call=call) == [UNKNOWN, 1]
+    assert told([first, third], call=call) == [1, 1]  # in order: the second recipient was refused
+    assert decode(call, answer([first, third])).flaws == ()
+    flaw = "2 of its 3 answers cannot be matched to a message"
+    assert decode(call, answer([refusal("RECIPIENTS_ERROR"), first, third])).flaws == (flaw,)
 
 
 def test_a_success_that_may_be_none_is_unknown() -> None:
