@@ -176,7 +176,7 @@ class SentMany:
         return tuple(each for each in self.outcomes if each.is_unknown)
 
     def __str__(self) -> str:
-        sent = sum(each.sent is not None for each in self.outcomes)
+        sent = sum(each.sent is not None and each.sent.accepted > 0 for each in self.outcomes)
         refused = len(self.outcomes) - sent - len(self.unknown)
         return (
             f"{sent} of {counted(len(self.outcomes), 'message')} sent, {refused} refused, {len(self.unknown)} unknown"

@@ -247,6 +247,8 @@ def test_each_text_has_its_own_outcome() -> None:
     sent = decode(many(), answer([FIRST, refusal("RECIPIENTS_ERROR"), THIRD]))
     assert str(sent) == "2 of 3 messages sent, 1 refused, 0 unknown"
     assert (len(sent), sent.accepted, len(sent.messages), sent.unknown) == (3, 3, 3, ())
+    none = decode(many(), answer([FIRST, accepted(), refusal("RECIPIENTS_ERROR")]))
+    assert str(none) == "1 of 3 messages sent, 2 refused, 0 unknown"
     assert [each.sms for each in sent] == list(THREE_TEXTS)
     assert str(list(sent)[1].error) == "bulk-send-sms: no (RECIPIENTS_ERROR, HTTP 200); no recipient can receive it"
 
