@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import sys
 from collections.abc import Callable, Coroutine, Iterable
 from socketserver import ThreadingMixIn
 from typing import Any
@@ -59,12 +60,17 @@ class App:
 
 
 def bound(host: str, port: int) -> WSGIServer:
-    """A server that listens there. Raises `OSError`."""
+    """A server that listens there. Raises `OSError`, and `UnicodeError` for what can be no host's name."""
     return (_Server6 if ":" in host else _Server)((host, port), _Handler)
 
 
 class _Server(ThreadingMixIn, WSGIServer):
     daemon_threads = True
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Nothing of a connection that is idle, reset or closed before its answer; else a traceback on stderr."""
+        if not isinstance(sys.exception(), OSError):
+            super().handle_error(request, client_address)
 
 
 class _Server6(_Server):

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import errno
+import socket
 import threading
 from collections.abc import AsyncGenerator, Callable, Coroutine
 from contextlib import asynccontextmanager
@@ -70,8 +72,8 @@ class Monitor:
         host, loop = self._asked.metrics_host, asyncio.get_running_loop()
         try:
             server = bound(host, self._asked.metrics_port or 0)
-        except OSError as error:
-            raise UsageError(f"--metrics-port: {error.strerror}") from None
+        except (UnicodeError, OSError) as error:
+            raise UsageError(_refusal(host, error)) from None
         with server:
             server.set_app(App(self._metrics, check, loop))
             thread = threading.Thread(target=server.serve_forever, args=(0.1,), name="mmsclient-metrics", daemon=True)
@@ -82,3 +84,12 @@ class Monitor:
                 yield
             finally:
                 await asyncio.to_thread(server.shutdown)
+
+
+def _refusal(host: str, error: UnicodeError | OSError) -> str:
+    """Which of the options is wrong, and why."""
+    if isinstance(error, UnicodeError):
+        return f"--metrics-host: expected a host's name or address, got {host!r}"
+    if isinstance(error, socket.gaierror) or error.errno == errno.EADDRNOTAVAIL:
+        return f"--metrics-host: {host!r}: {error.strerror}"
+    return f"--metrics-port: {error.strerror}"

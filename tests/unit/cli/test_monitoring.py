@@ -7,11 +7,14 @@ import shlex
 import signal
 import socket
 import sqlite3
+import struct
 import subprocess
 import threading
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
+from typing import Any
+from wsgiref.simple_server import WSGIServer
 
 import httpx
 import pytest
@@ -150,6 +153,36 @@ async def test_what_does_not_say_that_it_works_does_not(monkeypatch: pytest.Monk
     assert found == [503]
 
 
+async def test_a_connection_that_ends_early_prints_nothing(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(metrics_server._Handler, "timeout", 0.05)
+
+    async def works() -> bool:
+        return True
+
+    def close(server: Any, request: Any) -> None:
+        shut(server, request)
+        ended.release()
+
+    ended, shut = threading.Semaphore(0), WSGIServer.shutdown_request
+    monkeypatch.setattr(WSGIServer, "shutdown_request", close)
+    monitor = Monitor(Monitoring(metrics_port=0))
+    async with monitor.serving(works):
+        assert monitor.url is not None
+        address = ("127.0.0.1", httpx.URL(monitor.url).port)
+        with socket.create_connection(address):  # is idle
+            assert await asyncio.to_thread(ended.acquire, timeout=60)
+        with socket.create_connection(address) as reset:
+            reset.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        assert await asyncio.to_thread(ended.acquire, timeout=60)
+        assert capfd.readouterr().err.splitlines() == [f"mmsclient: metrics: {monitor.url}"]
+        monkeypatch.setattr(metrics_server._Handler, "handle", lambda handler: 1 / 0)
+        with socket.create_connection(address):
+            assert await asyncio.to_thread(ended.acquire, timeout=60)
+        assert "ZeroDivisionError" in capfd.readouterr().err
+
+
 async def test_a_port_that_cannot_be_had_is_wrong_usage() -> None:
     async def works() -> bool:
         return True
@@ -160,6 +193,9 @@ async def test_a_port_that_cannot_be_had_is_wrong_usage() -> None:
             await monitor.serving(works).__aenter__()
     with pytest.raises(UsageError, match="--metrics-port: expected 0 to 65535, got 65536"):
         Monitor(Monitoring(metrics_port=65536))
+    for host in ("nohost." * 40, "a..b", "203.0.113.1"):  # too long for anybody's, no name at all, another machine's
+        with pytest.raises(UsageError, match=f"--metrics-host: .*'{host}'"):
+            await Monitor(Monitoring(metrics_port=0, metrics_host=host)).serving(works).__aenter__()
     unasked = Monitor(Monitoring())
     async with unasked.serving(works):
         assert unasked.url is None
