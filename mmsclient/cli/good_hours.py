@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import date, datetime, time
 from functools import partial
 from typing import Annotated
 from zoneinfo import ZoneInfo
@@ -68,18 +69,28 @@ class HoursOptions:
         if self.start_at is None:
             return None
         try:
-            time = datetime.fromisoformat(self.start_at)
+            start = _time_of(self.start_at)
         except ValueError:
             raise UsageError(f"--start-at: expected such as 2026-12-01T09:00+11:00, got {self.start_at!r}") from None
-        if time.tzinfo is not None:
-            return time
+        if start.tzinfo is not None:
+            return start
         if self.zone is None:
-            raise UsageError(f"--start-at: needs --zone, or an offset, such as {self.start_at}+11:00")
+            raise UsageError(f"--start-at: needs --zone, or an offset, such as {start.isoformat()}+11:00")
         zone = Window("00:00", "24:00", zone=self.zone).zone  # which is checked there
-        return time.replace(tzinfo=ZoneInfo(zone))
+        return start.replace(tzinfo=ZoneInfo(zone))
 
 
 AT_ONCE = HoursOptions()
+
+
+def _time_of(text: str) -> datetime:
+    """A date, or a date and a time. Raises `ValueError`, also for a date with an offset, which `fromisoformat` takes
+    for a time of that day: any character may stand before a time there."""
+    with suppress(ValueError):
+        return datetime.combine(date.fromisoformat(text), time.min)
+    if "T" not in text and " " not in text:
+        raise ValueError(text)
+    return datetime.fromisoformat(text)
 
 
 class Announcer:

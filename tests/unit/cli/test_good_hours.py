@@ -76,6 +76,9 @@ def test_within_its_hours_a_campaign_is_sent_at_its_pace(api: Sandbox, cli: Cli)
         (("--days", "mon"), "--days: needs --window"),
         (("--start-at", "tomorrow"), "--start-at: expected such as"),
         (("--start-at", "2026-12-01T09:00"), "--start-at: needs --zone, or an offset"),
+        (("--start-at", "2026-12-01"), "needs --zone, or an offset, such as 2026-12-01T00:00:00+11:00"),
+        (("--start-at", "2026-12-01+11:00"), "--start-at: expected such as"),
+        (("--start-at", "2026-12-01+11:00", "--zone", "UTC"), "--start-at: expected such as"),  # no 11 o'clock
         (("--start-at", "2026-12-01T09:00", "--zone", "nowhere"), "zone: expected the IANA name of a time zone"),
         (("--per-minute", "0"), "recipients_per_minute: expected a whole number, 1 or more"),
     ],
