@@ -16,7 +16,7 @@ from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 
 import uvicorn
-from fastapi import FastAPI, Response, UploadFile
+from fastapi import FastAPI, HTTPException, Response, UploadFile
 from opentelemetry import trace
 from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
 from opentelemetry.sdk.resources import Resource
@@ -24,7 +24,7 @@ from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor
 from prometheus_client import make_asgi_app, start_http_server
 
-from mmsclient import AsyncMMSClient, InboundMessage, SharedTokenBucket
+from mmsclient import AsyncMMSClient, InboundMessage, InvalidRequestError, KeyReusedError, SharedTokenBucket
 from mmsclient.observe import Observer
 from mmsclient.observe.otel import OpenTelemetryObserver
 from mmsclient.observe.prometheus import PrometheusObserver
@@ -72,7 +72,12 @@ def create_app(observers: Sequence[Observer] = ()) -> FastAPI:
 
     @app.post("/orders/{number}", status_code=202)
     async def take(number: str, to: str, text: str, image: UploadFile) -> dict[str, str]:
-        put = await app.state.outbox.put(key=f"order-{number}", to=to, text=text, image=await image.read())
+        try:
+            put = await app.state.outbox.put(key=f"order-{number}", to=to, text=text, image=await image.read())
+        except InvalidRequestError as error:
+            raise HTTPException(422, str(error)) from None
+        except KeyReusedError as error:  # the order was taken, and said something else
+            raise HTTPException(409, str(error)) from None
         return {"state": put.state.value}
 
     @app.get("/orders/{number}")

@@ -142,6 +142,10 @@ def test_the_watched_service_runs_with_all_its_parts(folder: Path) -> None:
             query = {"to": f"+6140000000{number}", "text": f"Order {number} is ready"}
             put = browser.post(f"{shop.web}/orders/{number}", params=query, files={"image": ("sale.gif", PNG)})
             assert put.status_code == 202, put.text
+        for to, status in (("no number", 422), ("+61400000009", 409)):  # wrong, and another order of that number
+            query = {"to": to, "text": "Order 0 is ready"}
+            put = browser.post(f"{shop.web}/orders/0", params=query, files={"image": ("sale.gif", PNG)})
+            assert put.status_code == status, put.text
         for number in range(6):
             until(lambda: browser.get(f"{shop.web}/orders/{number}").json() == {"state": "accepted"})  # noqa: B023
         reports = {"kind": "delivery_report", "outcome": "handled"}
