@@ -124,7 +124,7 @@ def checked_text(text: str, image: Image) -> str:
             f"{len(outgoing)} characters",
             f"at most {MAX_TEXT} characters, each new line counting two",
         )
-    room = MAX_BYTES - len(_encoded(outgoing, "text"))
+    room = MAX_BYTES - len(encoded(outgoing, "text"))
     if len(image.data) > room:
         raise too_large(image.kind.upper(), len(image.data), image.source, room)
     return outgoing
@@ -136,7 +136,7 @@ def checked_subject(subject: str | None) -> str | None:
         return None
     if not isinstance(subject, str) or len(subject) > MAX_SUBJECT or _CONTROL.search(subject):
         raise InvalidRequestError("subject", subject, f"one line of at most {MAX_SUBJECT} characters")
-    _encoded(subject, "subject")
+    encoded(subject, "subject")
     return subject
 
 
@@ -149,15 +149,22 @@ def checked_line(argument: str, value: object) -> str:
     """One line of 1 to 200 characters. Raises `InvalidRequestError`."""
     if not isinstance(value, str) or not value.strip() or len(value) > LONGEST_LINE or _CONTROL.search(value):
         raise InvalidRequestError(argument, value, f"one line of 1 to {LONGEST_LINE} characters")
-    _encoded(value, argument)
+    encoded(value, argument)
     return value
 
 
-def _encoded(text: str, argument: str) -> bytes:
+def encoded(text: str, argument: str) -> bytes:
+    """`text` as UTF-8. Raises `InvalidRequestError`, which says where it cannot be: the text may be a secret."""
     try:
         return text.encode()
-    except UnicodeEncodeError:
-        raise InvalidRequestError(argument, ascii(text), "text without lone surrogates") from None
+    except UnicodeEncodeError as error:
+        problem = character_at(text, error.start)
+    raise InvalidRequestError(argument, problem, "text without lone surrogates")
+
+
+def character_at(text: str, index: int) -> str:
+    """What stands there, for an error that is not to hold the text."""
+    return f"U+{ord(text[index]):04X} as character {index + 1}"
 
 
 def check_texts(argument: str, values: Mapping[str, str] | None) -> None:
@@ -166,7 +173,7 @@ def check_texts(argument: str, values: Mapping[str, str] | None) -> None:
     if not isinstance(values, Mapping) or not all(isinstance(text, str) for pair in values.items() for text in pair):
         raise InvalidRequestError(argument, values, "a mapping of strings to strings")
     for text in (text for pair in values.items() for text in pair):
-        _encoded(text, argument)
+        encoded(text, argument)
 
 
 def check_json(value: Any) -> None:
@@ -179,11 +186,11 @@ def check_json(value: Any) -> None:
 
 
 def checked_time(argument: str, time: datetime) -> datetime:
-    """An aware datetime after 1970. Raises `InvalidRequestError`."""
+    """An aware datetime of a year from 1970 to 9998: the zone may move it by a day. Raises `InvalidRequestError`."""
     if not isinstance(time, datetime) or time.utcoffset() is None:
         raise InvalidRequestError(argument, str(time), "a datetime with a time zone")
     if not 1970 <= time.year < 9999:
-        raise InvalidRequestError(argument, str(time), "a time after 1970")
+        raise InvalidRequestError(argument, str(time), "a time in a year from 1970 to 9998")
     return time
 
 

@@ -10,8 +10,9 @@ from mmsclient._api.calls import call_result
 from mmsclient._api.checks import checked_line
 from mmsclient._api.phone_numbers import MAX_RECIPIENTS, Recipients, recipients
 from mmsclient._api.sent_batch import longest_answer, sent_batch
-from mmsclient._api.sms_fields import Options, checked_custom_id, checked_nz_sender, checked_sms_text
+from mmsclient._api.sms_fields import Options, checked_sms_text
 from mmsclient._api.sms_many import Item, sent_many
+from mmsclient._api.sms_sender import checked_custom_id, checked_nz_sender
 from mmsclient._api.sms_text import MOST_PARTS, Alphabet
 from mmsclient._api.sms_types import SMS, TemplateRecipient
 from mmsclient._api.types import Call

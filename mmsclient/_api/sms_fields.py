@@ -10,6 +10,7 @@ from typing import Any
 from attrs import frozen
 
 from mmsclient._api.checks import check_whole, checked_line, checked_time
+from mmsclient._api.sms_sender import checked_sender
 from mmsclient._api.sms_text import MOST_PARTS, Alphabet, parts
 from mmsclient._api.values import WIRE_TIME
 from mmsclient.errors import InvalidRequestError
@@ -17,12 +18,7 @@ from mmsclient.errors import InvalidRequestError
 MOST_MINUTES = 1440
 """Minutes that a message may be delayed."""
 
-SENDER = "a number of at most 16 digits, or at most 11 letters, digits, spaces and dashes, a letter among them"
-
-_NUMBER = re.compile(r"\+?[0-9]{1,16}")
-_CUSTOM_ID = re.compile(r"(?=.*[A-Za-z])[A-Za-z0-9-](?:[A-Za-z0-9 -]{0,9}[A-Za-z0-9-])?")
 _CODE = re.compile(r"[A-Za-z0-9-]+")
-_NZ_CODE = re.compile(r"[0-9]{4}")
 
 
 @frozen(kw_only=True)
@@ -67,28 +63,6 @@ def checked_sms_text(text: str) -> str:
         expected = f"at most {most} characters ({MOST_PARTS} parts){why}"
         raise InvalidRequestError("text", f"{found.length} characters", expected)
     return text
-
-
-def checked_sender(sender: str) -> str:
-    """The sender as it goes out. Raises `InvalidRequestError`."""
-    if not isinstance(sender, str) or not (_NUMBER.fullmatch(sender) or _CUSTOM_ID.fullmatch(sender)):
-        raise InvalidRequestError("sender", sender, SENDER)
-    return sender.removeprefix("+")
-
-
-def checked_nz_sender(sender: str) -> str:
-    """The sender of `send-sms-nz`. Raises `InvalidRequestError`."""
-    if not isinstance(sender, str) or not _NZ_CODE.fullmatch(sender):
-        raise InvalidRequestError("sender", sender, "exactly 4 digits")
-    return sender
-
-
-def checked_custom_id(custom_id: str) -> str:
-    """An alphanumeric sender that is to be registered. Raises `InvalidRequestError`."""
-    if not isinstance(custom_id, str) or not _CUSTOM_ID.fullmatch(custom_id):
-        expected = "at most 11 letters, digits, spaces and dashes, a letter among them"
-        raise InvalidRequestError("custom_id", custom_id, expected)
-    return custom_id
 
 
 def _checked_custom_string(custom_string: str) -> str:

@@ -13,9 +13,11 @@ from enum import StrEnum
 
 from attrs import frozen
 
+from mmsclient._api.checks import encoded
+from mmsclient._api.sms_sender import checked_sender, is_custom_id
 from mmsclient.errors import InvalidRequestError
 
-__all__ = ["MOST_PARTS", "Alphabet", "Parts", "is_custom_id", "parts"]
+__all__ = ["MOST_PARTS", "Alphabet", "Parts", "credits_of", "parts"]
 
 MOST_PARTS = 6
 """Parts of a text at most: 918 characters of GSM, or 402 of Unicode."""
@@ -86,10 +88,13 @@ def parts(text: str, *, sender: str | None = None) -> Parts:
         sender: Whom it comes from: an alphanumeric one costs a third more.
 
     Raises:
-        InvalidRequestError: `text` is no text, or holds half of a character (a lone surrogate).
+        InvalidRequestError: `text` is no text, or holds half of a character (a lone surrogate), or `sender` cannot be one.
     """
-    if not isinstance(text, str) or any("\ud800" <= character <= "\udfff" for character in text):
-        raise InvalidRequestError("text", ascii(text), "text without lone surrogates")
+    if not isinstance(text, str):
+        raise InvalidRequestError("text", type(text).__name__, "a text")
+    encoded(text, "text")
+    if sender is not None:
+        checked_sender(sender)
     foreign = tuple(dict.fromkeys(each for each in text if each not in _BASIC and each not in _EXTENSION))
     alphabet = Alphabet.UNICODE if foreign else Alphabet.GSM
     widths = [_width(each, alphabet) for each in text]
@@ -102,14 +107,14 @@ def parts(text: str, *, sender: str | None = None) -> Parts:
         length=length,
         count=count,
         left=room - filled[-1],
-        credits=_credits(count, sender),
+        credits=credits_of(count, sender),
         unicode_because=foreign,
     )
 
 
-def is_custom_id(sender: str | None) -> bool:
-    """`sender` is an alphanumeric one, not a number."""
-    return sender is not None and not sender.removeprefix("+").isdigit()
+def credits_of(count: int, sender: str | None) -> Decimal:
+    """What so many parts cost for each recipient."""
+    return (count * _CUSTOM_ID).quantize(Decimal("0.01")) if is_custom_id(sender) else Decimal(count)
 
 
 def _width(character: str, alphabet: Alphabet) -> int:
@@ -125,7 +130,3 @@ def _filled(widths: Iterable[int], room: int) -> Iterable[int]:
             filled = 0
         filled += width
     yield filled
-
-
-def _credits(count: int, sender: str | None) -> Decimal:
-    return (count * _CUSTOM_ID).quantize(Decimal("0.01")) if is_custom_id(sender) else Decimal(count)

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from decimal import Decimal
 from typing import Any
 
-from mmsclient._api.sms_text import is_custom_id, parts
+from mmsclient._api.sms_sender import is_custom_id
+from mmsclient._api.sms_text import credits_of, parts
 from mmsclient.sandbox.answers import Answer, Refusal, empty, invalid
 from mmsclient.sandbox.fields import Fields, check_count, numbers_of, refuse, text_of, time_of
 from mmsclient.sandbox.outgoing import Order
@@ -74,7 +75,7 @@ def _send(state: State, fields: Fields, numbers: Sequence[str], text: str) -> An
         custom_string=_custom_string(fields),
         source=text_of(fields, "source", LONGEST),
         wait=_wait(state, fields),
-        cost=parts(text, sender=sender or None).credits,
+        cost=credits_of(parts(text).count, sender or None),
     )
     send = state.carry_out(state.sms, order)
     common = {

@@ -72,6 +72,18 @@ def test_what_is_no_text(text: Any) -> None:
         parts(text)
 
 
+def test_where_half_of_a_character_stands_is_told_and_not_the_text() -> None:
+    with pytest.raises(InvalidRequestError) as caught:
+        parts("a secret\ud83d")
+    assert str(caught.value) == "text: expected text without lone surrogates, got 'U+D83D as character 9'"
+
+
+@pytest.mark.parametrize("sender", ["", " ", "twelve chars", "1" * 17, 61400000000])
+def test_a_sender_that_no_text_can_have(sender: Any) -> None:
+    with pytest.raises(InvalidRequestError, match="sender: expected a number of at most 16 digits"):
+        parts("x", sender=sender)
+
+
 @given(st.text(st.sampled_from("ab{€\n") | st.characters(exclude_categories=["Cs"]), max_size=500))
 def test_of_any_text(text: str) -> None:
     found = parts(text)

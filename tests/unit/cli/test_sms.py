@@ -78,4 +78,6 @@ def test_a_text_is_counted(cli: Cli, mms_sandbox: Sandbox) -> None:
     }
     too_long = cli("sms", "parts", "x" * 919)
     assert (too_long.status, "7: too many" in too_long.out) == (1, True)
+    wrong = cli("sms", "parts", "Hi", "--sender", "")
+    assert (wrong.status, "sender: expected a number" in wrong.err) == (2, True)
     assert mms_sandbox.arrivals == []
