@@ -112,8 +112,10 @@ class Steering:
             self._control.fail(Stop(request, "before its end"))
         elif orders.paused is not None and before.paused is None:
             since = datetime.fromtimestamp(orders.paused, UTC)
-            why = f"paused since {since:%Y-%m-%d %H:%M:%S} UTC by {orders.paused_by}"
-            log.warning("%s: %s; nothing starts until `mmsclient bulk continue` or `bulk.unpause`", self._shown, why)
+            why = f"since {since:%Y-%m-%d %H:%M:%S} UTC by {orders.paused_by}"
+            log.warning(
+                "%s: paused %s; nothing starts until `mmsclient bulk continue` or `bulk.unpause`", self._shown, why
+            )
             self._observer.held()
             self._control.hold(OPERATOR, why)
         elif orders.paused is None and before.paused is not None:

@@ -188,7 +188,9 @@ async def test_a_campaign_is_paused_killed_resumed_continued_and_stopped(
         assert (paused.status, paused.out) == (0, f"paused; sender: {found.sender}\n")
         found = await status_when(place, is_settled)
         assert (found.paused_by, found.seconds_left) == (sender_name(), None)
+        assert found.why.startswith("since ")
         assert found.why.endswith(f"UTC by {sender_name()}")
+        assert str(found).startswith("paused (since ")
         sent = once_each(api)
         assert found.counts[ACCEPTED] == sent > 0
         await asyncio.sleep(0.5)  # seven calls, at the cap
@@ -239,10 +241,10 @@ def test_a_campaign_is_watched_on_a_terminal(api: Sandbox, path: Path) -> None:
             wait_for("calls/s")
             assert f"process {child.pid}, since" in wait_for("Sender")
             asyncio.run(bulk.pause(path))
-            wait_for("paused since")
+            wait_for("paused: since")
             os.write(terminal, b"\x03")
             assert process.wait(timeout=60) == 130
-            assert "Traceback" not in wait_for("paused since")
+            assert "Traceback" not in wait_for("paused: since")
         with on_a_terminal(*watch, columns=30, NO_COLOR="1") as (process, wait_for, _):
             wait_for("paused:")
             child.send_signal(signal.SIGTERM)
