@@ -88,7 +88,7 @@ def parts(text: str, *, sender: str | None = None) -> Parts:
         sender: Whom it comes from: an alphanumeric one costs a third more.
 
     Raises:
-        InvalidRequestError: `text` is no text, or holds half of a character (a lone surrogate), or `sender` cannot be one.
+        InvalidRequestError: `text` is no text or holds half of a character (a lone surrogate), or `sender` is none.
     """
     if not isinstance(text, str):
         raise InvalidRequestError("text", type(text).__name__, "a text")

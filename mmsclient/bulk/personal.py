@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from attrs import evolve, frozen
 
-from mmsclient._api.checks import checked_subject, checked_text
+from mmsclient._api.checks import character_at, checked_subject, checked_text
 from mmsclient._api.media import Image
 from mmsclient._store.models import Claim, ListEntry, Message, PersonalMessage
 from mmsclient.bulk.opt_out_line import with_opt_out_line
@@ -32,8 +32,8 @@ class Renderer:
     def message(self, fields: Mapping[str, object]) -> PersonalMessage:
         """What a recipient with these fields gets. Raises `InvalidRequestError`."""
         text = checked_text(_rendered(self.text, fields), self.image)
-        if "\0" in text:
-            raise InvalidRequestError("text", ascii(text), "text without NUL")
+        if (nul := text.find("\0")) >= 0:
+            raise InvalidRequestError("text", character_at(text, nul), "text without NUL")
         return PersonalMessage(text, checked_subject(_rendered(self.subject, fields)) or "")
 
     def entries(self, rows: Iterable[Row]) -> list[ListEntry]:

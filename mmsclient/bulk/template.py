@@ -8,6 +8,7 @@ from decimal import Decimal
 
 from attrs import field, frozen
 
+from mmsclient._api.checks import character_at, encoded
 from mmsclient.errors import InvalidRequestError
 
 __all__ = ["MessageText", "Template", "escaped", "field_key", "filled"]
@@ -130,8 +131,9 @@ def _checked(argument: str, text: object) -> str:
     """A text that can go out, and that every journal can hold."""
     if not isinstance(text, str):
         raise InvalidRequestError(argument, text, "a string")
-    if "\0" in text or any("\ud800" <= character <= "\udfff" for character in text):
-        raise InvalidRequestError(argument, ascii(text), "text without NUL and lone surrogates")
+    encoded(text, argument)
+    if (nul := text.find("\0")) >= 0:
+        raise InvalidRequestError(argument, character_at(text, nul), "text without NUL")
     return text
 
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Literal, Self, cast
 
 import anyio
 
-from mmsclient._api.checks import checked_key, checked_subject, checked_text, checked_time
+from mmsclient._api.checks import character_at, checked_key, checked_subject, checked_text, checked_time
 from mmsclient._api.phone_numbers import recipients
 from mmsclient._reading import image_file
 from mmsclient._store.models import Owner
@@ -253,7 +253,7 @@ async def _order(  # noqa: PLR0917
     earliest = None if not_before is None else checked_time("not_before", not_before).timestamp()
     picture = await image_file.load(image)
     outgoing = checked_text(text, picture)
-    if "\0" in outgoing:
-        raise InvalidRequestError("text", text, "a text without NUL, which a database does not hold")
+    if (nul := text.find("\0")) >= 0:
+        raise InvalidRequestError("text", character_at(text, nul), "a text without NUL, which a database does not hold")
     digits = tuple(int(number[1:]) for number in phones.numbers)
     return Order(key, outgoing, subject or "", picture.data, digits, earliest)

@@ -98,8 +98,8 @@ def test_a_value_is_text_or_a_whole_number(value: object) -> None:
     ("source", "defaults", "argument"),
     [
         (None, {}, "template"),
-        ("a\0", {}, "template"),
-        ("\ud800", {}, "template"),
+        ("a secret\0", {}, "template"),
+        ("a secret\ud800", {}, "template"),
         ("{a}", {"b": "x"}, "defaults"),
         ("{a}", {1: "x"}, "defaults"),
         ("{a}", {"a": 1}, "defaults, a"),
@@ -111,3 +111,4 @@ def test_what_cannot_be_sent_or_kept_is_refused(source: Any, defaults: Any, argu
     with pytest.raises(InvalidRequestError) as refused:
         Template(source, defaults=defaults)
     assert refused.value.argument == argument
+    assert "secret" not in str(refused.value)

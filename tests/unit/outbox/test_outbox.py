@@ -137,7 +137,7 @@ async def test_a_result_is_what_send_returns(api: Sandbox, mms: AsyncMMSClient, 
         {"to": "nobody"},
         {"to": []},
         {"text": ""},
-        {"text": "a\0b"},
+        {"text": "secret\0b"},
         {"image": b"no picture"},
         {"subject": "s" * 41},
         {"not_before": datetime(2026, 1, 1)},
@@ -146,7 +146,7 @@ async def test_a_result_is_what_send_returns(api: Sandbox, mms: AsyncMMSClient, 
 )
 async def test_what_cannot_be_sent_is_not_put(new: New, wrong: dict[str, Any]) -> None:
     outbox = new()
-    with pytest.raises(InvalidRequestError, match=f"^{next(iter(wrong))}"):
+    with pytest.raises(InvalidRequestError, match=f"^{next(iter(wrong))}(?!.*secret)"):
         await put(outbox, **{"key": "a", **wrong})
     assert await outbox.counts() == OutboxCounts()
 
