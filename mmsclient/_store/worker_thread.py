@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import atexit
 import os
 import threading
@@ -79,6 +80,10 @@ class WorkerThread:
         elif not self._closed.done():
             self._closed.set_result(None)
         return self._closed
+
+    async def aclose(self) -> None:
+        """As `end`, and wait for that, also where the caller is cancelled meanwhile."""
+        await asyncio.shield(asyncio.wrap_future(self.end()))
 
     def drop(self) -> None:
         """As `end`, of a thread that runs, where nobody waits for it. For finalizers: any thread, at any moment."""

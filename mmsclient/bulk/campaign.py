@@ -85,8 +85,8 @@ class Campaign:
         credits_per_message (Decimal | float): What a message is taken to cost as long as no answer tells more; 1 if
             left out. The API documents no price.
         test (str | Iterable[str | Mapping[str, object]]): Numbers that are sent to first; with a template, mappings as
-            in the list. Everybody else waits until their delivery reports
-            were recorded; where one fails or is missing, nobody else is sent to (`DeliveryTestError`).
+            in the list. Everybody else waits until their delivery reports were recorded; where one fails or is missing,
+            nobody else is sent to (`DeliveryTestError`).
         test_timeout (timedelta | float): How long these reports are waited for, ten minutes if left out.
         approve_test (Callable[[Sequence[Recipient]], Awaitable[bool]] | None): Asked in place of waiting for reports,
             once the test messages were accepted: an async function.

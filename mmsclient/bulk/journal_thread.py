@@ -61,4 +61,4 @@ class JournalThread:
     async def close(self) -> None:
         """Close the journal and end the thread."""
         self._finalizer.detach()
-        await asyncio.shield(asyncio.wrap_future(self._worker.end()))
+        await self._worker.aclose()

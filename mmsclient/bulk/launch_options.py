@@ -27,20 +27,20 @@ __all__ = [
 
 def max_credits(value: Decimal | float | None) -> Decimal | None:
     """A converter. Raises `InvalidRequestError` for what is no number of credits."""
-    return None if value is None else _credits("max_credits", value, "a number of credits, 0 or more", least=0)
+    return None if value is None else _credits("max_credits", value, "a number of credits, 0 or more")
 
 
 def message_price(value: Decimal | float) -> Decimal:
     """A converter. Raises `InvalidRequestError` for what is no price of a message."""
-    price = _credits("credits_per_message", value, "a number of credits, more than 0", least=0)
+    price = _credits("credits_per_message", value, "a number of credits, more than 0")
     if not price:
         raise InvalidRequestError("credits_per_message", value, "a number of credits, more than 0")
     return price
 
 
-def _credits(name: str, value: Any, expected: str, *, least: int) -> Decimal:
+def _credits(name: str, value: Any, expected: str) -> Decimal:
     is_finite = value.is_finite() if isinstance(value, Decimal) else is_number(value)
-    if not is_finite or value < least:
+    if not is_finite or value < 0:
         raise InvalidRequestError(name, value, expected)
     return Decimal(int(value) if isinstance(value, float) and value.is_integer() else str(value))
 

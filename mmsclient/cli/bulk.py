@@ -35,6 +35,7 @@ from mmsclient.cli.picture import fitted
 from mmsclient.cli.safeguards import UNSAID, Approval, SafeguardOptions, is_on_terminal
 from mmsclient.cli.status import Status, UsageError, complain
 from mmsclient.cli.templates import NO_TEMPLATE, TemplateOptions
+from mmsclient.cli.words import words_of
 
 ASK_ABOVE = 100
 """Recipients above which `--yes`, or a yes, is needed."""
@@ -64,8 +65,7 @@ class ListOptions:
 
     def in_words(self) -> list[str]:
         """As arguments of the command."""
-        options = {"--column": self.column, "--region": self.region, "--encoding": self.encoding}
-        return [word for name, value in options.items() if value is not None for word in (name, value)]
+        return words_of({"--column": self.column, "--region": self.region, "--encoding": self.encoding})
 
 
 @Parameter(name="*")
@@ -114,11 +114,13 @@ class SendOptions:
 
     def in_words(self) -> list[str]:
         """Those that a run must have again, as arguments of the command. A URL may hold a password."""
-        opt_outs = {None: [], True: ["--exclude-opt-outs"], False: ["--no-opt-outs"]}[self.exclude_opt_outs]
-        return [
-            *([] if self.suppress is None else ["--suppress", "URL" if is_url(self.suppress) else self.suppress]),
-            *opt_outs,
-        ]
+        return words_of(
+            {
+                "--suppress": "URL" if self.suppress is not None and is_url(self.suppress) else self.suppress,
+                "--exclude-opt-outs": self.exclude_opt_outs,
+                "--no-opt-outs": self.exclude_opt_outs is False,
+            }
+        )
 
 
 @app.command

@@ -12,6 +12,7 @@ from cyclopts import Group, Parameter
 from mmsclient import SharedTokenBucket, TokenBucket, _environment
 from mmsclient._base_client import RATE
 from mmsclient.cli.status import UsageError
+from mmsclient.cli.words import words_of
 from mmsclient.limiter import Limiter
 
 
@@ -53,12 +54,14 @@ class Cap:
 
     def in_words(self) -> list[str]:
         """As arguments of the command. A URL may hold a password."""
-        return [
-            *([] if self.rate == RATE else ["--rate", f"{self.rate:.12g}"]),
-            *([] if self.redis is None else ["--redis", "URL"]),
-            *([] if self.account is None else ["--account", "NAME"]),  # it may be a key
-            *([] if self.processes is None else ["--processes", str(self.processes)]),
-        ]
+        return words_of(
+            {
+                "--rate": None if self.rate == RATE else self.rate,
+                "--redis": None if self.redis is None else "URL",
+                "--account": None if self.account is None else "NAME",  # it may be a key
+                "--processes": self.processes,
+            }
+        )
 
     def _check_alone(self) -> None:
         for option, value in (("--account", self.account), ("--processes", self.processes)):

@@ -15,6 +15,7 @@ from mmsclient.bulk import CampaignOptions, Progress, Window
 from mmsclient.cli import stdio
 from mmsclient.cli.output import Form, to_json
 from mmsclient.cli.status import UsageError, complain
+from mmsclient.cli.words import words_of
 
 
 @Parameter(name="*", group=Group("Hours"))
@@ -44,14 +45,15 @@ class HoursOptions:
 
     def in_words(self) -> list[str]:
         """As arguments of the command."""
-        options = {
-            "--window": self.window,
-            "--days": self.days,
-            "--zone": self.zone,
-            "--start-at": self.start_at,
-            "--per-minute": self.per_minute,
-        }
-        return [word for name, value in options.items() if value is not None for word in (name, str(value))]
+        return words_of(
+            {
+                "--window": self.window,
+                "--days": self.days,
+                "--zone": self.zone,
+                "--start-at": self.start_at,
+                "--per-minute": self.per_minute,
+            }
+        )
 
     def _window(self) -> Window | None:
         if self.window is None:

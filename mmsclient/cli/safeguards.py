@@ -12,6 +12,7 @@ from cyclopts import Group, Parameter
 from mmsclient._words import counted
 from mmsclient.bulk import CampaignOptions, Recipient
 from mmsclient.bulk.brake import MOST
+from mmsclient.cli.words import words_of
 
 __all__ = ["UNSAID", "Approval", "SafeguardOptions", "is_on_terminal"]
 
@@ -89,18 +90,16 @@ class SafeguardOptions:
 
     def in_words(self) -> list[str]:
         """As arguments of a command that goes on."""
-        numbers = {
-            "--max-credits": (self.max_credits, UNSAID.max_credits),
-            "--credits-per-message": (self.credits_per_message, UNSAID.credits_per_message),
-            "--slow-start": (self.slow_start, UNSAID.slow_start),
-            "--max-concurrency": (self.max_concurrency, UNSAID.max_concurrency),
-        }
-        return [
-            *(["--test", "NUMBER"] if self.test else []),  # a number stands in no line of an error
-            *(["--require-credit"] if self.require_credit else []),
-            *(["--no-account-check"] if self.no_account_check else []),
-            *(word for name, (given, usual) in numbers.items() if given != usual for word in (name, f"{given:.12g}")),
-        ]
+        names = ("max_credits", "credits_per_message", "slow_start", "max_concurrency")
+        changed = [name for name in names if getattr(self, name) != getattr(UNSAID, name)]
+        return words_of(
+            {
+                "--test": "NUMBER" if self.test else None,  # a number stands in no line of an error
+                "--require-credit": self.require_credit,
+                "--no-account-check": self.no_account_check,
+                **{f"--{name.replace('_', '-')}": getattr(self, name) for name in changed},
+            }
+        )
 
 
 UNSAID: SafeguardOptions = SafeguardOptions()

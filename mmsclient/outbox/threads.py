@@ -50,4 +50,4 @@ class StoreThread(Generic[S]):
     async def close(self) -> None:
         """Close the store and end the thread. May be called again."""
         if self._finalizer.detach() is not None:
-            await asyncio.shield(asyncio.wrap_future(self._worker.end()))
+            await self._worker.aclose()

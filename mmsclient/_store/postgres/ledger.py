@@ -124,7 +124,7 @@ class _SenderThread:
         return await asyncio.shield(asyncio.wrap_future(self._worker.submit(lambda: call(self.sender))))
 
     async def aclose(self) -> None:
-        await asyncio.shield(asyncio.wrap_future(self._worker.end()))
+        await self._worker.aclose()
 
     def close_soon(self) -> None:
         """As `aclose`, where nobody waits for it. For finalizers, too."""
