@@ -6,6 +6,7 @@ import asyncio
 import gc
 import logging
 import os
+import signal
 import ssl
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -49,6 +50,11 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
     from xdist.scheduler import WorkStealingScheduling  # type: ignore[import-untyped] # noqa: PLC0415
 
     return WorkStealingScheduling(config, log) if config.getoption("dist") == "load" else None
+
+
+def pytest_configure() -> None:
+    """Children are to end by Ctrl-C here too where a shell started all this in the background, and ignores it there."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_collection_finish() -> None:

@@ -1,6 +1,6 @@
 """What an answer means: every decision about it is taken here (api-notes.md section 1).
 
-`unwrap` turns an `Answer` into an `Envelope` or raises; `read` turns the envelope into the result of its call.
+`unwrap` turns a `Response` into an `Envelope` or raises; `read` turns the envelope into the result of its call.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 
 from mmsclient import errors
 from mmsclient._api.items import bounded
-from mmsclient._api.types import Answer, Call, Envelope, UnreadableError
+from mmsclient._api.types import Call, Envelope, Response, UnreadableError
 from mmsclient._api.values import count_of, document, items_of, object_of, text_of
 
 T = TypeVar("T")
@@ -69,51 +69,51 @@ _NO_REFUSAL = frozenset({408, 499})
 """4xx that speak of the exchange and not of the call: a proxy gave up on one that the server may have had."""
 
 
-def unwrap(call: Call[Any], answer: Answer) -> Envelope:
+def unwrap(call: Call[Any], response: Response) -> Envelope:
     """The envelope of a success: HTTP 200 and SUCCESS (api-notes.md section 1), or NOT_FOUND where `call` reads it.
 
     Raises the `APIError` of the code, or where the answer leaves open what happened, `OutcomeUnknownError` for a call
     that must not be repeated and `TransportError` or `ServerError` for one that may.
     """
     try:
-        envelope = _open(call, answer)
+        envelope = _open(call, response)
     except UnreadableError as flaw:
-        raise _failure(call, answer, None, str(flaw)) from None
-    return _judged(call, answer, envelope)
+        raise _failure(call, response, None, str(flaw)) from None
+    return _judged(call, response, envelope)
 
 
-def _judged(call: Call[Any], answer: Answer, envelope: Envelope) -> Envelope:
-    if envelope.items is not None or (answer.status == 200 and envelope.code == "SUCCESS"):
+def _judged(call: Call[Any], response: Response, envelope: Envelope) -> Envelope:
+    if envelope.items is not None or (response.status == 200 and envelope.code == "SUCCESS"):
         return envelope
-    if call.not_found is not None and envelope.code == "NOT_FOUND" and answer.status in (200, 400, 404):
+    if call.not_found is not None and envelope.code == "NOT_FOUND" and response.status in (200, 400, 404):
         return envelope
-    raise _failure(call, answer, envelope, "")
+    raise _failure(call, response, envelope, "")
 
 
 def read_item(call: Call[T], status: int, item: Envelope) -> T:
     """The result of `call` from its envelope in an array that came with that HTTP status. Raises as `unwrap` does."""
-    answer = Answer(status=status, headers={}, body=json.dumps(item.raw).encode())
-    return read(call, answer, _judged(call, answer, item))
+    response = Response(status=status, headers={}, body=json.dumps(item.raw).encode())
+    return read(call, response, _judged(call, response, item))
 
 
-def read(call: Call[T], answer: Answer, envelope: Envelope) -> T:
+def read(call: Call[T], response: Response, envelope: Envelope) -> T:
     """The result of `call` from its envelope. Raises as `unwrap` does, for a success that cannot be read."""
     try:
         if call.not_found is not None and envelope.code == "NOT_FOUND":
             return call.not_found(envelope)
         return call.read(envelope)
     except UnreadableError as flaw:
-        raise _no_usable_answer(call, answer, envelope.code, str(flaw)) from None
+        raise _no_usable_answer(call, response, envelope.code, str(flaw)) from None
 
 
-def undecodable(call: Call[Any], answer: Answer, error: Exception) -> errors.TransportError:
+def undecodable(call: Call[Any], response: Response, error: Exception) -> errors.TransportError:
     """The error for an answer on which reading it failed in a way that nobody foresaw."""
-    return _no_usable_answer(call, answer, None, f"the answer cannot be read ({type(error).__name__})")
+    return _no_usable_answer(call, response, None, f"the answer cannot be read ({type(error).__name__})")
 
 
-def is_throttled(answer: Answer, error: errors.MMSError | None) -> bool:
+def is_throttled(response: Response, error: errors.MMSError | None) -> bool:
     """The server counted this call as over the cap: HTTP 429 or OVER_LIMIT, either alone (api-notes.md section 1)."""
-    return answer.status == 429 or getattr(error, "code", None) == "OVER_LIMIT"
+    return response.status == 429 or getattr(error, "code", None) == "OVER_LIMIT"
 
 
 def is_of_the_api(error: errors.APIError) -> bool:
@@ -124,12 +124,12 @@ def is_of_the_api(error: errors.APIError) -> bool:
     return error.http_status == 200 or (error.code is not None and _A_CODE.fullmatch(error.code) is not None)
 
 
-def retry_after(answer: Answer) -> float | None:
+def retry_after(response: Response) -> float | None:
     """Seconds that `Retry-After` asks to wait, as a number or as a date; None where it is missing or unreadable."""
-    text = answer.headers.get("retry-after", "").strip()
+    text = response.headers.get("retry-after", "").strip()
     if re.fullmatch(r"[0-9]{1,9}(\.[0-9]{1,9})?", text):
         return float(text)
-    until, now = _http_date(text), _http_date(answer.headers.get("date", ""))
+    until, now = _http_date(text), _http_date(response.headers.get("date", ""))
     return max(0.0, (until - (now or datetime.now(UTC))).total_seconds()) if until else None
 
 
@@ -141,14 +141,14 @@ def _http_date(text: str) -> datetime | None:
     return date if date.tzinfo else date.replace(tzinfo=UTC)
 
 
-def _failure(call: Call[Any], answer: Answer, envelope: Envelope | None, flaw: str) -> errors.MMSError:
+def _failure(call: Call[Any], response: Response, envelope: Envelope | None, flaw: str) -> errors.MMSError:
     """The error for an answer that is no success."""
     if envelope is not None and not call.repeatable and _names_messages(envelope):
         said = f"{envelope.description or 'no success'}; but it lists messages that were taken"
-        return _no_usable_answer(call, answer, envelope.code or None, said)
+        return _no_usable_answer(call, response, envelope.code or None, said)
     if envelope is not None and not envelope.code:
         envelope, flaw = None, "the answer holds no code"
-    status, code = answer.status, envelope.code if envelope else None
+    status, code = response.status, envelope.code if envelope else None
     description = (envelope.description if envelope else "") or flaw or f"HTTP {status}"
     contradiction = code == "SUCCESS"
     refused = code is not None if status == 200 else 400 <= status < 500 and status not in _NO_REFUSAL
@@ -159,16 +159,16 @@ def _failure(call: Call[Any], answer: Answer, envelope: Envelope | None, flaw: s
     elif refused and not contradiction:
         cls = _error_class(code, status, description)
     else:
-        return _no_usable_answer(call, answer, code, description)
+        return _no_usable_answer(call, response, code, description)
     error = cls(
         description,
         call=call.name,
         http_status=status,
         code=code,
-        excerpt=_excerpt(answer),
+        excerpt=_excerpt(response),
     )
     if isinstance(error, errors.RateLimitError | errors.ServerError):
-        error.retry_after = retry_after(answer)
+        error.retry_after = retry_after(response)
     return error
 
 
@@ -188,38 +188,38 @@ def _error_class(code: str | None, status: int, description: str) -> type[errors
     return _CLASSES.get(code, errors.APIError)
 
 
-def _no_usable_answer(call: Call[Any], answer: Answer, code: str | None, description: str) -> errors.TransportError:
+def _no_usable_answer(call: Call[Any], response: Response, code: str | None, description: str) -> errors.TransportError:
     """The answer does not tell whether the call was carried out."""
     cls = errors.TransportError if call.repeatable else errors.OutcomeUnknownError
-    return cls(description, call=call.name, http_status=answer.status, code=code, excerpt=_excerpt(answer))
+    return cls(description, call=call.name, http_status=response.status, code=code, excerpt=_excerpt(response))
 
 
-def _excerpt(answer: Answer) -> str:
+def _excerpt(response: Response) -> str:
     try:
-        beginning = _decompressed(answer, EXCERPT * 8, beginning=True)
+        beginning = _decompressed(response, EXCERPT * 8, beginning=True)
     except (UnreadableError, zlib.error):
         return ""
     beginning = beginning[: EXCERPT * 8]
     text = beginning.decode(json.detect_encoding(beginning), "replace")
-    return errors.one_line(answer.scrub(text)[: EXCERPT * 4], EXCERPT)
+    return errors.one_line(response.scrub(text)[: EXCERPT * 4], EXCERPT)
 
 
-def _open(call: Call[Any], answer: Answer) -> Envelope:
+def _open(call: Call[Any], response: Response) -> Envelope:
     """The envelope of any answer, success or not; its code may be empty. Raises `UnreadableError`."""
-    if 300 <= answer.status < 400:
-        raise UnreadableError(f"a redirect to {_host(answer.headers.get('location', ''))}, which is not followed")
-    if answer.flaw:
-        raise UnreadableError(answer.flaw)
+    if 300 <= response.status < 400:
+        raise UnreadableError(f"a redirect to {_host(response.headers.get('location', ''))}, which is not followed")
+    if response.flaw:
+        raise UnreadableError(response.flaw)
     try:
-        body = document(_text(_decompressed(answer, call.max_answer)), answer.scrub)
+        body = document(_text(_decompressed(response, call.max_answer)), response.scrub)
     except (ValueError, RecursionError, zlib.error):
-        kind = answer.headers.get("content-type", "no content type")
-        size = len(answer.body)
+        kind = response.headers.get("content-type", "no content type")
+        size = len(response.body)
         raise UnreadableError(
             f"the answer is not JSON ({kind}, {size} bytes)" if size else "the answer is empty"
         ) from None
     if isinstance(body, list) and call.reads_array:
-        return _opened_array(body, answer.status)
+        return _opened_array(body, response.status)
     if not isinstance(body, dict):
         raise UnreadableError("the answer is JSON, but not an object")
     return _opened(body)
@@ -269,24 +269,24 @@ def _text(body: bytes) -> str:
     return body.decode(json.detect_encoding(body)).removeprefix("\ufeff")
 
 
-def _decompressed(answer: Answer, most: int, *, beginning: bool = False) -> bytes:
+def _decompressed(response: Response, most: int, *, beginning: bool = False) -> bytes:
     """The body, should a server have compressed it unasked; bounded like every body.
 
     One that is said to be compressed and is not is read as it is: a proxy may have inflated it and left the header.
     """
-    if answer.headers.get("content-encoding", "identity").strip().lower() not in (
+    if response.headers.get("content-encoding", "identity").strip().lower() not in (
         "gzip",
         "x-gzip",
         "deflate",
     ):
-        return answer.body
+        return response.body
     inflater = zlib.decompressobj(wbits=zlib.MAX_WBITS | 32)
     try:
-        body = inflater.decompress(answer.body, most)
+        body = inflater.decompress(response.body, most)
     except zlib.error:
-        if answer.body.lstrip()[:1] not in (b"{", b"["):
+        if response.body.lstrip()[:1] not in (b"{", b"["):
             raise
-        return answer.body
+        return response.body
     if not inflater.eof and not beginning:
         raise UnreadableError("the compressed answer is cut short or too large")
     return body

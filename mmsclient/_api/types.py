@@ -1,6 +1,6 @@
 """The API as data: a call and its answer.
 
-A `Call` says what to send and how to read the answer. An `Answer` is what came back: status, headers, bytes. An
+A `Call` says what to send and how to read the answer. A `Response` is what came back: status, headers, bytes. An
 `Envelope` is an answer, opened.
 """
 
@@ -52,7 +52,7 @@ class Call(Generic[T]):
 
 
 @frozen(kw_only=True)
-class Answer:
+class Response:
     """What came back."""
 
     status: int

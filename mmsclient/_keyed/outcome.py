@@ -11,7 +11,7 @@ from attrs import evolve
 
 from mmsclient import errors
 from mmsclient._api import envelope
-from mmsclient._api.types import Answer, Call
+from mmsclient._api.types import Call, Response
 from mmsclient._store.call_evidence import HEARD_OF
 from mmsclient._store.heard import digits
 from mmsclient._store.ledger import KeyedSend, SendEnd, SendState
@@ -62,8 +62,8 @@ def repeated_result(call: Call[SentBatch], held: KeyedSend, total: int) -> SentB
     if HEARD_OF in held.result:
         return evolve(proven_batch(held.result[HEARD_OF], total), repeated=True)
     body = json.dumps(held.result.get("raw")).encode()
-    answer = Answer(status=200, headers={"content-type": "application/json"}, body=body)
-    return evolve(envelope.read(call, answer, envelope.unwrap(call, answer)), repeated=True)
+    response = Response(status=200, headers={"content-type": "application/json"}, body=body)
+    return evolve(envelope.read(call, response, envelope.unwrap(call, response)), repeated=True)
 
 
 def proven_batch(heard_of: Sequence[tuple[int, str]], total: int) -> SentBatch:

@@ -16,7 +16,7 @@ from mmsclient._api.types import Call
 from mmsclient._transport.connections import LONGEST_IDLE, Connection, Keepalive
 from mmsclient._transport.credentials import AppKey
 from mmsclient._transport.endpoint import is_loopback
-from mmsclient._transport.protocols import HTTPClient, Request, Response, TraceHook
+from mmsclient._transport.protocols import HTTPClient, HTTPResponse, Request, TraceHook
 from mmsclient.errors import ConfigurationError
 
 _KNOWN_URLS = 32
@@ -141,7 +141,7 @@ class Transport:
                 self._urls[name] = url
         return url
 
-    async def send(self, request: Request) -> Response:
+    async def send(self, request: Request) -> HTTPResponse:
         """The response, its body not yet read."""
         return await self._client.send(request, stream=True, auth=None, follow_redirects=False)
 

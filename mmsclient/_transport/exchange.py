@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Any
 import anyio
 from attrs import define, field, frozen
 
-from mmsclient._api.types import Answer, Call
+from mmsclient._api.types import Call, Response
 from mmsclient._transport.adapter import Transport
 from mmsclient._transport.admission import Place
 from mmsclient._transport.connections import STALE_AFTER, Connection
 from mmsclient._transport.deadline import Deadline
-from mmsclient._transport.protocols import NetworkStream, Request, Response
+from mmsclient._transport.protocols import HTTPResponse, NetworkStream, Request
 from mmsclient._transport.tokens import Token, WithdrawnError
 from mmsclient._transport.trace import Step, Trace
 from mmsclient.errors import MMSError
@@ -97,7 +97,7 @@ class Exchange:
         self._withdrawn = ""
         self._replaced = 0
         self._idle: float | None = None
-        self._response: Response | None = None
+        self._response: HTTPResponse | None = None
         self._received: _Received | None = None
 
     @property
@@ -128,7 +128,7 @@ class Exchange:
         """Tell the limiter that the exchange is over."""
         self._token.release(throttled=throttled, retry_after=retry_after)
 
-    async def run(self) -> Answer | Failure:
+    async def run(self) -> Response | Failure:
         """Return the answer, the APPKEY still in it if the server echoed it, or what is known of the failure.
 
         After an answer, `close` gives the connection back. Raises only the limiter's errors: then nothing was sent.
@@ -158,13 +158,13 @@ class Exchange:
         flaw = f"no complete answer within {self._timeout:g} s" if timed_out else _described(error)
         return self._outcome(flaw, timed_out)
 
-    def _outcome(self, flaw: str | None, timed_out: bool) -> Answer | Failure:
+    def _outcome(self, flaw: str | None, timed_out: bool) -> Response | Failure:
         scrub = self._transport.scrub_text
         flaw = flaw and scrub(flaw)
         received = self._received
         if received is not None:
             body = bytes(received.body)
-            return Answer(status=received.status, headers=received.headers, body=body, flaw=flaw, scrub=scrub)
+            return Response(status=received.status, headers=received.headers, body=body, flaw=flaw, scrub=scrub)
         if not self.may_have_left:
             return Failure(self._withdrawn or flaw or "", may_have_left=False)
         # A connection that had lain idle broke before an answer came: the server's patience may be that short.
@@ -234,7 +234,7 @@ class Exchange:
             raise
         self._response = response
 
-    async def _read(self, response: Response) -> None:
+    async def _read(self, response: HTTPResponse) -> None:
         self._token.answered()
         scrub = self._transport.scrub_text
         headers = {name.lower(): scrub(value) for name, value in response.headers.items()}
@@ -338,7 +338,7 @@ def _described(error: BaseException | None) -> str | None:
     return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
 
 
-def _stream_of(response: Response) -> NetworkStream | None:
+def _stream_of(response: HTTPResponse) -> NetworkStream | None:
     """The network stream that a response came on and no other comes on; None for a mock's and on HTTP/2."""
     extensions = getattr(response, "extensions", {})
     stream: NetworkStream | None = extensions.get("network_stream")

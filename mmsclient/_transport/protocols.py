@@ -21,7 +21,7 @@ class Request(Protocol):
     def read(self) -> bytes: ...
 
 
-class Response(Protocol):
+class HTTPResponse(Protocol):
     """A response whose body may not have been read yet."""
 
     @property
@@ -50,7 +50,7 @@ class HTTPClient(Protocol):
     def build_request(self, method: str, url: str) -> Request: ...
 
     # `Any`: each library's client takes requests of its own class alone, which no protocol can say.
-    async def send(self, request: Any, *, stream: bool, auth: None, follow_redirects: bool) -> Response: ...
+    async def send(self, request: Any, *, stream: bool, auth: None, follow_redirects: bool) -> HTTPResponse: ...
 
     async def aclose(self) -> None: ...
 

@@ -16,7 +16,7 @@ import anyio.to_thread
 from attrs import asdict, define, evolve, frozen
 
 from mmsclient._api import envelope
-from mmsclient._api.types import Answer, Call
+from mmsclient._api.types import Call, Response
 from mmsclient._transport import retry
 from mmsclient._transport.adapter import Transport
 from mmsclient._transport.admission import Admission, Place
@@ -295,15 +295,15 @@ class Session:
         elif error is not None:
             ended.set_exception(error)
 
-    async def _decode(self, call: Call[T], answer: Answer) -> Success[T] | MMSError:
+    async def _decode(self, call: Call[T], response: Response) -> Success[T] | MMSError:
         scrub = self._transport.scrub
-        if _is_heavy(answer):
+        if _is_heavy(response):
             try:
-                outcome, alert = await anyio.to_thread.run_sync(_read, call, answer, scrub)
+                outcome, alert = await anyio.to_thread.run_sync(_read, call, response, scrub)
             except RuntimeError:  # no thread can be started
-                outcome, alert = _read(call, answer, scrub)
+                outcome, alert = _read(call, response, scrub)
         else:
-            outcome, alert = _read(call, answer, scrub)
+            outcome, alert = _read(call, response, scrub)
         if isinstance(outcome, Success) and alert != self._last_alert:
             self._last_alert = alert
             if alert:
@@ -353,26 +353,28 @@ def _end_of(task: asyncio.Task[Success[T] | MMSError]) -> str:
     return one_line(str(value), 500) if isinstance(value, SentBatch | SentMany | MMSError) else "it succeeded"
 
 
-def _is_heavy(answer: Answer) -> bool:
+def _is_heavy(response: Response) -> bool:
     """Decoding it might hold up the event loop: it is large, or compressed, and so as large as it likes."""
-    return len(answer.body) >= LARGE or answer.headers.get("content-encoding", "identity") != "identity"
+    return len(response.body) >= LARGE or response.headers.get("content-encoding", "identity") != "identity"
 
 
-def _read(call: Call[T], answer: Answer, scrub: Callable[[bytes], bytes]) -> tuple[Success[T] | MMSError, str | None]:
-    """What `answer` brought, and the API's warning in it."""
-    body = scrub(answer.body)
-    if body != answer.body:
-        answer = evolve(answer, body=body)
+def _read(
+    call: Call[T], response: Response, scrub: Callable[[bytes], bytes]
+) -> tuple[Success[T] | MMSError, str | None]:
+    """What `response` brought, and the API's warning in it."""
+    body = scrub(response.body)
+    if body != response.body:
+        response = evolve(response, body=body)
     try:
-        opened = envelope.unwrap(call, answer)
-        value = envelope.read(call, answer, opened)
+        opened = envelope.unwrap(call, response)
+        value = envelope.read(call, response, opened)
     except MMSError as error:
-        log.debug("%s: HTTP %d, %d bytes: %s", call.name, answer.status, len(answer.body), type(error).__name__)
+        log.debug("%s: HTTP %d, %d bytes: %s", call.name, response.status, len(response.body), type(error).__name__)
         return error, None
     except Exception as error:
         log.exception("%s: the answer could not be read", call.name)
-        return envelope.undecodable(call, answer, error), None
-    log.debug("%s: HTTP %d, %d bytes: %s", call.name, answer.status, len(answer.body), opened.code)
+        return envelope.undecodable(call, response, error), None
+    log.debug("%s: HTTP %d, %d bytes: %s", call.name, response.status, len(response.body), opened.code)
     return Success(value), opened.low_sms_alert
 
 

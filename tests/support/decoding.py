@@ -9,15 +9,15 @@ from mmsclient import (
     MMSError,
 )
 from mmsclient._api import envelope
-from mmsclient._api.types import Answer, Call
+from mmsclient._api.types import Call, Response
 
 
-def answer(body: Any, status: int = 200, **headers: str) -> Answer:
+def answer(body: Any, status: int = 200, **headers: str) -> Response:
     data = body if isinstance(body, bytes) else json.dumps(body).encode()
-    return Answer(status=status, headers={name.replace("_", "-"): v for name, v in headers.items()}, body=data)
+    return Response(status=status, headers={name.replace("_", "-"): v for name, v in headers.items()}, body=data)
 
 
-def decode(call: Call[Any], reply: Answer) -> Any:
+def decode(call: Call[Any], reply: Response) -> Any:
     return envelope.read(call, reply, envelope.unwrap(call, reply))
 
 
@@ -25,7 +25,7 @@ def meta(data: Any, msg: str = "OK", **more: Any) -> dict[str, Any]:
     return {"meta": {"code": 200, "status": "SUCCESS"}, "msg": msg, "data": data, **more}
 
 
-def outcome_of(call: Call[Any], reply: Answer) -> Any:
+def outcome_of(call: Call[Any], reply: Response) -> Any:
     try:
         return decode(call, reply)
     except MMSError as error:

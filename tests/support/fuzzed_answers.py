@@ -21,7 +21,7 @@ from mmsclient._api.items import MOST_ITEMS
 from mmsclient._api.media import Image
 from mmsclient._api.phone_numbers import phone_key, recipients
 from mmsclient._api.sms_fields import Options
-from mmsclient._api.types import Answer, Call
+from mmsclient._api.types import Call, Response
 from mmsclient._api.values import DEEPEST
 from mmsclient._transport.credentials import AppKey
 from mmsclient.cli.output import to_json
@@ -212,7 +212,7 @@ headers = st.dictionaries(
 
 
 @st.composite
-def answers(draw: Any, name: str) -> Answer:
+def answers(draw: Any, name: str) -> Response:
     """An answer to the call `name`: nearly right, any JSON, or any bytes."""
     text = draw(documents(name) | documents(name) | documents(name) | values.map(json.dumps))
     encoding = draw(encodings)
@@ -230,7 +230,7 @@ def answers(draw: Any, name: str) -> Answer:
         body = body[:place] + draw(st.binary(min_size=1, max_size=3)) + body[place + 1 :]
     elif damage == "bytes":
         body = draw(st.binary(max_size=60))
-    return Answer(
+    return Response(
         status=draw(st.sampled_from([200] * 6 + [201, 204, 301, 400, 401, 403, 404, 408, 413, 429, 500, 503])),
         headers={**draw(headers), **({"content-encoding": coding} if coding else {})},
         body=body,
@@ -242,7 +242,7 @@ def answers(draw: Any, name: str) -> Answer:
 class Exchange:
     """A call and what came back. Its repr is short, whatever came."""
 
-    def __init__(self, call: Call[Any], reply: Answer) -> None:
+    def __init__(self, call: Call[Any], reply: Response) -> None:
         self.call = call
         self.reply = reply
 
@@ -257,13 +257,13 @@ def exchanges(draw: Any) -> Exchange:
     return Exchange(draw(st.sampled_from(CALLS[name])), draw(answers(name)))
 
 
-def said(data: Any, status: int = 200, code: str = "SUCCESS", **more: str) -> Answer:
+def said(data: Any, status: int = 200, code: str = "SUCCESS", **more: str) -> Response:
     """An answer in the newer envelope; `data` may be JSON already."""
     text = data if isinstance(data, str) else json.dumps(data)
     body = f'{{"meta":{{"code":{status},"status":"{code}"}},"msg":"?","data":{text}}}'.encode()
     if more.get("content_encoding") == "gzip":
         body = gzip.compress(body)
-    return Answer(status=status, headers={name.replace("_", "-"): v for name, v in more.items()}, body=body)
+    return Response(status=status, headers={name.replace("_", "-"): v for name, v in more.items()}, body=body)
 
 
 EMOJI = "\U0001f600" * 700
@@ -291,7 +291,7 @@ class Work:
         self.calls += event in ("call", "c_call")
 
 
-def size_of(reply: Answer) -> int:
+def size_of(reply: Response) -> int:
     """Bytes of the answer, inflated where it can be."""
     try:
         return max(len(reply.body), len(zlib.decompressobj(wbits=zlib.MAX_WBITS | 32).decompress(reply.body, 2**24)))
@@ -299,7 +299,7 @@ def size_of(reply: Answer) -> int:
         return len(reply.body)
 
 
-def lists_messages(reply: Answer) -> bool:
+def lists_messages(reply: Response) -> bool:
     """Messages stand in the answer, which came whole, as far as the tests can read it."""
     if reply.flaw:
         return False
@@ -314,7 +314,7 @@ def lists_messages(reply: Answer) -> bool:
     return False
 
 
-def check_truth(call: Call[Any], reply: Answer, outcome: Any) -> None:
+def check_truth(call: Call[Any], reply: Response, outcome: Any) -> None:
     """What the outcome says of the call is no more than the answer tells."""
     if isinstance(outcome, SentBatch):
         total = len(set(re.findall(r"\+614[0-9]{8}", (call.form or {}).get("numbers") or json.dumps(call.json))))
@@ -339,7 +339,7 @@ def check_truth(call: Call[Any], reply: Answer, outcome: Any) -> None:
         assert not lists_messages(reply), "a send that may have been carried out"
 
 
-def check_truth_of_many(call: Call[Any], reply: Answer, outcome: SentMany) -> None:
+def check_truth_of_many(call: Call[Any], reply: Response, outcome: SentMany) -> None:
     assert [each.sms.to for each in outcome] == [item["numbers"][0] for item in call.json]
     for each in outcome:
         assert (each.sent is None) != (each.error is None)

@@ -29,7 +29,7 @@ from mmsclient import (
 from mmsclient._api import calls, checks, envelope
 from mmsclient._api.media import Image
 from mmsclient._api.phone_numbers import recipients
-from mmsclient._api.types import MAX_BODY, Answer, Call, File
+from mmsclient._api.types import MAX_BODY, Call, File, Response
 from tests.support.decoding import answer, decode, meta
 
 ZONE = ZoneInfo("Australia/Melbourne")
@@ -148,7 +148,7 @@ EMPTY_LIVE = meta({"page": {"count": "0", "number": 0}, "total": 0, "responses":
         answer(meta({"page": {"count": 3, "number": 4}, "total": 75, "responses": []})),
     ],
 )
-def test_each_spelling_of_an_empty_listing(reply: Answer) -> None:
+def test_each_spelling_of_an_empty_listing(reply: Response) -> None:
     assert decode(calls.replies(1, "mms", ZONE), reply).items == ()
 
 
@@ -385,7 +385,7 @@ def test_429_without_a_code_and_retry_after() -> None:
     ],
 )
 def test_retry_after(header: dict[str, str], seconds: float | None) -> None:
-    assert envelope.retry_after(Answer(status=429, headers=header, body=b"")) == seconds
+    assert envelope.retry_after(Response(status=429, headers=header, body=b"")) == seconds
 
 
 UNUSABLE = {
@@ -398,7 +398,7 @@ UNUSABLE = {
     "200 cut": answer(json.dumps(meta(SENT)).encode()[:-10]),
     "200 no code": answer({"data": []}),
     "200 a list": answer([1]),
-    "200 flaw": Answer(status=200, headers={}, body=b"{", flaw="the connection was lost"),
+    "200 flaw": Response(status=200, headers={}, body=b"{", flaw="the connection was lost"),
     "202": answer(meta(SENT), 202),
     "204": answer(b"", 204),
     "400 success": answer(meta(SENT), 400),

@@ -26,7 +26,7 @@ from mmsclient import APIError, DeliveryReport, MMSError, OutcomeUnknownError, S
 from mmsclient._api import calls
 from mmsclient._api.media import Image
 from mmsclient._api.phone_numbers import e164, recipients
-from mmsclient._api.types import MAX_BODY, Answer, Call
+from mmsclient._api.types import MAX_BODY, Call, Response
 from mmsclient._api.values import DEEPEST, MOST_NODES, TOO_DEEP, document, time_of, wall_clock
 from mmsclient._reading.delivery import ask
 from mmsclient._transport.credentials import OVERLAP, PIECE, AppKey
@@ -276,7 +276,7 @@ async def test_the_echo_of_seven_hundred_emoji_to_a_thousand_phones_is_read(conn
 # The key --------------------------------------------------------------------------------------------------------------
 
 
-def echoes(key: str) -> dict[str, Answer]:
+def echoes(key: str) -> dict[str, Response]:
     """Answers in which a server repeats the key."""
     plain = json.dumps({"meta": {"status": "NO"}, "msg": f"key {key}", "data": {"k": [key, {key: key}]}})
     escaped = plain.replace(key, "".join(f"\\u{ord(c):04x}" for c in key))
@@ -304,7 +304,7 @@ def echoes(key: str) -> dict[str, Answer]:
 def test_the_key_is_in_no_error_pickle_or_result(name: str) -> None:
     key = AppKey(KEY, "both")
     reply = echoes(KEY)[name]
-    reply = Answer(
+    reply = Response(
         status=reply.status, headers=reply.headers, body=key.scrub(reply.body), flaw=None, scrub=key.scrub_text
     )
     for call in (send_call(), calls.account(), calls.message("1", ZONE)):

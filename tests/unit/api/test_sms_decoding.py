@@ -25,7 +25,7 @@ from mmsclient import (
 )
 from mmsclient._api import sms_calls
 from mmsclient._api.sms_fields import Options
-from mmsclient._api.types import Answer, Call
+from mmsclient._api.types import Call, Response
 from mmsclient.sms import SMS, TemplateRecipient
 from tests.support.decoding import answer, decode, meta, outcome_of
 from tests.support.fuzzing import cases
@@ -317,7 +317,7 @@ def test_an_answer_to_the_call_as_a_whole(body: Any, status: int, expected: type
 
 
 def test_an_array_is_no_answer_to_another_call() -> None:
-    reply: Answer = answer([accepted(message(ONE))])
+    reply: Response = answer([accepted(message(ONE))])
     assert isinstance(outcome_of(send(ONE), reply), OutcomeUnknownError)
 
 
