@@ -21,7 +21,7 @@ from mmsclient._transport import retry
 from mmsclient._transport.adapter import Transport
 from mmsclient._transport.admission import Admission, Place
 from mmsclient._transport.exchange import Exchange, Failure
-from mmsclient._transport.tokens import Token
+from mmsclient._transport.tokens import Token, acquire_from, kind_of
 from mmsclient.errors import (
     CallError,
     ConfigurationError,
@@ -110,6 +110,7 @@ class Session:
     ) -> None:
         self._transport = transport
         self._limiter = limiter
+        self._acquire = acquire_from(limiter)
         self._observer = observer
         if observer is not None and isinstance(limiter, TellsRate):
             limiter.on_rate(observer)
@@ -207,7 +208,7 @@ class Session:
     ) -> Success[T] | MMSError:
         """One attempt, in a task of the session's own: a cancelled caller leaves at once and tears nothing."""
         place = await self._enter(observed)
-        token = Token(self._limiter)
+        token = Token(self._acquire, kind_of(call))
         exchange = Exchange(self._transport, token, call, timeout, place)
         if observed is not None:
             observed.entered(token)

@@ -4,13 +4,32 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from functools import lru_cache, partial
+from typing import Any
 
+from mmsclient._api.types import Call
 from mmsclient.errors import ConfigurationError
-from mmsclient.limiter import Grant, Limiter
+from mmsclient.limiter import CallKind, DistinguishesKinds, Grant, Limiter
 
 log = logging.getLogger(__name__)
+
+Acquire = Callable[[CallKind], Awaitable[Grant]]
+
+
+def acquire_from(limiter: Limiter) -> Acquire:
+    """How to wait for a grant of `limiter`: as one that tells kinds of calls apart, or any other."""
+    owner = next((base for base in type(limiter).__mro__ if "acquire" in vars(base)), object)
+    if isinstance(limiter, DistinguishesKinds) and "acquire_for" in vars(owner):  # else a subclass replaces `acquire`
+        return limiter.acquire_for
+    return lambda _: limiter.acquire()
+
+
+def kind_of(call: Call[Any]) -> CallKind:
+    """What `call` is to a limiter."""
+    if call.files:
+        return CallKind.UPLOAD
+    return CallKind.READ if call.repeatable else CallKind.WRITE
 
 
 class WithdrawnError(Exception):
@@ -20,8 +39,9 @@ class WithdrawnError(Exception):
 class Token:
     """Waits for the limiter's grant, as long as the call is wanted, and tells it how the call goes on."""
 
-    def __init__(self, limiter: Limiter) -> None:
-        self._limiter = limiter
+    def __init__(self, acquire: Acquire, kind: CallKind) -> None:
+        self._acquire = acquire
+        self._kind = kind
         self._grant: Grant | None = None
         self._waiter: asyncio.Task[object] | None = None
         self._is_withdrawn = False
@@ -57,7 +77,7 @@ class Token:
         asked = clock()
         self._waiter = asyncio.current_task()
         try:
-            self._grant = _checked(await self._limiter.acquire())
+            self._grant = _checked(await self._acquire(self._kind))
         except asyncio.CancelledError:
             if not self._is_withdrawn or self._waiter is None:
                 raise
@@ -73,7 +93,7 @@ class Token:
     async def pay_late(self) -> None:
         """Wait for the token of a call that may have left without one. Whatever comes of it, the call has left."""
         try:
-            self._grant = _checked(await self._limiter.acquire())
+            self._grant = _checked(await self._acquire(self._kind))
         except Exception as error:
             log.warning("the token of a call that had left already could not be taken: %r", error)
 

@@ -6,7 +6,15 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 from mmsclient.limiter.local import TokenBucket
-from mmsclient.limiter.protocol import Grant, Limiter, SharedTokenBucketStats, SignalsCapacity, TokenBucketStats
+from mmsclient.limiter.protocol import (
+    CallKind,
+    DistinguishesKinds,
+    Grant,
+    Limiter,
+    SharedTokenBucketStats,
+    SignalsCapacity,
+    TokenBucketStats,
+)
 from mmsclient.limiter.unlimited import NoLimit
 
 if TYPE_CHECKING:
@@ -21,6 +29,8 @@ else:
 
 
 __all__ = [
+    "CallKind",
+    "DistinguishesKinds",
     "Grant",
     "Limiter",
     "NoLimit",

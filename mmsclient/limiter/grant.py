@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 from typing import Protocol
 
-from mmsclient.limiter.slots import SlotRule
+from mmsclient.limiter.protocol import CallKind
+from mmsclient.limiter.slots import CountedBy, SlotRule
 
 __all__ = ["GrantOwner", "SlotGrant"]
 
@@ -13,11 +14,11 @@ __all__ = ["GrantOwner", "SlotGrant"]
 class GrantOwner(Protocol):
     """Whoever gave a grant, and is told how its call goes on."""
 
-    def sent(self, grant: SlotGrant, counted_by: float) -> None:
+    def sent(self, grant: SlotGrant, counted_by: CountedBy) -> None:
         """The last byte has left: the server will have counted the call by that moment, at the latest."""
         ...
 
-    def ended(self, grant: SlotGrant, counted_by: float) -> None:
+    def ended(self, grant: SlotGrant, counted_by: CountedBy) -> None:
         """The call is over, and that moment may be earlier than was known before. Told once."""
         ...
 
@@ -33,18 +34,27 @@ class SlotGrant:
         owner: Gets told.
         rule: Says when the server has counted the call.
         loop: Has the clock.
+        kind: Of its call.
         episode: How many episodes of throttling there were when it was granted.
         key: The owner's name for it.
     """
 
-    __slots__ = ("_answered", "_is_over", "_loop", "_owner", "_rule", "_sent", "episode", "key")
+    __slots__ = ("_answered", "_is_over", "_kind", "_loop", "_owner", "_rule", "_sent", "episode", "key")
 
     def __init__(
-        self, owner: GrantOwner, rule: SlotRule, loop: asyncio.AbstractEventLoop, episode: int, key: str = ""
+        self,
+        owner: GrantOwner,
+        rule: SlotRule,
+        loop: asyncio.AbstractEventLoop,
+        *,
+        kind: CallKind,
+        episode: int,
+        key: str = "",
     ) -> None:
         self._owner = owner
         self._rule = rule
         self._loop = loop
+        self._kind = kind
         self._sent: float | None = None
         self._answered: float | None = None
         self._is_over = False
@@ -54,7 +64,7 @@ class SlotGrant:
     def sent(self) -> None:
         if not self._is_over:
             self._sent = self._loop.time()
-            self._owner.sent(self, self._rule.counted_by(self._sent, None))
+            self._owner.sent(self, self._rule.counted_by(self._kind, self._sent, None))
 
     def answered(self) -> None:
         self._answered = self._loop.time()
@@ -65,6 +75,6 @@ class SlotGrant:
         self._is_over = True
         sent = self._loop.time() if self._sent is None else self._sent
         unusual = throttled or self._sent is None
-        self._owner.ended(self, self._rule.counted_by(sent, self._answered, unusual=unusual))
+        self._owner.ended(self, self._rule.counted_by(self._kind, sent, self._answered, unusual=unusual))
         if throttled:
             self._owner.throttled(self, retry_after)

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections import defaultdict
+from collections.abc import Callable, Iterable
+
+from attrs import define
 
 from mmsclient._capacity import CapacityLimiter
 from mmsclient.errors import ConfigurationError
 from mmsclient.limiter.changes import Changes, News, RateListener
 from mmsclient.limiter.grant import SlotGrant
 from mmsclient.limiter.pacing import Pacer
-from mmsclient.limiter.protocol import Grant, TokenBucketStats
-from mmsclient.limiter.slots import SlotRule, check_rule
+from mmsclient.limiter.protocol import CallKind, Grant, TokenBucketStats
+from mmsclient.limiter.slots import CountedBy, SlotRule, check_rule
 from mmsclient.limiter.usage import Usage
 
 __all__ = ["TokenBucket"]
@@ -112,22 +115,26 @@ class TokenBucket:
         Raises:
             ConfigurationError: The bucket belongs to another event loop.
         """
+        return await self.acquire_for(CallKind.READ)
+
+    async def acquire_for(self, kind: CallKind) -> Grant:
+        """As `acquire`, for a call of that kind."""
         loop = self._bind_loop()
         asked = loop.time()
-        waits = self._waiting > 0 or self._slots.are_taken or not self._pacer.is_free(asked)
+        waits = self._waiting > 0 or self._slots.are_taken(kind) or not self._pacer.is_free(asked)
         self._waiting += 1
         self._changes.happened()
         try:
             await self._turn.acquire()
             try:
-                await self._take_slot(queued=waits)
+                await self._take_slot(kind, queued=waits)
             finally:
                 self._turn.release()
         finally:
             self._waiting -= 1
             self._changes.happened()
         self._usage.count(asked, loop.time(), waited=waits)
-        return self._slots.grant(loop, self._pacer.episodes)
+        return self._slots.grant(loop, kind, self._pacer.episodes)
 
     def _bind_loop(self) -> asyncio.AbstractEventLoop:
         loop = asyncio.get_running_loop()
@@ -137,9 +144,9 @@ class TokenBucket:
             self._loop = loop
         return loop
 
-    async def _take_slot(self, *, queued: bool) -> None:
+    async def _take_slot(self, kind: CallKind, *, queued: bool) -> None:
         """Paced with the slot in hand, so that the last wait is what spaces calls."""
-        await self._slots.take()
+        await self._slots.take(kind)
         try:
             await self._pacer.wait(queued=queued)
         except BaseException:
@@ -147,39 +154,58 @@ class TokenBucket:
             raise
 
 
+@define
+class _Hold:
+    """A slot that is taken."""
+
+    kinds: list[CallKind]
+    """For calls of these."""
+    timers: list[asyncio.TimerHandle]
+    """That free it."""
+
+
 class _Slots:
-    """The slots of a bucket, and the calls that hold them: the owner of its grants."""
+    """The slots of a bucket, and the calls that hold them: the owner of its grants.
+
+    A slot may be free for one kind of call and not yet for another, so they are counted for each.
+    """
 
     def __init__(self, rule: SlotRule, pacer: Pacer, changes: Changes) -> None:
         self._rule = rule
         self._pacer = pacer
         self._changes = changes
-        self._free = asyncio.Semaphore(rule.slots)
-        self._held: dict[SlotGrant, asyncio.TimerHandle | None] = {}
+        self._taken = [0] * len(CallKind)
+        self._freed = asyncio.Event()
+        self._held: dict[SlotGrant, _Hold] = {}
         self.in_flight = 0
         self.refusals = 0
 
-    @property
-    def are_taken(self) -> bool:
-        return self._free.locked()
+    def are_taken(self, kind: CallKind) -> bool:
+        """A call of that kind has to wait."""
+        return self._taken[kind] >= self._rule.slots
 
-    async def take(self) -> None:
-        await self._free.acquire()
+    async def take(self, kind: CallKind) -> None:
+        """Waits for one; for one caller at a time."""
+        while self.are_taken(kind):
+            self._freed.clear()
+            await self._freed.wait()
+        for each in CallKind:
+            self._taken[each] += 1
 
     def give_back(self) -> None:
-        self._free.release()
+        self._free(CallKind)
 
-    def grant(self, loop: asyncio.AbstractEventLoop, episode: int) -> SlotGrant:
+    def grant(self, loop: asyncio.AbstractEventLoop, kind: CallKind, episode: int) -> SlotGrant:
         """The grant for a slot that was taken."""
-        grant = SlotGrant(self, self._rule, loop, episode)
-        self._held[grant] = None
+        grant = SlotGrant(self, self._rule, loop, kind=kind, episode=episode)
+        self._held[grant] = _Hold(list(CallKind), [])
         self.in_flight += 1
         return grant
 
-    def sent(self, grant: SlotGrant, counted_by: float) -> None:
+    def sent(self, grant: SlotGrant, counted_by: CountedBy) -> None:
         self._free_after(grant, counted_by)
 
-    def ended(self, grant: SlotGrant, counted_by: float) -> None:
+    def ended(self, grant: SlotGrant, counted_by: CountedBy) -> None:
         self.in_flight -= 1
         self._changes.happened()
         self._free_after(grant, counted_by)
@@ -188,15 +214,27 @@ class _Slots:
         self.refusals += 1
         self._pacer.throttle(asyncio.get_running_loop().time(), grant.episode, retry_after)
 
-    def _free_after(self, grant: SlotGrant, counted_by: float) -> None:
+    def _free_after(self, grant: SlotGrant, counted_by: CountedBy) -> None:
         """Frees its slot a window after that, unless it is free already."""
-        if grant not in self._held:
+        hold = self._held.get(grant)
+        if hold is None:
             return
-        if (timer := self._held[grant]) is not None:
+        for timer in hold.timers:
             timer.cancel()
-        loop = asyncio.get_running_loop()
-        self._held[grant] = loop.call_at(counted_by + self._rule.hold, self._free_now, grant)
+        together: dict[float, list[CallKind]] = defaultdict(list)
+        for kind in hold.kinds:
+            together[counted_by[kind]].append(kind)
+        call_at, window = asyncio.get_running_loop().call_at, self._rule.hold
+        hold.timers = [call_at(at + window, self._free_now, grant, kinds) for at, kinds in together.items()]
 
-    def _free_now(self, grant: SlotGrant) -> None:
-        del self._held[grant]
-        self._free.release()
+    def _free_now(self, grant: SlotGrant, kinds: Iterable[CallKind]) -> None:
+        hold = self._held[grant]
+        hold.kinds = [kind for kind in hold.kinds if kind not in kinds]
+        if not hold.kinds:
+            del self._held[grant]
+        self._free(kinds)
+
+    def _free(self, kinds: Iterable[CallKind]) -> None:
+        for kind in kinds:
+            self._taken[kind] -= 1
+        self._freed.set()

@@ -3,11 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from enum import IntEnum
 from typing import Protocol, runtime_checkable
 
 import attrs
 
-__all__ = ["Grant", "Limiter", "SharedTokenBucketStats", "SignalsCapacity", "TokenBucketStats"]
+__all__ = [
+    "CallKind",
+    "DistinguishesKinds",
+    "Grant",
+    "Limiter",
+    "SharedTokenBucketStats",
+    "SignalsCapacity",
+    "TokenBucketStats",
+]
+
+
+class CallKind(IntEnum):
+    """What a call carries. The calls of a kind take about the same time until the server counts them, and after."""
+
+    READ = 0
+    """It may be repeated, and carries little."""
+    WRITE = 1
+    """It may not be repeated: an SMS, say."""
+    UPLOAD = 2
+    """It carries a file."""
 
 
 @runtime_checkable
@@ -50,6 +70,18 @@ class Grant(Protocol):
             throttled: The server refused the call as over the cap.
             retry_after: Seconds to wait after that, if the server named them.
         """
+        ...
+
+
+@runtime_checkable
+class DistinguishesKinds(Protocol):
+    """An optional capability of a limiter: it learns of each kind of call apart, so that none is held up by another.
+
+    A client calls `acquire_for` in place of `acquire`, unless a subclass has replaced only `acquire`.
+    """
+
+    async def acquire_for(self, kind: CallKind) -> Grant:
+        """As `Limiter.acquire`, for a call of that kind."""
         ...
 
 

@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import math
 from collections import deque
+from collections.abc import Sequence
 
 from mmsclient._api.checks import check_seconds, check_whole, is_number, require
+from mmsclient.limiter.protocol import CallKind
 
 MARGIN = 0.006
 """Seconds added to the window: what the clock, the timers and the min RTT are wrong by."""
@@ -20,8 +22,13 @@ ALLOWANCE = 2.5
 """For how far the true minimum may lie below theirs: so many mean excesses, over the root of their number."""
 
 
+CountedBy = Sequence[float]
+"""The latest moment at which the server can have counted a call, less the way to the server: as it is to be taken for
+a next call of each kind."""
+
+
 class MinRTT:
-    """The shortest exchange there can be, from the last byte sent to the response, learned from the last 512.
+    """The shortest exchange there can be, from the last byte sent to the response, learned from the last 512 of a kind.
 
     It is their minimum, less an allowance for how far the true minimum may lie below it: 2.5 times their mean excess
     over it, divided by the square root of their number.
@@ -29,14 +36,8 @@ class MinRTT:
 
     def __init__(self) -> None:
         self._exchanges: deque[float] = deque(maxlen=MEMORY)
-
-    def estimate(self) -> float:
+        self.estimate: float = 0.0
         """Seconds; 0 until 15 exchanges are known."""
-        known = len(self._exchanges)
-        if known < ENOUGH:
-            return 0.0
-        least = min(self._exchanges)
-        return max(0.0, least - ALLOWANCE * (sum(self._exchanges) / known - least) / math.sqrt(known))
 
     def learn(self, exchange: float) -> float:
         """Takes one more exchange into account.
@@ -47,9 +48,14 @@ class MinRTT:
         Returns:
             What may be taken off it by those before it: the min RTT, or 0 if it was shorter.
         """
-        estimate = self.estimate()
+        before = self.estimate
         self._exchanges.append(exchange)
-        return estimate if estimate <= exchange else 0.0
+        known = len(self._exchanges)
+        if known >= ENOUGH:
+            least = min(self._exchanges)
+            excess = sum(self._exchanges) / known - least
+            self.estimate = max(0.0, least - ALLOWANCE * excess / math.sqrt(known))
+        return before if before <= exchange else 0.0
 
 
 class SlotRule:
@@ -58,16 +64,16 @@ class SlotRule:
     Args:
         rate: Calls a second that the server allows.
         jitter: Seconds by which the way to the server may vary.
-        min_rtt: What is known of the exchanges; by default nothing yet.
+        min_rtt: What is known of the exchanges of each kind; by default nothing yet.
     """
 
-    def __init__(self, rate: float, jitter: float, min_rtt: MinRTT | None = None) -> None:
+    def __init__(self, rate: float, jitter: float, min_rtt: Sequence[MinRTT] = ()) -> None:
         self.slots: int = max(1, int(rate))
         self.window: float = max(1.0, 1 / rate)
         """Seconds in which the server allows that many calls."""
         self.rate: float = self.slots / self.window
         self.jitter = jitter
-        self.min_rtt: MinRTT = MinRTT() if min_rtt is None else min_rtt
+        self.min_rtt: Sequence[MinRTT] = min_rtt or [MinRTT() for _ in CallKind]
 
     @property
     def hold(self) -> float:
@@ -79,18 +85,23 @@ class SlotRule:
         """Seconds after which a call that leaves now surely counts no longer."""
         return self.jitter + self.hold
 
-    def counted_by(self, sent: float, answered: float | None, *, unusual: bool = False) -> float:
-        """The latest moment at which the server can have counted a call, less the way to the server.
+    def counted_by(self, kind: CallKind, sent: float, answered: float | None, *, unusual: bool = False) -> CountedBy:
+        """The latest moment at which the server can have counted a call, less the way of the next to the server.
 
         Args:
+            kind: Of the call.
             sent: When the last byte had left.
             answered: When the response came, if it has.
             unusual: The response, a refusal say, may have come a shorter way: nothing is taken off, nor learned.
         """
+        latest = sent + self.jitter
         if answered is None:
-            return sent + self.jitter
-        way_back = 0.0 if unusual else self.min_rtt.learn(answered - sent)
-        return min(answered - way_back, sent + self.jitter)
+            return [latest] * len(self.min_rtt)
+        way = 0.0 if unusual else self.min_rtt[kind].learn(answered - sent)
+        return [
+            min(answered - (way if each == kind else min(way, other.estimate)), latest)
+            for each, other in enumerate(self.min_rtt)
+        ]
 
 
 def check_rule(rate: float, burst: int, jitter: float) -> None:

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 import attrs
 from hypothesis import strategies as st
 
-from mmsclient.limiter import Limiter, SignalsCapacity
+from mmsclient._transport.tokens import acquire_from
+from mmsclient.limiter import CallKind, Limiter, SignalsCapacity
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -32,6 +33,9 @@ class Call:
     """The server counts when the last byte is there, not the first."""
     up: float = 0.0
     """Jitter on the way there."""
+    lag: float = 0.0
+    """From the last byte as the client saw it leave to the last byte that the server has read; counted after it, if
+    `counted_late`."""
     work: float = 0.0
     down: float = 0.0
     fate: str = "answered"
@@ -39,6 +43,7 @@ class Call:
     the client as soon as it was sent), `torn` (given up before the last byte was sent) or `untraced` (no stamps)."""
     patience: float = 1e9
     """Seconds after which the caller leaves the queue."""
+    kind: CallKind = CallKind.READ
 
 
 async def exchange(limiter: Limiter, call: Call, arrivals: list[float]) -> None:
@@ -46,12 +51,12 @@ async def exchange(limiter: Limiter, call: Call, arrivals: list[float]) -> None:
     time, sleep = asyncio.get_running_loop().time, asyncio.sleep
     try:
         async with asyncio.timeout(call.patience):
-            grant = await limiter.acquire()
+            grant = await acquire_from(limiter)(call.kind)
     except TimeoutError:
         return
     upload = 0.0 if call.fate == "untraced" else call.upload
-    counted = time() + WAY + call.up + (upload if call.counted_late else 0.0)
-    there = time() + WAY + call.up + upload
+    there = time() + WAY + call.up + upload + call.lag
+    counted = there if call.counted_late else time() + WAY + call.up
     if call.fate != "lost":
         arrivals.append(counted)
     await sleep(upload)
@@ -102,6 +107,43 @@ CALLS = st.builds(
     fate=st.sampled_from(["answered"] * 12 + ["refused", "reset", "lost", "dropped", "torn", "untraced"]),
     patience=st.sampled_from([1e9] * 6 + [0.0, 0.1, 1.0]),
 )
+
+
+@attrs.frozen
+class Costs:
+    """What the calls of each kind take a server, and when it counts them.
+
+    What takes longer before it is counted takes no less after.
+    """
+
+    lag: tuple[float, ...]
+    """As `Call.lag`."""
+    work: tuple[float, ...]
+    """As `Call.work`, at least."""
+    counted_late: bool
+
+    def of(self, call: Call) -> Call:
+        """`call`, as one of its kind."""
+        lag = self.lag[call.kind]
+        up = min(call.up, 0.25 - lag)  # the server counts at most the `jitter` later than at the soonest
+        work = self.work[call.kind] + call.work
+        return attrs.evolve(call, lag=lag, up=up, work=work, counted_late=self.counted_late)
+
+    def least(self) -> list[Call]:
+        """A call of each kind that takes the least there can be."""
+        return [self.of(Call(kind=kind)) for kind in CallKind]
+
+
+def _ascending(*seconds: float) -> st.SearchStrategy[tuple[float, ...]]:
+    return st.lists(st.sampled_from(seconds), min_size=len(CallKind), max_size=len(CallKind)).map(sorted).map(tuple)
+
+
+COSTS = st.builds(Costs, lag=_ascending(0.0, 0.03, 0.1), work=_ascending(0.0, 0.05, 0.2), counted_late=st.booleans())
+
+MIXED_CALLS = st.builds(attrs.evolve, CALLS, kind=st.sampled_from(CallKind))
+
+PICTURES = Costs(lag=(0.0, 0.0, 0.03), work=(0.0, 0.0, 0.1), counted_late=True)
+"""A server that counts a picture when it has read it, and then takes its time."""
 
 
 MODELS: dict[str, Callable[[random.Random], float]] = {

@@ -24,7 +24,7 @@ import pytest
 
 import mmsclient
 from mmsclient import AsyncMMSClient, ConfigurationError, InvalidRequestError, MMSError, Reply
-from mmsclient.limiter import NoLimit, SignalsCapacity
+from mmsclient.limiter import CallKind, NoLimit, SignalsCapacity
 from mmsclient.sandbox import Sandbox
 from mmsclient.sandbox.faults import EndlessBody, Latency, Reject, Respond, WrongContentType, redirect
 from tests.conftest import PNG, Connect
@@ -648,6 +648,27 @@ async def test_a_large_answer_is_read_where_no_thread_can_be_started(
     async with sandbox.client() as mms:
         to = [f"+614{number:08}" for number in range(1000)]
         assert (await mms.send(to=to, text="Hi", image=PNG)).accepted == 1000
+
+
+async def test_a_limiter_that_tells_kinds_apart_is_told_of_them_unless_a_subclass_replaces_acquire(
+    sandbox: Sandbox,
+) -> None:
+    class Apart(Recorder):
+        async def acquire_for(self, kind: CallKind) -> mmsclient.Grant:
+            self.events.append(kind.name)
+            return self
+
+    class Replaced(Apart):
+        async def acquire(self) -> mmsclient.Grant:
+            self.events.append("its own")
+            return self
+
+    for limiter, told in (Apart(), ["READ", "WRITE", "UPLOAD"]), (Replaced(), ["its own"] * 3):
+        async with sandbox.client(limiter=limiter) as mms:
+            await mms.account()
+            await mms.send_sms(to="0400000000", text="Sale")
+            await mms.send(to="0400000000", text="Sale", image=GIF)
+        assert [event for event in limiter.events if event.isupper() or event == "its own"] == told
 
 
 async def test_two_clients_share_a_limiter(sandbox: Sandbox) -> None:

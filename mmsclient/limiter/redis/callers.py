@@ -11,13 +11,15 @@ import attrs
 from mmsclient._capacity import CapacityLimiter
 from mmsclient.errors import LimiterUnavailableError
 from mmsclient.limiter.changes import Changes
-from mmsclient.limiter.protocol import Grant
+from mmsclient.limiter.protocol import CallKind, Grant
 
 
 @attrs.frozen
 class Offer:
     """A grant on its way to the first caller."""
 
+    kind: CallKind
+    """It is for a call of that kind."""
     grant: Grant
     give_back: Callable[[], None]
     """Called in place of the grant's own methods if nobody takes it."""
@@ -36,6 +38,8 @@ class Callers:
         self._plan = plan
         self._turn = CapacityLimiter(1)
         self._first: asyncio.Future[Offer | None] | None = None
+        self.kind: CallKind = CallKind.READ
+        """Of the first caller's call, or the last that was one."""
         self._failure: tuple[float, str] = (-math.inf, "")
         self._is_closed = False
         self.waiting: int = 0
@@ -48,11 +52,12 @@ class Callers:
         """Somebody waits for an offer."""
         return self._first is not None and not self._first.done()
 
-    async def wait(self, asked: float) -> Grant:
+    async def wait(self, asked: float, kind: CallKind) -> Grant:
         """Waits for the turn and then for a grant.
 
         Args:
             asked: The time now.
+            kind: Of the call.
 
         Raises:
             LimiterUnavailableError: Redis failed since then, or the limiter is closed.
@@ -62,6 +67,7 @@ class Callers:
         try:
             await self._turn.acquire()
             try:
+                self.kind = kind
                 return await self._wait_as_first(asked)
             finally:
                 self._turn.release()
@@ -71,8 +77,8 @@ class Callers:
             self._plan()
 
     def offer(self, offer: Offer) -> None:
-        """Hands the first caller a grant, which is given back if there is none."""
-        if not self._wake(offer):
+        """Hands the first caller a grant, which is given back if there is none, or one with a call of another kind."""
+        if offer.kind is not self.kind or not self._wake(offer):
             offer.give_back()
 
     def delay(self) -> None:

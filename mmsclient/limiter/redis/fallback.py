@@ -69,7 +69,8 @@ class Fallback:
         if (wait := self._starts_at - asyncio.get_running_loop().time()) > 0:
             await asyncio.sleep(wait)
         waits = self._bucket.stats.waits
-        grant = await self._bucket.acquire()
+        kind = self._callers.kind
+        grant = await self._bucket.acquire_for(kind)
         if self._bucket.stats.waits > waits:
             self._callers.delay()
-        self._callers.offer(Offer(grant, grant.release))
+        self._callers.offer(Offer(kind, grant, grant.release))

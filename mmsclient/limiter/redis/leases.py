@@ -11,15 +11,16 @@ import attrs
 from mmsclient.limiter.changes import Changes
 from mmsclient.limiter.feedback import pause_after
 from mmsclient.limiter.grant import SlotGrant
+from mmsclient.limiter.protocol import CallKind
 from mmsclient.limiter.redis.settings import LINGER, RENEW, SOON, microseconds
-from mmsclient.limiter.slots import SlotRule
+from mmsclient.limiter.slots import CountedBy, SlotRule
 
 
 @attrs.frozen
 class Reports:
     """What Redis has not been told yet. Times are the loop's."""
 
-    free: dict[str, float] = attrs.field(factory=dict)
+    free: dict[str, CountedBy] = attrs.field(factory=dict)
     """Slots that are no longer needed, with the latest moment at which their call was counted."""
     unused: dict[str, float] = attrs.field(factory=dict)
     """Grants that nobody used, with the time."""
@@ -32,7 +33,7 @@ class Reports:
     def for_script(self, now: float) -> dict[str, object]:
         """As durations, since the clock of Redis is another one."""
         return {
-            "free": [(grant, microseconds(now - counted_by)) for grant, counted_by in self.free.items()],
+            "free": [(grant, [microseconds(now - at) for at in counted_by]) for grant, counted_by in self.free.items()],
             "unused": list(self.unused),
             "over": [(episode, microseconds(until - now)) for episode, until in self.throttled],
         }
@@ -56,7 +57,7 @@ class Leases:
         self._changes = changes
         self._plan = plan
         self._timers: dict[SlotGrant, asyncio.TimerHandle] = {}
-        self._counted_by: dict[SlotGrant, float] = {}
+        self._counted_by: dict[SlotGrant, CountedBy] = {}
         self._sending: dict[str, None] = {}
         self._reports = Reports()
         self.due: float = math.inf
@@ -78,10 +79,10 @@ class Leases:
         """There is something that Redis has not been told."""
         return bool(self._reports)
 
-    def grant(self, key: str, episode: int) -> SlotGrant:
+    def grant(self, key: str, kind: CallKind, episode: int) -> SlotGrant:
         """The grant for a slot that Redis gave."""
         loop = asyncio.get_running_loop()
-        grant = SlotGrant(self, self._rule, loop, episode, key)
+        grant = SlotGrant(self, self._rule, loop, kind=kind, episode=episode, key=key)
         self._sending[key] = None
         self._timers[grant] = loop.call_later(RENEW, self._renew, grant)
         self._changes.happened()
@@ -96,12 +97,12 @@ class Leases:
 
     # --- what a grant tells its owner ----------------------------------------------------------------------------
 
-    def sent(self, grant: SlotGrant, counted_by: float) -> None:
+    def sent(self, grant: SlotGrant, counted_by: CountedBy) -> None:
         self._timers[grant].cancel()
         loop = asyncio.get_running_loop()
-        self._timers[grant] = loop.call_at(counted_by, self._free, grant, counted_by)
+        self._timers[grant] = loop.call_at(max(counted_by), self._free, grant, counted_by)
 
-    def ended(self, grant: SlotGrant, counted_by: float) -> None:
+    def ended(self, grant: SlotGrant, counted_by: CountedBy) -> None:
         self._end(grant)
         self._free(grant, counted_by)
         del self._counted_by[grant]
@@ -123,7 +124,7 @@ class Leases:
         """They may not have arrived. To report twice does no harm."""
         late = self._reports
         self._reports = Reports(
-            {grant: at for grant, at in reports.free.items() if now < at + self._lasts} | late.free,
+            {grant: at for grant, at in reports.free.items() if now < max(at) + self._lasts} | late.free,
             {grant: at for grant, at in reports.unused.items() if now < at + self._lasts} | late.unused,
             [report for report in reports.throttled if now < report[1]] + late.throttled,
         )
@@ -148,9 +149,9 @@ class Leases:
         self._timers.pop(grant).cancel()
         self._changes.happened()
 
-    def _free(self, grant: SlotGrant, counted_by: float) -> None:
+    def _free(self, grant: SlotGrant, counted_by: CountedBy) -> None:
         """Reports the slot as free; again if it turns out that it was free earlier."""
         self._sending.pop(grant.key, None)
-        if counted_by < self._counted_by.get(grant, math.inf):
+        if counted_by != self._counted_by.get(grant):
             self._counted_by[grant] = self._reports.free[grant.key] = counted_by
             self._report_within(LINGER)

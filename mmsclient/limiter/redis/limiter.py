@@ -11,7 +11,7 @@ from mmsclient._api.checks import keeps_arguments_secret
 from mmsclient.errors import ConfigurationError
 from mmsclient.limiter.changes import Changes, News, RateListener
 from mmsclient.limiter.local import TokenBucket
-from mmsclient.limiter.protocol import Grant, SharedTokenBucketStats
+from mmsclient.limiter.protocol import CallKind, Grant, SharedTokenBucketStats
 from mmsclient.limiter.redis.callers import Callers
 from mmsclient.limiter.redis.calls import RedisCalls
 from mmsclient.limiter.redis.fallback import Fallback
@@ -152,9 +152,13 @@ class SharedTokenBucket:
             LimiterUnavailableError: Redis cannot be reached, or the limiter is closed. Nothing was sent.
             ConfigurationError: The limiter belongs to another event loop.
         """
+        return await self.acquire_for(CallKind.READ)
+
+    async def acquire_for(self, kind: CallKind) -> Grant:
+        """As `acquire`, for a call of that kind."""
         loop = self._bind_loop()
         asked, delays, queued = loop.time(), self._callers.delays, self._callers.waiting > 0
-        grant = await self._callers.wait(asked)
+        grant = await self._callers.wait(asked, kind)
         self._usage.count(asked, loop.time(), waited=queued or self._callers.delays > delays)
         return grant
 

@@ -1,50 +1,79 @@
 -- One sync of one process with the state of one account: it reports on its calls, and may ask for the next.
 -- docs/limiter.md has the rule. All times are microseconds, `now` is this server's clock.
 
-local STATE, BUSY, COOLING, LINE, PLACES = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
+local STATE, BUSY, LINE, PLACES = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
+local COOLING = {} -- for each kind of call
+for i = 5, #KEYS do
+  COOLING[i - 4] = KEYS[i]
+end
 local sync = cjson.decode(ARGV[1])
-local me, slots = sync.process, sync.slots
+local me, slots, kind = sync.process, sync.slots, sync.kind + 1
 local time = redis.call('TIME')
 local now = time[1] * 1000000 + time[2]
 local settled = now + sync.jitter + sync.window -- when a call that leaves at this moment surely counts no longer
 
 local known = redis.call('HMGET', STATE, 'last', 'entries', 'episode', 'held', 'slow', 'bucket', 'pace', 'queueing')
-local last, entries = tonumber(known[1]), tonumber(known[2])
+local last, entries = tonumber(known[1]), known[2]
 local episode = tonumber(known[3]) or now -- from `now`, so that a grant of a forgotten episode matches none to come
 local held = math.min(tonumber(known[4]) or 0, now + sync.longest_pause)
 local slow = tonumber(known[5]) or 1
 local bucket, pace = tonumber(known[6]) or 0, tonumber(known[7]) or 0
 local queueing = known[8] == '1' -- somebody had to wait since the line was last empty
 
--- The slots: a call in flight is in BUSY with the time it was last heard of, one given back is in COOLING with the
--- time its slot is free.
+-- The slots: a call in flight is in BUSY with the time it was last heard of, one given back is in COOLING of each kind
+-- with the time its slot is free for a call of that kind.
 
-local lost = not last or now < last or entries ~= redis.call('ZCARD', BUSY) + redis.call('ZCARD', COOLING)
+local function count()
+  local counts = { redis.call('ZCARD', BUSY) }
+  for i, cooling in ipairs(COOLING) do
+    counts[i + 1] = redis.call('ZCARD', cooling)
+  end
+  return table.concat(counts, ' ')
+end
+
+local function cool(id, free)
+  local added
+  for _, cooling in ipairs(COOLING) do
+    added = redis.call('ZADD', cooling, free, id)
+  end
+  return added == 1
+end
+
+local function forget(id)
+  local removed
+  for _, cooling in ipairs(COOLING) do
+    removed = redis.call('ZREM', cooling, id)
+  end
+  return removed == 1
+end
+
+local lost = not last or now < last or entries ~= count()
 if lost or (sync.away and last < now - sync.away) then
-  redis.call('DEL', BUSY, COOLING, LINE, PLACES)
+  redis.call('DEL', BUSY, LINE, PLACES, unpack(COOLING))
   bucket, pace = 0, 0
   local others = (sync.processes - 1) * sync.share
   for i = 1, others do
-    redis.call('ZADD', COOLING, settled + sync.rejoin, 'other:' .. i)
+    cool('other:' .. i, settled + sync.rejoin)
   end
   for i = 1, slots - others do
-    redis.call('ZADD', COOLING, settled, 'own:' .. me .. ':' .. i)
+    cool('own:' .. me .. ':' .. i, settled)
   end
 elseif sync.away then
   local other = 0
   for i = 1, sync.share do
-    if redis.call('ZADD', COOLING, settled, 'own:' .. me .. ':' .. i) == 1 then -- 0: told twice
+    if cool('own:' .. me .. ':' .. i, settled) then -- false: told twice
       repeat -- its part need not be kept for it any longer
         other = other + 1
-      until redis.call('ZREM', COOLING, 'other:' .. other) == 1 or other >= (sync.processes - 1) * sync.share
+      until forget('other:' .. other) or other >= (sync.processes - 1) * sync.share
     end
   end
 end
 
 for _, report in ipairs(sync.free) do
-  local id, free = report[1], now - report[2] + sync.window
-  redis.call('ZREM', BUSY, id)
-  redis.call('ZADD', COOLING, free, id)
+  redis.call('ZREM', BUSY, report[1])
+  for i, cooling in ipairs(COOLING) do
+    redis.call('ZADD', cooling, now - report[2][i] + sync.window, report[1])
+  end
 end
 for _, id in ipairs(sync.busy) do
   redis.call('ZADD', BUSY, now, id)
@@ -54,7 +83,9 @@ for _, id in ipairs(sync.unused) do
     bucket, pace = bucket - sync.gap, pace - sync.gap
   end
 end
-redis.call('ZREMRANGEBYSCORE', COOLING, '-inf', now)
+for _, cooling in ipairs(COOLING) do
+  redis.call('ZREMRANGEBYSCORE', cooling, '-inf', now)
+end
 redis.call('ZREMRANGEBYSCORE', BUSY, '-inf', now - sync.lease)
 
 -- Feedback.
@@ -90,7 +121,7 @@ local function ready(before)
   end
   -- A slot serves those before one after the other, each for a window at least.
   local rounds = math.floor(before / slots)
-  local cooling, busy = redis.call('ZCARD', COOLING), redis.call('ZCARD', BUSY)
+  local cooling, busy = redis.call('ZCARD', COOLING[kind]), redis.call('ZCARD', BUSY)
   local must_end = cooling + busy - slots + 1 + before % slots
   local free = now
   if must_end > cooling then
@@ -101,7 +132,7 @@ local function ready(before)
       free = math.min(heard + sync.lease, now + sync.renew)
     end
   elseif must_end > 0 then
-    free = tonumber(redis.call('ZRANGE', COOLING, must_end - 1, must_end - 1, 'WITHSCORES')[2])
+    free = tonumber(redis.call('ZRANGE', COOLING[kind], must_end - 1, must_end - 1, 'WITHSCORES')[2])
   end
   at = math.max(at, free + rounds * sync.window)
   return at
@@ -142,8 +173,7 @@ else
   redis.call('ZREM', PLACES, me)
 end
 
-entries = redis.call('ZCARD', BUSY) + redis.call('ZCARD', COOLING)
-redis.call('HSET', STATE, 'last', now, 'entries', entries, 'episode', episode, 'held', held)
+redis.call('HSET', STATE, 'last', now, 'entries', count(), 'episode', episode, 'held', held)
 redis.call('HSET', STATE, 'slow', slow, 'bucket', bucket, 'pace', pace, 'queueing', queueing and 1 or 0)
 for _, key in ipairs(KEYS) do
   redis.call('PEXPIRE', key, sync.kept)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from typing import Literal
 
 import attrs
@@ -11,6 +12,7 @@ from mmsclient._api.checks import check_seconds, check_whole, require
 from mmsclient.errors import ConfigurationError
 from mmsclient.limiter.feedback import LONGEST_RETRY_AFTER, RECOVERY, SLOWER, SLOWEST
 from mmsclient.limiter.pacing import EARNED, GAP
+from mmsclient.limiter.protocol import CallKind
 from mmsclient.limiter.slots import MinRTT, SlotRule, check_rule
 
 LINGER = 0.4
@@ -63,7 +65,7 @@ class Settings:
         """The part of the burst that it has then."""
         return max(1, self.burst // (self.processes or 1))
 
-    def rule(self, min_rtt: MinRTT) -> SlotRule:
+    def rule(self, min_rtt: Sequence[MinRTT] = ()) -> SlotRule:
         """The rule of the slots in Redis."""
         return SlotRule(self.rate, self.jitter, min_rtt)
 
@@ -125,7 +127,8 @@ def checked(
 def keys_of(account: str) -> list[str]:
     """The keys of an account in Redis, all in one slot of a cluster. They tell nothing of its name."""
     tag = hashlib.blake2b(account.encode(errors="surrogatepass"), key=b"mmsclient.limiter", digest_size=16).hexdigest()
-    return [f"mmsclient:{{{tag}}}:{part}" for part in ("state", "busy", "cooling", "line", "places")]
+    cooling = [f"cooling:{kind.name.lower()}" for kind in CallKind]
+    return [f"mmsclient:{{{tag}}}:{part}" for part in ("state", "busy", "line", "places", *cooling)]
 
 
 def microseconds(seconds: float) -> int:

@@ -8,8 +8,11 @@ import math
 import secrets
 from functools import partial
 
+import attrs
+
 from mmsclient.errors import one_line
 from mmsclient.limiter.changes import News
+from mmsclient.limiter.protocol import CallKind
 from mmsclient.limiter.redis.callers import Callers, Offer
 from mmsclient.limiter.redis.calls import RedisCalls, SyncResult
 from mmsclient.limiter.redis.fallback import Fallback
@@ -18,6 +21,15 @@ from mmsclient.limiter.redis.settings import PROBE, SOON, Settings, microseconds
 from mmsclient.limiter.slots import SlotRule
 
 log: logging.Logger = logging.getLogger(__name__)
+
+
+@attrs.frozen
+class Want:
+    """What is asked for: one grant."""
+
+    key: str
+    kind: CallKind
+    """Of the first caller's call."""
 
 
 class Sync:
@@ -115,7 +127,7 @@ class Sync:
     async def _sync(self, loop: asyncio.AbstractEventLoop) -> None:
         """Reports, asks if somebody waits, and hands on what was granted."""
         self._asked += 1
-        wanted = f"{self._process}:{self._asked}" if self._callers.is_asking else None
+        wanted = Want(f"{self._process}:{self._asked}", self._callers.kind) if self._callers.is_asking else None
         more = self._callers.waiting > (wanted is not None)
         reports = self._leases.take_reports()
         try:
@@ -125,7 +137,7 @@ class Sync:
             now = loop.time()
             self._leases.put_back(reports, now)
             if wanted is not None:
-                self._leases.lose(wanted, now)
+                self._leases.lose(wanted.key, now)
             self._fail(now, error)
         else:
             self._take(loop.time(), wanted, more, result)
@@ -133,21 +145,22 @@ class Sync:
             self._task = None
         self.plan()
 
-    def _request(self, now: float, wanted: str | None, more: bool, reports: Reports) -> dict[str, object]:
+    def _request(self, now: float, wanted: Want | None, more: bool, reports: Reports) -> dict[str, object]:
         request = {
             **self._for_script,
             **reports.for_script(now),
             "process": self._process,
+            "kind": self._callers.kind if wanted is None else wanted.kind,
             "more": more,
             "busy": self._leases.sending,
         }
         if wanted is not None:
-            request["want"] = wanted
+            request["want"] = wanted.key
         if self._fallback.since is not None:
             request["away"] = microseconds(now - self._fallback.since)
         return request
 
-    def _take(self, now: float, wanted: str | None, more: bool, result: SyncResult) -> None:
+    def _take(self, now: float, wanted: Want | None, more: bool, result: SyncResult) -> None:
         """Redis has answered."""
         self._news.back(now)
         if self._fallback.is_on:
@@ -162,8 +175,8 @@ class Sync:
         self._news.rate(result.speed * self._full)
         self.throttlings += result.slowed
         if wanted is not None and result.granted:
-            grant = self._leases.grant(wanted, result.episode)
-            self._callers.offer(Offer(grant, partial(self._leases.give_back, grant)))
+            grant = self._leases.grant(wanted.key, wanted.kind, result.episode)
+            self._callers.offer(Offer(wanted.kind, grant, partial(self._leases.give_back, grant)))
 
     # --- Redis away ----------------------------------------------------------------------------------------------
 

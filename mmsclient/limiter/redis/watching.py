@@ -14,7 +14,6 @@ from mmsclient.errors import LimiterUnavailableError, one_line
 from mmsclient.limiter.feedback import RECOVERY
 from mmsclient.limiter.redis.calls import client_of
 from mmsclient.limiter.redis.settings import LONGEST_TIMEOUT, checked, keys_of
-from mmsclient.limiter.slots import MinRTT
 
 __all__ = ["CapFigures", "CapWatch", "ProcessFigures"]
 
@@ -88,7 +87,7 @@ class CapWatch:
         settings = checked(
             account=account, rate=rate, burst=1, jitter=0.25, on_unavailable="raise", processes=None, timeout=1.0
         )
-        self._rule = settings.rule(MinRTT())
+        self._rule = settings.rule()
         self._lease = settings.lease(self._rule)
         self._keys = keys_of(account)
         self._client = client_of(redis, LONGEST_TIMEOUT)
@@ -116,10 +115,10 @@ class CapWatch:
         await self._client.aclose()
 
     def _figures(self, now: float, state: Sequence[Any], entries: Sequence[Entries]) -> CapFigures:
-        busy, cooling, line, places = entries
+        busy, line, places, *cooling = entries
         last, episode, held, slow = (None if each is None else float(each) for each in state)
         under_way = [_text(each) for each, at in busy if at / 1e6 > now - self._lease]
-        taken = [_text(each) for each, free in cooling if free / 1e6 > now]
+        taken = {_text(each) for of_a_kind in cooling for each, free in of_a_kind if free / 1e6 > now}
         counted = [each for each in taken if not each.startswith(("own:", "other:"))]
         overdue = {_text(each) for each, until in places if until / 1e6 <= now}
         waiting = [process for each, _ in line if (process := _text(each)) not in overdue]

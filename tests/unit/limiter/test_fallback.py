@@ -1,12 +1,12 @@
-"""Who is served while Redis is away, whatever happens in one pass of the event loop."""
+"""Who is served, above all while Redis is away, whatever happens in one pass of the event loop."""
 
 from __future__ import annotations
 
 import asyncio
 
-from mmsclient.limiter import TokenBucket
+from mmsclient.limiter import CallKind, NoLimit, TokenBucket
 from mmsclient.limiter.changes import Changes
-from mmsclient.limiter.redis.callers import Callers
+from mmsclient.limiter.redis.callers import Callers, Offer
 from mmsclient.limiter.redis.fallback import Fallback
 
 
@@ -22,7 +22,7 @@ class Alone:
         self.fallback.plan()
 
     async def call(self) -> None:
-        grant = await self.callers.wait(asyncio.get_running_loop().time())
+        grant = await self.callers.wait(asyncio.get_running_loop().time(), CallKind.READ)
         grant.release()
 
 
@@ -50,3 +50,26 @@ async def test_a_caller_that_comes_as_the_last_one_leaves_is_served() -> None:
     await asyncio.wait([calling], timeout=30)
     assert calling.done()
     assert leaving.cancelled()
+
+
+async def test_a_grant_for_one_kind_of_call_is_not_handed_to_a_caller_of_another() -> None:
+    """Its slot may be free for the one and not yet for the other: the first caller left, and the next is another."""
+    callers, given_back, now = Callers(Changes(), lambda: None), list[CallKind](), asyncio.get_running_loop().time()
+
+    async def offer(kind: CallKind) -> Offer:
+        offer = Offer(kind, await NoLimit().acquire(), lambda: given_back.append(kind))
+        callers.offer(offer)
+        return offer
+
+    upload = asyncio.create_task(callers.wait(now, CallKind.UPLOAD))
+    read = asyncio.create_task(callers.wait(now, CallKind.READ))
+    await asyncio.sleep(0)
+    assert callers.kind is CallKind.UPLOAD
+    upload.cancel()
+    await asyncio.wait([upload])
+    await offer(CallKind.UPLOAD)
+    assert given_back == [CallKind.UPLOAD]
+    assert not read.done()
+    offered = await offer(CallKind.READ)
+    assert await read is offered.grant
+    assert given_back == [CallKind.UPLOAD]

@@ -13,11 +13,24 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mmsclient.errors import ConfigurationError
-from mmsclient.limiter import Limiter, NoLimit, SignalsCapacity, TokenBucket
+from mmsclient.limiter import CallKind, Limiter, NoLimit, SignalsCapacity, TokenBucket
 from mmsclient.limiter.feedback import Slowdown
 from mmsclient.limiter.slots import ENOUGH, MARGIN, MEMORY, MinRTT, SlotRule
 from tests.support.counting import gcra, used
-from tests.support.demand import CALLS, MODELS, WORK, Call, Watch, demand, fed_by_signals, fullest
+from tests.support.demand import (
+    CALLS,
+    COSTS,
+    MIXED_CALLS,
+    MODELS,
+    PICTURES,
+    WORK,
+    Call,
+    Costs,
+    Watch,
+    demand,
+    fed_by_signals,
+    fullest,
+)
 from tests.support.virtual_time import VirtualLoop, run
 
 if TYPE_CHECKING:
@@ -40,27 +53,36 @@ def test_slots_and_window_of_a_rate(rate: float, slots: int, window: float) -> N
 def test_the_min_rtt_is_their_minimum_less_what_it_may_be_too_long_by() -> None:
     min_rtt = MinRTT()
     for known in range(ENOUGH):
-        assert min_rtt.estimate() == 0
+        assert min_rtt.estimate == 0
         assert min_rtt.learn(0.05 if known else 0.04) == 0
     excess = 0.01 * (ENOUGH - 1) / ENOUGH
-    assert min_rtt.estimate() == pytest.approx(0.04 - 2.5 * excess / ENOUGH**0.5)
+    assert min_rtt.estimate == pytest.approx(0.04 - 2.5 * excess / ENOUGH**0.5)
     assert 0 < min_rtt.learn(0.05) < 0.04
     assert min_rtt.learn(0.001) == 0  # shorter than what was known
     for _ in range(MEMORY):
         min_rtt.learn(0.3)
-    assert min_rtt.estimate() == pytest.approx(0.3)  # the old ones are forgotten
+    assert min_rtt.estimate == pytest.approx(0.3)  # the old ones are forgotten
 
 
 def test_when_a_call_was_counted_at_the_latest() -> None:
-    rule = SlotRule(15, jitter=0.25)
-    assert rule.counted_by(10.0, None) == 10.25
+    rule, read = SlotRule(15, jitter=0.25), CallKind.READ
+    assert rule.counted_by(read, 10.0, None) == [10.25] * 3
     for _ in range(ENOUGH):
-        assert rule.counted_by(10.0, 10.1) == 10.1
-    assert rule.counted_by(10.0, 10.15) == pytest.approx(10.05)
-    assert rule.counted_by(10.0, 19.0) == 10.25  # a slow answer: it was counted long before
-    before = rule.min_rtt.estimate()
-    assert rule.counted_by(10.0, 10.15, unusual=True) == 10.15
-    assert rule.min_rtt.estimate() == before
+        assert rule.counted_by(read, 10.0, 10.1) == [10.1] * 3
+    assert rule.counted_by(read, 10.0, 10.15) == pytest.approx([10.05, 10.15, 10.15])
+    assert rule.counted_by(read, 10.0, 19.0) == [10.25] * 3  # a slow answer: it was counted long before
+    before = rule.min_rtt[read].estimate
+    assert rule.counted_by(read, 10.0, 10.15, unusual=True) == [10.15] * 3
+    assert rule.min_rtt[read].estimate == before
+
+
+def test_for_a_next_call_of_another_kind_the_lesser_min_rtt_of_the_two_is_taken_off() -> None:
+    rule, read, upload = SlotRule(15, jitter=0.25), CallKind.READ, CallKind.UPLOAD
+    for _ in range(ENOUGH):
+        rule.counted_by(read, 10.0, 10.1)
+        assert rule.counted_by(upload, 10.0, 10.2) == [10.2] * 3
+    assert rule.counted_by(upload, 10.0, 10.23) == pytest.approx([10.13, 10.23, 10.03])
+    assert rule.counted_by(read, 10.0, 10.15) == pytest.approx([10.05, 10.15, 10.05])
 
 
 def test_the_rate_after_refusals() -> None:
@@ -95,6 +117,22 @@ def test_no_window_holds_more_than_the_cap(calls: list[Call], rate: float, burst
     assert (limiter.stats.in_flight, limiter.stats.waiting) == (0, 0)
 
 
+@settings(max_examples=60)
+@given(
+    calls=st.lists(MIXED_CALLS, min_size=20, max_size=100),
+    costs=COSTS,
+    rate=st.sampled_from([1, 2.7, 15, 15, 15, 40]),
+    burst=st.sampled_from([1, 5, 100]),
+)
+def test_no_window_holds_more_than_the_cap_whatever_kinds_are_mixed(
+    calls: list[Call], costs: Costs, rate: float, burst: int
+) -> None:
+    limiter = TokenBucket(rate, burst)
+    arrivals = run(demand(limiter, [*costs.least(), *map(costs.of, calls)]))
+    assert fullest(arrivals, max(1.0, 1 / rate)) <= max(1, int(rate))
+    assert (limiter.stats.in_flight, limiter.stats.waiting) == (0, 0)
+
+
 def steady(limiter: Limiter, model: str = "uniform", seed: int = 0, calls: int = 300) -> list[float]:
     """Everybody at once; answers after 20 to 80 ms."""
     rng, jitter = random.Random(seed), MODELS[model]
@@ -108,6 +146,31 @@ def test_steady_demand_gets_the_cap_smoothly(model: str, share: float) -> None:
     runs = [steady(TokenBucket(), model, seed) for seed in range(10)]
     assert max(map(fullest, runs)) <= 15
     assert max(map(gcra, runs)) <= 3
+    assert mean(map(used, runs)) >= share
+
+
+def pictures(limiter: Limiter, model: str = "uniform", seed: int = 0, reads: float = 0.0) -> list[float]:
+    """A look at the account, then 300 pictures at once, with `reads` for a part of them."""
+    rng, jitter = random.Random(seed), MODELS[model]
+    calls = [Call(kind=CallKind.READ)]
+    for _ in range(300):
+        kind = CallKind.READ if rng.random() < reads else CallKind.UPLOAD
+        calls.append(Call(kind=kind, up=jitter(rng), work=rng.uniform(0, 0.06), down=jitter(rng)))
+    return run(demand(limiter, map(PICTURES.of, calls)))
+
+
+@pytest.mark.parametrize(("model", "share"), [("none", 0.95), ("uniform", 0.915), ("exponential", 0.90)])
+def test_a_look_at_the_account_before_does_not_slow_pictures_down(model: str, share: float) -> None:
+    runs = [pictures(TokenBucket(), model, seed) for seed in range(10)]
+    assert max(map(fullest, runs)) <= 15
+    assert mean(map(used, runs)) >= share
+
+
+@pytest.mark.parametrize("model", ["none", "exponential"])
+@pytest.mark.parametrize(("reads", "share"), [(0.05, 0.90), (0.5, 0.88)])
+def test_kinds_that_are_mixed_keep_the_cap_and_get_most_of_it(model: str, reads: float, share: float) -> None:
+    runs = [pictures(TokenBucket(), model, seed, reads) for seed in range(5)]
+    assert max(map(fullest, runs)) <= 15
     assert mean(map(used, runs)) >= share
 
 
@@ -127,7 +190,7 @@ def doubled(patch: pytest.MonkeyPatch) -> None:
 
 
 def from_sending(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(SlotRule, "counted_by", lambda self, sent, answered, *, unusual=False: sent)
+    patch.setattr(SlotRule, "counted_by", lambda self, kind, sent, answered, *, unusual=False: [sent] * 3)
 
 
 @pytest.mark.parametrize("weaken", [wider, doubled, from_sending])
@@ -140,6 +203,23 @@ def test_the_cap_does_not_hold_with_a_weaker_rule(
 
     assert most() <= 15
     weaken(monkeypatch)
+    assert most() > 15
+
+
+def test_the_cap_does_not_hold_if_what_is_known_of_a_kind_is_taken_off_for_the_others(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The next call may be counted sooner after it has left than the one before it was."""
+    counted_by = SlotRule.counted_by
+
+    def as_for_its_own(self: SlotRule, kind: CallKind, *args: Any, **options: Any) -> list[float]:
+        return [counted_by(self, kind, *args, **options)[kind]] * 3
+
+    def most() -> int:
+        return max(fullest(pictures(TokenBucket(), "none", seed, reads=0.1)) for seed in range(4))
+
+    assert most() <= 15
+    monkeypatch.setattr(SlotRule, "counted_by", as_for_its_own)
     assert most() > 15
 
 

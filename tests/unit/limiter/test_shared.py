@@ -30,13 +30,26 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 
 from mmsclient._extras import install_command
 from mmsclient.errors import ConfigurationError, LimiterUnavailableError, MMSError
-from mmsclient.limiter import Limiter, SharedTokenBucket, SignalsCapacity
+from mmsclient.limiter import CallKind, Limiter, SharedTokenBucket, SignalsCapacity
 from mmsclient.limiter.pacing import GAP
 from mmsclient.limiter.redis.calls import script
 from mmsclient.limiter.redis.settings import keys_of
 from mmsclient.limiter.slots import MARGIN
 from tests.support.counting import gcra, used
-from tests.support.demand import CALLS, MODELS, Call, Watch, demand, exchange, fed_by_signals, fullest
+from tests.support.demand import (
+    CALLS,
+    COSTS,
+    MIXED_CALLS,
+    MODELS,
+    PICTURES,
+    Call,
+    Costs,
+    Watch,
+    demand,
+    exchange,
+    fed_by_signals,
+    fullest,
+)
 from tests.support.redis_server import Server
 from tests.support.virtual_time import run
 
@@ -246,6 +259,49 @@ def test_no_window_holds_more_than_the_cap_whatever_happens_to_redis(  # noqa: P
     assert fullest(run(main()), max(1.0, 1 / rate)) <= max(1, int(rate))
 
 
+@settings(max_examples=20, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    calls=st.lists(st.tuples(st.integers(0, 3), MIXED_CALLS), min_size=20, max_size=80),
+    costs=COSTS,
+    count=st.integers(1, 4),
+    rate=st.sampled_from([1, 2.7, 15, 15, 15, 40]),
+    burst=st.sampled_from([1, 5, 100]),
+)
+def test_no_window_holds_more_than_the_cap_whatever_kinds_the_processes_mix(  # noqa: PLR0917
+    server: Server, calls: list[tuple[int, Call]], costs: Costs, count: int, rate: float, burst: int
+) -> None:
+    async def main() -> list[float]:
+        processes = Processes(server, count, rate=rate, burst=burst)
+        demands = []
+        for number, limiter in enumerate(processes.limiters):
+            own = (costs.of(call) for process, call in calls if process % count == number)
+            demands.append(demand(limiter, [*costs.least(), *own]))
+        arrivals = await asyncio.gather(*demands)
+        await processes.close()
+        return sorted(arrival for each in arrivals for arrival in each)
+
+    assert fullest(run(main()), max(1.0, 1 / rate)) <= max(1, int(rate))
+
+
+@pytest.mark.parametrize(("model", "share"), [("none", 0.92), ("uniform", 0.90), ("exponential", 0.89)])
+def test_processes_that_look_at_the_account_do_not_slow_pictures_down(server: Server, model: str, share: float) -> None:
+    async def main() -> None:
+        processes, rng, jitter = Processes(server, 2), random.Random(1), MODELS[model]
+        demands = []
+        for limiter in processes.limiters:
+            calls = [Call(kind=CallKind.READ)]
+            for _ in range(300):
+                work = rng.uniform(0, 0.06)
+                calls.append(Call(kind=CallKind.UPLOAD, up=jitter(rng), work=work, down=jitter(rng)))
+            demands.append(demand(limiter, map(PICTURES.of, calls)))
+        arrivals = sorted(arrival for each in await asyncio.gather(*demands) for arrival in each)
+        assert fullest(arrivals) <= 15
+        assert used(arrivals) >= share
+        await processes.close()
+
+    run(main())
+
+
 @pytest.mark.parametrize(("model", "share"), [("none", 0.93), ("uniform", 0.90), ("exponential", 0.90)])
 def test_four_busy_processes_get_the_cap_smoothly_in_equal_shares_with_few_round_trips(
     server: Server, model: str, share: float
@@ -453,11 +509,34 @@ def test_cancellation_storms_lose_no_slot_and_keep_the_order(server: Server, see
         await asyncio.sleep(3)
         assert all(numbers == sorted(numbers) for numbers in order.values())
         assert all((each.stats.waiting, each.stats.in_flight) == (0, 0) for each in processes.limiters)
-        _, in_flight, _, line, places = processes.keys
+        _, in_flight, line, places, *_ = processes.keys
         assert processes.network.redis.exists(in_flight, line, places) == 0
         granted, start = list[float](), asyncio.get_running_loop().time()
         await demand_of(processes.limiters[0], granted, 20)
         assert granted[-1] - start < 20 * 0.005  # a trip each
+        await processes.close()
+
+    run(main())
+
+
+def test_processes_of_an_older_version_share_the_keys_and_nobody_is_granted_anything_beside_them(
+    server: Server,
+) -> None:
+    """What another version has written is a state that is not known, however often."""
+
+    async def main() -> None:
+        processes, loop = Processes(server, 1), asyncio.get_running_loop()
+        limiter, state = processes.limiters[0], processes.keys[0]
+        (await limiter.acquire()).release()
+        await asyncio.sleep(5)
+        start = loop.time()
+        waiting = asyncio.create_task(limiter.acquire())
+        for _ in range(4):
+            processes.network.redis.hset(state, "entries", "3")  # as version 0.3.0 counts them
+            await asyncio.sleep(1)
+        assert not waiting.done()
+        (await waiting).release()
+        assert loop.time() - start >= 3 + SETTLING
         await processes.close()
 
     run(main())
@@ -473,7 +552,7 @@ def test_callers_that_leave_the_queue_leave_the_line(server: Server) -> None:
         for task in tasks:
             task.cancel()
         await asyncio.sleep(0.1)
-        assert processes.network.redis.zcard(processes.keys[3]) == 0
+        assert processes.network.redis.zcard(processes.keys[2]) == 0
         start = loop.time()
         (await second.acquire()).release()
         assert loop.time() - start <= SETTLING
@@ -499,7 +578,7 @@ def test_a_caller_that_is_cancelled_as_its_grant_arrives_gives_it_back(server: S
         assert task.cancelled()
         assert limiter.in_flight == 0
         await asyncio.sleep(0.1)
-        assert processes.network.redis.exists(*processes.keys[1:3]) == 0
+        assert processes.network.redis.exists(*processes.keys[1:2], *processes.keys[4:]) == 0
         await processes.close()
 
     run(main())
@@ -626,7 +705,7 @@ def test_a_clock_that_goes_back_is_a_state_that_is_not_known(server: Server) -> 
         (await limiter.acquire()).release()
         assert SETTLING <= loop.time() - start <= SETTLING + 0.05
         await asyncio.sleep(0.5)
-        assert processes.network.redis.delete(processes.keys[2])  # evicted, say
+        assert processes.network.redis.delete(processes.keys[4])  # evicted, say
         start = loop.time()
         (await limiter.acquire()).release()
         assert SETTLING <= loop.time() - start <= SETTLING + 0.05
