@@ -1,9 +1,11 @@
 """What proves that a message of an unknown recipient went out, and what silence is worth. Rules that no engine changes.
 
 **Proof.** A delivery report that names the recipient's phone, or a reply from it, under a message id that no answer
-named for somebody else, which came after the recipient's last call began and within `PROOF_WINDOW` of it. Each phone is
-in a journal once, so no other call of the journal can have caused it; another send of the same account to the same
-phone at the same time can, if its reports go into this journal too.
+named for somebody else, which came after a call began that may have been carried out, and within `PROOF_WINDOW` of it:
+the recipient's last call where it is unknown, and each one that had left it unknown before it was to be sent to again.
+These former calls are kept, whatever becomes of later ones, and whoever is proven by one is not claimed again. Each
+phone is in a journal once, so no other call of the journal can have caused it; another send of the same account to the
+same phone at the same time can, if its reports go into this journal too.
 
 **Silence.** Proves nothing by itself. It is acted on only when asked, only where `ENOUGH` of the recipients whom an
 answer had named as accepted were reported on by their number, and only for recipients of whom nothing at all was heard.
@@ -37,13 +39,14 @@ PROOF_WINDOW = 3 * 86400.0
 ENOUGH = Decimal("0.9")
 """The share of the accepted recipients that must have been reported on before silence means anything."""
 HEARD_SINCE = 86400.0
-"""Seconds before the beginning of a call from which on anything that is heard of a phone breaks its silence: the zone
-of a reply's time is not certain."""
+"""Seconds before the beginning of a recipient's first call that may have been carried out, from which on anything that
+is heard of a phone breaks its silence: the zone of a reply's time is not certain."""
 
 PROVEN = "a delivery report or a reply proves that it was sent"
 """The reason of a recipient that evidence made `accepted`; one that an answer named has none, or another."""
 RESENT = "it is sent again, though it may have been sent before"
-"""The reason of a recipient that was `unknown`, between the decision to send again and the claim."""
+"""The reason of a recipient that was `unknown`, between the decision to send again and the call; also where that was
+taken back before it left."""
 
 
 @frozen

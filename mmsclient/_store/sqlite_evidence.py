@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Iterable, Sequence
 
 from mmsclient._store.evidence import (
@@ -15,7 +16,9 @@ from mmsclient._store.evidence import (
     UnknownSummary,
     run_figures,
 )
+from mmsclient._store.models import RecipientState
 from mmsclient._store.sqlite_database import Database
+from mmsclient._store.sqlite_rows import in_parts
 from mmsclient._store.states import PROVE, RESEND
 
 __all__ = ["note", "resend", "settle", "settle_all", "unknown_summary"]
@@ -33,31 +36,42 @@ WHERE NOT (recipient.state = 'accepted' AND recipient.message_id IS news.message
 ON CONFLICT DO UPDATE SET heard = min(heard, excluded.heard)
 """
 
-_MAY_BE_PROVEN = f"{PROVE.guard} AND (state <> 'pending' OR reason IS '{RESENT}')"
-
 _PROVEN = f"""
-SELECT evidence.message_id, recipient.id FROM evidence
-CROSS JOIN recipient ON recipient.phone = evidence.phone CROSS JOIN batch ON batch.id = recipient.batch
-WHERE {_MAY_BE_PROVEN} AND heard BETWEEN batch.started AND batch.started + {PROOF_WINDOW} AND NOT EXISTS (
+SELECT recipient.id, recipient.state, evidence.message_id, call.id FROM evidence
+CROSS JOIN recipient ON recipient.phone = evidence.phone CROSS JOIN batch AS call ON call.id IN (
+    SELECT recipient.batch WHERE recipient.state = 'unknown'
+    UNION ALL SELECT former_call.batch FROM former_call WHERE former_call.recipient = recipient.id
+)
+WHERE {PROVE.guard} AND heard BETWEEN call.started AND call.started + {PROOF_WINDOW} AND NOT EXISTS (
     SELECT 1 FROM recipient AS named WHERE named.message_id = evidence.message_id
     AND named.id <> recipient.id AND named.reason IS NOT '{PROVEN}'
 )
 """  # noqa: S608 - our own constants
+_PROVEN_OF = f"{_PROVEN} AND evidence.phone IN (VALUES {{rows}})"
+_IN_ORDER = "ORDER BY heard, call.id DESC"
 _PROVE = f"""
-UPDATE recipient SET state = 'accepted', message_id = ?, reason = '{PROVEN}' WHERE id = ? AND {_MAY_BE_PROVEN}
+UPDATE recipient SET state = 'accepted', message_id = ?, batch = ?, reason = '{PROVEN}' WHERE id = ? AND {PROVE.guard}
 """  # noqa: S608
 
-_RESEND = f"UPDATE recipient SET state = 'pending', message_id = NULL, reason = '{RESENT}' WHERE {RESEND.guard}"  # noqa: S608
-_HEARD_OF = f"""
-EXISTS (SELECT 1 FROM evidence WHERE evidence.phone = recipient.phone AND heard >= started - {HEARD_SINCE})
+_KEEP_CALL = f"""
+INSERT INTO former_call SELECT recipient.id, recipient.batch FROM recipient JOIN batch ON batch.id = recipient.batch
+WHERE {RESEND.guard}
 """  # noqa: S608
-_RESEND_SILENT = f"""
-{_RESEND} AND id IN (
-    SELECT recipient.id FROM recipient JOIN batch ON batch.id = recipient.batch
-    WHERE {RESEND.guard} AND recipient.batch >= ?
-    AND recipient.batch < ifnull(?, recipient.batch + 1) AND started <= ? AND NOT {_HEARD_OF}
+_RESEND = f"""
+UPDATE recipient SET state = 'pending', message_id = NULL, reason = '{RESENT}' WHERE {RESEND.guard}
+AND (id, batch) IN (SELECT recipient, batch FROM former_call)
+"""  # noqa: S608
+_HEARD_OF = f"""
+EXISTS (
+    SELECT 1 FROM evidence WHERE evidence.phone = recipient.phone AND heard >= ifnull((
+        SELECT min(former.started) FROM former_call JOIN batch AS former ON former.id = former_call.batch
+        WHERE former_call.recipient = recipient.id
+    ), batch.started) - {HEARD_SINCE}
 )
 """  # noqa: S608
+_IS_SILENT = f"""
+recipient.batch >= ? AND recipient.batch < ifnull(?, recipient.batch + 1) AND started <= ? AND NOT {_HEARD_OF}
+"""
 
 _UNKNOWN = f"""
 SELECT count(*), min(started), total({_HEARD_OF}) FROM recipient
@@ -76,18 +90,24 @@ def note(database: Database, heard: Sequence[tuple[int, str, float]]) -> int:
     return database.execute_rows(_NOTE, heard)
 
 
-def settle(database: Database, phones: Iterable[int]) -> int:
-    """Make those of `phones` accepted for whom there is proof; how many there were."""
-    found = [
-        row for phone in phones for row in database.rows(f"{_PROVEN} AND evidence.phone = ? ORDER BY heard", (phone,))
-    ]
-    return database.execute_many(_PROVE, found) if found else 0
+def settle(database: Database, phones: Iterable[int]) -> Counter[RecipientState]:
+    """Make those of `phones` accepted for whom there is proof; how many there were in which state."""
+    parts = in_parts(f"{_PROVEN_OF} {_IN_ORDER}", [(phone,) for phone in phones])
+    return _prove(database, [row for part in parts for row in database.rows(*part)])
 
 
 def settle_all(database: Database) -> int:
     """Make all recipients accepted for whom there is proof; how many there were."""
-    found = database.rows(f"{_PROVEN} ORDER BY heard")
-    return database.execute_many(_PROVE, found) if found else 0
+    return _prove(database, database.rows(f"{_PROVEN} {_IN_ORDER}")).total()
+
+
+def _prove(database: Database, rows: Iterable[tuple[int, str, str, int]]) -> Counter[RecipientState]:
+    found: dict[int, tuple[str, str, int]] = {}
+    for each, state, message_id, batch in rows:
+        found.setdefault(each, (state, message_id, batch))
+    proofs = [(message_id, batch, each) for each, (_, message_id, batch) in found.items()]
+    database.execute_many(_PROVE, proofs)
+    return Counter(RecipientState(state) for state, _, _ in found.values())
 
 
 def resend(database: Database, unknown: bool | Silent) -> str:
@@ -96,6 +116,7 @@ def resend(database: Database, unknown: bool | Silent) -> str:
     Returns why not all of these are, "" where they are, or where it was not asked for.
     """
     if unknown is True:
+        database.execute(_KEEP_CALL)
         database.execute(_RESEND)
     return _resend_silent(database, unknown) if isinstance(unknown, Silent) else ""
 
@@ -104,7 +125,8 @@ def _resend_silent(database: Database, silent: Silent) -> str:
     summary = unknown_summary(database)
     began_before = time.time() - silent.after
     for first, following in summary.silent_runs:
-        database.execute(_RESEND_SILENT, (first, following, began_before))
+        database.execute(f"{_KEEP_CALL} AND {_IS_SILENT}", (first, following, began_before))
+    database.execute(_RESEND)
     return summary.objection
 
 

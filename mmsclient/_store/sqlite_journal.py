@@ -16,8 +16,8 @@ from decimal import Decimal
 
 from mmsclient._store import sqlite_evidence
 from mmsclient._store.errors import JournalError
-from mmsclient._store.evidence import Silent
-from mmsclient._store.models import Claim, Exclusion, ListEntry, Owner, RecipientResult
+from mmsclient._store.evidence import PROVEN, RESENT, Silent
+from mmsclient._store.models import Claim, Exclusion, ListEntry, Owner, Picked, RecipientResult
 from mmsclient._store.models import RecipientState as State
 from mmsclient._store.sqlite_database import Database, storable
 from mmsclient._store.sqlite_files import OpenFiles
@@ -26,7 +26,7 @@ from mmsclient._store.sqlite_messages import TEMPLATE, PersonalQueue, PlainQueue
 from mmsclient._store.sqlite_reader import SQLiteReader
 from mmsclient._store.sqlite_recorder import SQLiteRecorder
 from mmsclient._store.sqlite_steering import SQLiteSteering
-from mmsclient._store.states import CLAIM, END, LOSE, RELEASE, SUPPRESS
+from mmsclient._store.states import CLAIM, END, LOSE, PROVE, RELEASE, SUPPRESS
 
 __all__ = ["SQLiteJournal", "end_dead_run"]
 
@@ -40,10 +40,19 @@ _CLAIM = (
     f" WHERE id = ? AND {CLAIM.guard}"
 )
 _END = f"UPDATE recipient SET state = ?, message_id = ?, reason = ? WHERE id = ? AND batch = ? AND {END.guard}"  # noqa: S608
-_RELEASE = f"UPDATE recipient SET state = 'pending', batch = NULL WHERE id = ? AND batch = ? AND {RELEASE.guard}"  # noqa: S608
+_FORMER = "FROM former_call WHERE former_call.recipient = recipient.id"
+_RELEASE = (
+    "UPDATE recipient SET state = 'pending',"  # noqa: S608
+    f" (batch, reason) = (SELECT max(batch), CASE WHEN count(*) > 0 THEN '{RESENT}' END {_FORMER})"
+    f" WHERE id = ? AND batch = ? AND {RELEASE.guard}"
+)
 _SUPPRESS = (
-    "UPDATE recipient SET state = 'excluded', batch = NULL, exclusion = ?, reason = ?"  # noqa: S608
+    f"UPDATE recipient SET state = 'excluded', batch = (SELECT max(batch) {_FORMER}), exclusion = ?, reason = ?"  # noqa: S608
     f" WHERE id = ? AND batch = ? AND {SUPPRESS.guard}"
+)
+_OF_IDS = (
+    "SELECT id, phone, state FROM recipient"  # noqa: S608
+    f" WHERE id IN ({{ids}}) AND NOT (state = 'accepted' AND reason IS '{PROVEN}') ORDER BY id"
 )
 _LOSE = f"UPDATE recipient SET state = 'unknown', reason = ? WHERE {LOSE.guard}"  # noqa: S608
 
@@ -190,17 +199,19 @@ class SQLiteJournal:
             self.count()
         return Claim(batch, picked.ids, picked.phones, picked.message) if picked.rows else None
 
-    def claim_again(self, ids: tuple[int, ...], phones: tuple[int, ...]) -> Claim:
-        """Set these recipients, which are surely not sent, to `sending` in a call of their own."""
+    def claim_again(self, ids: Sequence[int]) -> Claim | None:
+        """Set these recipients, which are surely not sent, to `sending` in a call of their own. See `SenderJournal`."""
         self._check_files()
         with self._database.transaction():
-            sql = f"SELECT state FROM recipient WHERE id IN ({','.join(map(str, ids))})"  # noqa: S608 - whole numbers
-            before = Counter(State(state) for (state,) in self._database.rows(sql))
-            batch = self._begin_call(ids)
-        self.counts.subtract(before)
-        self.counts[State.SENDING] += len(ids)
-        self.ready -= sum((0, each) > self._last for each in ids)
-        return Claim(batch, ids, phones)
+            picked = Picked(self._database.rows(_OF_IDS.format(ids=", ".join(map(str, ids)))))
+            batch = self._begin_call(picked.ids) if picked.rows else 0
+        if len(picked.rows) == len(ids):
+            self.counts.subtract(State(state) for _, _, state in picked.rows)
+            self.counts[State.SENDING] += len(ids)
+            self.ready -= sum(position > self._last for position in picked.positions)
+        else:  # evidence has settled some
+            self.count()
+        return Claim(batch, picked.ids, picked.phones) if picked.rows else None
 
     def _begin_call(self, ids: Sequence[int]) -> int:
         sql = "INSERT INTO batch (id, recipients, started) SELECT max(?, ifnull(max(id), 0)) + 1, ?, ? FROM batch"
@@ -234,14 +245,8 @@ class SQLiteJournal:
                 "UPDATE batch SET ended = ?, accepted = ?, credits = ?, error = ? WHERE id = ?",
                 (time.time(), accepted, credit_text, storable(error), claim.batch),
             )
-            unknown = (
-                phone for phone, result in zip(claim.phones, results, strict=True) if result.state is State.UNKNOWN
-            )
-            proven = sqlite_evidence.settle(self._database, unknown)
-        self.counts[State.SENDING] -= len(results)
-        self.counts.update(result.state for result in results)
-        self.counts[State.UNKNOWN] -= proven
-        self.counts[State.ACCEPTED] += proven
+            proven = self._settle(claim, [result.state for result in results])
+        self._count_ended((result.state for result in results), proven)
         self.credits_used += credits_used or 0
 
     def release(self, claim: Claim) -> None:
@@ -251,8 +256,9 @@ class SQLiteJournal:
             if released != len(claim.ids):
                 raise JournalError(self.path, _CHANGED)
             self._database.execute("DELETE FROM batch WHERE id = ?", (claim.batch,))
-        self.counts[State.SENDING] -= released
-        self.counts[State.PENDING] += released
+            states = [State.PENDING] * released
+            proven = self._settle(claim, states)
+        self._count_ended(states, proven)
 
     def suppress(self, claim: Claim, reasons: Mapping[int, str]) -> None:
         """Exclude some of a claim whose call has not left: by their phones, which are in it, the reasons."""
@@ -267,8 +273,18 @@ class SQLiteJournal:
             sql = "UPDATE batch SET recipients = recipients - ? WHERE id = ?"
             self._database.execute(sql, (len(reasons), claim.batch))
             self._database.execute("DELETE FROM batch WHERE id = ? AND recipients = 0", (claim.batch,))
-        self.counts[State.SENDING] -= len(reasons)
-        self.counts[State.EXCLUDED] += len(reasons)
+        self._count_ended([State.EXCLUDED] * len(reasons), Counter())
+
+    def _settle(self, claim: Claim, states: Sequence[State]) -> Counter[State]:
+        """Act on what proves more of those of a call that has left them in these states."""
+        open_ = (phone for phone, state in zip(claim.phones, states, strict=True) if state in PROVE.sources)
+        return sqlite_evidence.settle(self._database, open_)
+
+    def _count_ended(self, states: Iterable[State], proven: Counter[State]) -> None:
+        """Those of a call are in these states; of some of these, evidence proved that they were sent to."""
+        ended = Counter(states)
+        self.counts.update(ended - proven)
+        self.counts.update({State.SENDING: -ended.total(), State.ACCEPTED: proven.total()})
 
     def _check_files(self) -> None:
         if self._files is not None:

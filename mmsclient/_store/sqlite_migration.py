@@ -17,12 +17,15 @@ FROM delivery JOIN recipient ON recipient.phone = delivery.phone
 WHERE NOT (state = 'accepted' AND recipient.message_id IS delivery.message_id);
 """
 """What version 2 added, for those who only read."""
+_VERSION_3_AS_4 = "CREATE TEMP TABLE former_call (recipient INTEGER, batch INTEGER)"
 
 
 def read_as_present(database: Database) -> None:
     """Let queries of the present version read a database of an earlier one, which is not written to."""
     if database.version == 1:
         database.connection.executescript(_VERSION_1_AS_2)
+    if database.version <= 3:
+        database.execute(_VERSION_3_AS_4)
 
 
 def migrate(database: Database) -> None:

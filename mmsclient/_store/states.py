@@ -9,7 +9,7 @@
 | `SUPPRESS` | sending | excluded | it was found in the suppression list before its call left |
 | `LOSE` | sending | unknown | found when the journal is opened: the process died in between |
 | `PROVE` | unknown | accepted | a delivery report or a reply proves that it was sent (`evidence`) |
-| | pending | accepted | the same, after the decision to send again and before the claim |
+| | pending, failed | accepted | the same of a call before the decision to send again; not while it is `sending` |
 | `LATE` | unknown | accepted, refused, failed, pending | the answer to a call whose sender had lost its lease |
 | | unknown | excluded | as `SUPPRESS`, by such a sender |
 | `EXCLUDE` | pending, failed | excluded | an exclusion that came later |
@@ -48,7 +48,7 @@ END = _transition(State.SENDING, to=(State.ACCEPTED, State.REFUSED, State.FAILED
 RELEASE = _transition(State.SENDING, to=(State.PENDING,))
 SUPPRESS = _transition(State.SENDING, to=(State.EXCLUDED,))
 LOSE = _transition(State.SENDING, to=(State.UNKNOWN,))
-PROVE = _transition(State.UNKNOWN, State.PENDING, to=(State.ACCEPTED,))
+PROVE = _transition(State.UNKNOWN, State.PENDING, State.FAILED, to=(State.ACCEPTED,))
 LATE = _transition(State.UNKNOWN, to=(State.ACCEPTED, State.REFUSED, State.FAILED, State.PENDING, State.EXCLUDED))
 EXCLUDE = _transition(State.PENDING, State.FAILED, to=(State.EXCLUDED,))
 RESEND = _transition(State.UNKNOWN, to=(State.PENDING,))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from attrs import frozen
 
@@ -92,19 +92,18 @@ class BatchSender:
             self._budget.end(claim.batch)
 
     async def _send_parts(self, batch: Claim) -> None:
-        parts, splits, accepted, failure = [(batch.ids, batch.phones)], 0, 0, None
-        claim: Claim | None = batch
-        while parts and (claim is not None or not self._starts_nothing()):
-            ids, phones = parts.pop()
-            if claim is None:
-                claim = await self._claim_again(ids, phones)
+        parts: list[tuple[int, ...]] = []
+        splits, accepted, failure = 0, 0, None
+        claim = await self._screening.passed(batch)
+        while claim is not None or (parts and not self._starts_nothing()):
+            if claim is None and (claim := await self._claim_again(parts.pop())) is None:
+                continue
             outcome, error, called = await self._send_claim(batch, claim, may_split=splits < MOST_SPLITS)
             claim = None
             if outcome.next is Next.SPLIT:
                 splits += 1
-                ids, phones = called.ids, called.phones
-                middle = len(ids) // 2
-                parts += [(ids[middle:], phones[middle:]), (ids[:middle], phones[:middle])]
+                middle = len(called.ids) // 2
+                parts += [called.ids[middle:], called.ids[:middle]]
             accepted += outcome.accepted
             failure = (error or _nobody_accepted(batch)) if outcome.failed else failure
         self._count_in_a_row(batch, None if accepted else failure, any_accepted=accepted > 0)
@@ -131,14 +130,12 @@ class BatchSender:
     ) -> tuple[Outcome, MMSError | None, Claim]:
         """One call of `batch`, tried again where it surely was not carried out. Each try is recorded as it ends.
 
-        Returns the claim that was called last too: those of `claim` who were not suppressed.
+        Returns the claim that was called last too: those of `claim` who might still be sent to.
         """
         attempt = 1
-        while True:
-            passed = await self._screening.passed(claim)
-            if passed is None:
-                return Outcome(()), None, claim
-            claim = passed
+        following: Claim | None = claim
+        while following is not None:
+            claim = following
             recall = self._control.recall()
             sent, error = await self._call(batch, claim, recall)
             if isinstance(error, NotSentError) and not self._budget.covers_calls():
@@ -149,9 +146,7 @@ class BatchSender:
             was_taken_back = self._screening.took_back(claim) or recall.reason == HELD
             if was_taken_back and isinstance(error, NotSentError):
                 await self._recorder.release(claim)
-                if not await self._control.wait_while_held():
-                    return Outcome(()), None, claim
-                claim = await self._claim_again(claim.ids, claim.phones)
+                following = await self._claim_again(claim.ids) if await self._control.wait_while_held() else None
                 continue
             if sent is not None:
                 outcome = outcome_of_answer(claim.phones, sent)
@@ -174,7 +169,8 @@ class BatchSender:
             if not again or not await self._control.pause(pause or 0.0, f"after {type(error).__name__}"):
                 self._end(batch, claim, outcome, sent, error)
                 return outcome, error, claim
-            claim = await self._claim_again(claim.ids, claim.phones)
+            following = await self._claim_again(claim.ids)
+        return Outcome(()), None, claim
 
     def _starts_nothing(self) -> bool:
         """It is to stop, or its hours are over. Then a call that has not left is taken back."""
@@ -187,8 +183,10 @@ class BatchSender:
             self._observer.batch_ended(batch.batch, (result.state for result in outcome.results), error)
         self._tell(claim, outcome, sent, error)
 
-    async def _claim_again(self, ids: tuple[int, ...], phones: tuple[int, ...]) -> Claim:
-        return await self._recorder.claim(lambda journal: journal.claim_again(ids, phones))
+    async def _claim_again(self, ids: Sequence[int]) -> Claim | None:
+        """Those of `ids` whom evidence has not settled and who are not suppressed; None where nobody is left."""
+        claim = await self._recorder.claim(lambda journal: journal.claim_again(ids))
+        return None if claim is None else await self._screening.passed(claim)
 
     async def _call(self, batch: Claim, claim: Claim, recall: Recall) -> tuple[SentBatch | None, MMSError | None]:
         loop = asyncio.get_running_loop()

@@ -91,11 +91,13 @@ class Trial:
         if budget.size(len(rows), others_under_way=False) < len(rows):
             self._parts.control.fail(budget.stop())
             return False
-        ids, phones = tuple(each for each, _ in rows), tuple(phone for _, phone in rows)
-        claim = await self._parts.recorder.claim(lambda journal: journal.claim_again(ids, phones))
+        ids = [each for each, _ in rows]
+        claim = await self._parts.recorder.claim(lambda journal: journal.claim_again(ids))
+        if claim is None:  # evidence has proven meanwhile that they were sent to
+            return True
         claim = evolve(claim, message=message)
         self._parts.schedule.began(asyncio.get_running_loop().time(), claim)
-        budget.reserve(claim.batch, len(rows))
+        budget.reserve(claim.batch, len(claim.ids))
         self._parts.capacity.begin_batch(claim.batch)
         await sender.send(claim)
         return True

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from decimal import Decimal
 from itertools import pairwise
@@ -10,11 +11,12 @@ from typing import Any
 
 from attrs import frozen
 
+from mmsclient._store.evidence import PROVEN, RESENT
 from mmsclient._store.models import Claim, Exclusion, Picked, RecipientResult
 from mmsclient._store.models import RecipientState as State
 from mmsclient._store.postgres.database import Transaction, columns, storable
-from mmsclient._store.postgres.evidence import settle_all, settle_call
-from mmsclient._store.states import CLAIM, END, LATE, LOSE, RELEASE, SUPPRESS, Transition
+from mmsclient._store.postgres.evidence import FORMER_CALLS, settle_all, settle_some
+from mmsclient._store.states import CLAIM, END, LATE, LOSE, PROVE, RELEASE, SUPPRESS, Transition
 
 __all__ = ["ClaimWriter", "end_dead_run", "lose"]
 
@@ -35,10 +37,14 @@ UPDATE recipient SET state = 'sending', batch = claimed.batch, reason = NULL, me
 FROM unnest(%s::bigint[], %s::bigint[]) AS claimed (id, batch)
 WHERE campaign = %s AND recipient.id BETWEEN %s AND %s AND recipient.id = claimed.id AND {CLAIM.guard}
 """  # noqa: S608
+_AS_BEFORE = f"""
+state = 'pending',
+(batch, reason) = (SELECT max(former_call.batch), CASE WHEN count(*) > 0 THEN '{RESENT}' END {FORMER_CALLS})
+"""
 _UNDO = f"""
 WITH undone AS (DELETE FROM batch WHERE campaign = %s AND epoch = %s AND claim = %s AND ended IS NULL RETURNING id)
-UPDATE recipient SET state = 'pending', batch = NULL FROM undone
-WHERE campaign = %s AND batch = undone.id AND {RELEASE.guard}
+UPDATE recipient SET {_AS_BEFORE} FROM undone
+WHERE campaign = %s AND batch = undone.id AND {RELEASE.guard} RETURNING recipient.id
 """  # noqa: S608
 _END_BATCH = """
 UPDATE batch SET ended = clock_timestamp(), accepted = %s, credits = %s, error = %s
@@ -58,7 +64,7 @@ def _end(transition: Transition) -> str:
 
 def _release(transition: Transition) -> str:
     return f"""
-        UPDATE recipient SET state = 'pending', batch = NULL FROM unnest(%s::bigint[]) AS released (id)
+        UPDATE recipient SET {_AS_BEFORE} FROM unnest(%s::bigint[]) AS released (id)
         WHERE campaign = %s AND batch = %s AND recipient.id BETWEEN %s AND %s
             AND recipient.id = released.id AND {transition.guard}
     """  # noqa: S608
@@ -66,8 +72,8 @@ def _release(transition: Transition) -> str:
 
 def _suppress(transition: Transition) -> str:
     return f"""
-        UPDATE recipient SET state = 'excluded', batch = NULL, exclusion = '{Exclusion.SUPPRESSED}',
-            reason = suppressed.reason
+        UPDATE recipient SET state = 'excluded', batch = (SELECT max(former_call.batch) {FORMER_CALLS}),
+            exclusion = '{Exclusion.SUPPRESSED}', reason = suppressed.reason
         FROM unnest(%s::bigint[], %s::text[]) AS suppressed (id, reason)
         WHERE campaign = %s AND batch = %s AND recipient.id BETWEEN %s AND %s
             AND recipient.id = suppressed.id AND {transition.guard}
@@ -120,10 +126,11 @@ class ClaimWriter:
         transaction.execute(sql, (str(balance), self.campaign, run))
 
     def of_ids(self, transaction: Transaction, ids: Sequence[int]) -> Picked:
-        """Those with these ids."""
+        """Those with these ids whom evidence has not made accepted."""
         sql = (
-            "SELECT id, phone, state FROM recipient JOIN unnest(%s::bigint[]) AS wanted (id) USING (id)"
+            "SELECT id, phone, state FROM recipient JOIN unnest(%s::bigint[]) AS wanted (id) USING (id)"  # noqa: S608
             " WHERE campaign = %s AND id BETWEEN %s AND %s"
+            f" AND NOT (state = 'accepted' AND reason IS NOT DISTINCT FROM '{PROVEN}') ORDER BY id"
         )
         runs = _runs([(each,) for each in sorted(ids)])
         found = ((*columns(run, 1), self.campaign, run[0][0], run[-1][0]) for run in runs)
@@ -138,7 +145,8 @@ class ClaimWriter:
 
     def undo(self, transaction: Transaction, claim: str) -> None:
         """Those of a claim whose commit nobody heard of are pending again: their call never left."""
-        transaction.execute(_UNDO, (self.campaign, self.epoch, claim, self.campaign))
+        undone = transaction.rows(_UNDO, (self.campaign, self.epoch, claim, self.campaign))
+        self._settle(transaction, [each for (each,) in undone])
 
     def end_batch(
         self,
@@ -155,30 +163,36 @@ class ClaimWriter:
 
     def end(
         self, transaction: Transaction, claim: Claim, results: Sequence[RecipientResult], *, is_late: bool
-    ) -> tuple[int, int]:
-        """Note what became of the recipients of a call: of how many, and how many unknown ones evidence settled."""
+    ) -> tuple[int, Counter[State]]:
+        """Note what became of the recipients of a call: of how many, and whom of these evidence settled."""
         rows = (
             (each, result.state, storable(result.message_id), storable(result.reason))
             for each, result in zip(claim.ids, results, strict=True)
         )
         ended = _update(transaction, _ENDS[is_late], rows, 4, self.campaign, claim.batch)
         self._note_late(transaction, ended, is_late=is_late)
-        if is_late or not any(result.state is State.UNKNOWN for result in results):  # late: the lease is not held
-            return ended, 0
-        return ended, settle_call(transaction, self.campaign, claim)
+        pairs = zip(claim.ids, results, strict=True)
+        open_ = [each for each, result in pairs if result.state in PROVE.sources and not is_late]
+        return ended, self._settle(transaction, open_)
 
-    def release(self, transaction: Transaction, claim: Claim, *, is_late: bool) -> int:
-        """Those of a call that never left are pending; how many that holds of."""
+    def release(self, transaction: Transaction, claim: Claim, *, is_late: bool) -> tuple[int, Counter[State]]:
+        """Those of a call that never left are pending: of how many that holds, and whom of these evidence settled."""
         sql = "DELETE FROM batch WHERE campaign = %s AND id = %s AND epoch = %s AND ended IS NULL"
         if not transaction.execute(sql, (self.campaign, claim.batch, self.epoch)):
-            return 0
+            return 0, Counter()
         rows = ((each,) for each in claim.ids)
         released = _update(transaction, _RELEASES[is_late], rows, 1, self.campaign, claim.batch)
         self._note_late(transaction, released, is_late=is_late)
-        return released
+        return released, self._settle(transaction, () if is_late else claim.ids)
 
-    def suppress(self, transaction: Transaction, part: Claim, reasons: Mapping[int, str], *, is_late: bool) -> int:
-        """Those of a call that has not left are excluded; how many that holds of."""
+    def _settle(self, transaction: Transaction, ids: Sequence[int]) -> Counter[State]:
+        """Act on what proves more of those whom a call has left open. Late, they were unknown, and it was acted on."""
+        return settle_some(transaction, self.campaign, ids) if ids else Counter()
+
+    def suppress(
+        self, transaction: Transaction, part: Claim, reasons: Mapping[int, str], *, is_late: bool
+    ) -> tuple[int, Counter[State]]:
+        """Those of a call that has not left are excluded: of how many that holds, and whom evidence settled: nobody."""
         rows = ((each, storable(reasons[phone])) for each, phone in zip(part.ids, part.phones, strict=True))
         suppressed = _update(transaction, _SUPPRESSIONS[is_late], rows, 2, self.campaign, part.batch)
         self._note_late(transaction, suppressed, is_late=is_late)
@@ -188,7 +202,7 @@ class ClaimWriter:
             transaction.execute(sql, (suppressed, *key))
             sql = "DELETE FROM batch WHERE campaign = %s AND id = %s AND epoch = %s AND recipients = 0"
             transaction.execute(sql, key)
-        return suppressed
+        return suppressed, Counter()
 
     def _note_late(self, transaction: Transaction, changed: int, *, is_late: bool) -> None:
         """Let the present sender know that its counts are no longer true."""

@@ -28,6 +28,7 @@ _TABLES = {
     "run (id, first_batch, balance_before, balance_after)": (
         "SELECT id, first_batch, balance_before, balance_after FROM run WHERE campaign = %s"
     ),
+    "former_call (recipient, batch)": "SELECT recipient, batch FROM former_call WHERE campaign = %s",
     "evidence (phone, message_id, heard)": EVIDENCE,
     "delivery (message_id, phone, status, final, reported)": (
         "SELECT message_id, phone, status, final, extract(epoch FROM reported)::float8 FROM delivery"

@@ -7,6 +7,7 @@ neither does one that another call to the same phone may have caused.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 
 from mmsclient._store.evidence import (
@@ -19,7 +20,7 @@ from mmsclient._store.evidence import (
     UnknownSummary,
     run_figures,
 )
-from mmsclient._store.models import Claim
+from mmsclient._store.models import RecipientState
 from mmsclient._store.postgres.database import Transaction, columns
 from mmsclient._store.postgres.other_calls import (
     MAY_BE_OF_NO_CAMPAIGN,
@@ -30,11 +31,12 @@ from mmsclient._store.states import PROVE, RESEND
 
 __all__ = [
     "EVIDENCE",
+    "FORMER_CALLS",
     "note",
     "resend",
     "settle_all",
-    "settle_call",
     "settle_heard",
+    "settle_some",
     "unknown_summary",
 ]
 
@@ -57,8 +59,11 @@ ORDER BY place
 ON CONFLICT (phone, message_id) DO UPDATE SET heard = least(evidence.heard, excluded.heard)
 """  # noqa: S608 - our own constants
 
+FORMER_CALLS = (
+    "FROM former_call WHERE former_call.campaign = recipient.campaign AND former_call.recipient = recipient.id"
+)
 _MAY_BE_PROVEN = f"""
-recipient.{PROVE.guard} AND (recipient.state <> 'pending' OR recipient.reason IS NOT DISTINCT FROM '{RESENT}')
+recipient.{PROVE.guard} AND (recipient.state = 'unknown' OR EXISTS (SELECT 1 {FORMER_CALLS}))
 """
 
 # Calls are looked up one by one: new tables have no statistics, and a join might walk through all of them.
@@ -87,22 +92,29 @@ _MAY_BE_ANOTHERS = f"""
 """  # noqa: S608
 
 _PROVE = f"""
-UPDATE recipient SET state = 'accepted', message_id = proof.message_id, reason = '{PROVEN}' FROM (
-    SELECT DISTINCT ON (recipient.campaign, recipient.id) recipient.campaign, recipient.id, evidence.message_id
+UPDATE recipient SET state = 'accepted', message_id = proof.message_id, batch = proof.call, reason = '{PROVEN}' FROM (
+    SELECT DISTINCT ON (recipient.campaign, recipient.id)
+        recipient.campaign, recipient.id, recipient.state, evidence.message_id, own.call
     FROM recipient CROSS JOIN LATERAL (
-        SELECT started FROM batch WHERE batch.campaign = recipient.campaign AND batch.id = recipient.batch LIMIT 1
-    ) AS own JOIN evidence ON evidence.phone = recipient.phone
+        SELECT recipient.batch AS call WHERE recipient.state = 'unknown'
+        UNION ALL SELECT former_call.batch {FORMER_CALLS}
+    ) AS own CROSS JOIN LATERAL (
+        SELECT started FROM batch WHERE batch.campaign = recipient.campaign AND batch.id = own.call LIMIT 1
+    ) AS called JOIN evidence ON evidence.phone = recipient.phone
     WHERE {{scope}} AND {_MAY_BE_PROVEN}
     AND heard BETWEEN started AND started + make_interval(secs => {PROOF_WINDOW}) AND NOT EXISTS (
         SELECT 1 FROM recipient AS named WHERE named.message_id = evidence.message_id
         AND (named.campaign, named.id) <> (recipient.campaign, recipient.id)
         AND named.reason IS DISTINCT FROM '{PROVEN}'
     ) AND NOT {_NAMED_OUTSIDE} AND NOT {_MAY_BE_ANOTHERS}
-    ORDER BY recipient.campaign, recipient.id, heard
+    ORDER BY recipient.campaign, recipient.id, heard, own.call DESC
 ) AS proof WHERE recipient.campaign = proof.campaign AND recipient.id = proof.id AND {_MAY_BE_PROVEN}
+RETURNING proof.state
 """  # noqa: S608
 _PROVE_ALL = _PROVE.format(scope="recipient.campaign = %s")
-_PROVE_CALL = _PROVE.format(scope="recipient.campaign = %s AND recipient.batch = %s AND recipient.id BETWEEN %s AND %s")
+_PROVE_SOME = _PROVE.format(
+    scope="recipient.campaign = %s AND recipient.id BETWEEN %s AND %s AND recipient.id = ANY(%s)"
+)
 _PROVE_PHONES = _PROVE.format(scope="recipient.phone = ANY(%s)")
 # Whoever writes a journal holds its lease: the end of a call that is being recorded is waited for.
 _LOCK = f"""
@@ -112,21 +124,31 @@ SELECT 1 FROM lease WHERE campaign IN (
 """  # noqa: S608
 
 _RESEND = f"""
-UPDATE recipient SET state = 'pending', message_id = NULL, reason = '{RESENT}', resent = true
-WHERE recipient.campaign = %s AND recipient.{RESEND.guard}
+WITH again AS (
+    UPDATE recipient SET state = 'pending', message_id = NULL, reason = '{RESENT}', resent = true
+    WHERE recipient.campaign = %s AND recipient.{RESEND.guard} {{condition}}
+    RETURNING recipient.campaign, recipient.id, recipient.batch
+) INSERT INTO former_call SELECT * FROM again
 """  # noqa: S608
+_RESEND_ALL = _RESEND.format(condition="")
 _HEARD_OF = f"""
 EXISTS (
     SELECT 1 FROM evidence WHERE evidence.phone = recipient.phone
-    AND heard >= started - make_interval(secs => {HEARD_SINCE}) AND NOT {_NAMED_ELSEWHERE}
+    AND heard >= coalesce((
+        SELECT min(former.started) FROM former_call
+        JOIN batch AS former ON former.campaign = former_call.campaign AND former.id = former_call.batch
+        WHERE former_call.campaign = recipient.campaign AND former_call.recipient = recipient.id
+    ), batch.started) - make_interval(secs => {HEARD_SINCE}) AND NOT {_NAMED_ELSEWHERE}
 )
 """  # noqa: S608
-_RESEND_SILENT = f"""
-{_RESEND} AND recipient.batch >= %s AND (%s::bigint IS NULL OR recipient.batch < %s) AND (
-    SELECT started <= clock_timestamp() - make_interval(secs => %s) AND NOT {_HEARD_OF}
-    FROM batch WHERE batch.campaign = recipient.campaign AND batch.id = recipient.batch
+_RESEND_SILENT = _RESEND.format(
+    condition=f"""
+    AND recipient.batch >= %s AND (%s::bigint IS NULL OR recipient.batch < %s) AND (
+        SELECT started <= clock_timestamp() - make_interval(secs => %s) AND NOT {_HEARD_OF}
+        FROM batch WHERE batch.campaign = recipient.campaign AND batch.id = recipient.batch
+    )
+    """  # noqa: S608
 )
-"""  # noqa: S608
 
 _UNKNOWN = f"""
 SELECT count(*), extract(epoch FROM min(started))::float8, count(*) FILTER (WHERE {_HEARD_OF}) FROM recipient
@@ -169,9 +191,13 @@ def settle_heard(transaction: Transaction, phones: Sequence[int]) -> None:
         transaction.execute(_PROVE_PHONES, (list(phones),))
 
 
-def settle_call(transaction: Transaction, campaign: int, claim: Claim) -> int:
-    """Make those of a call accepted for whom there is proof; how many there were."""
-    return transaction.execute(_PROVE_CALL, (campaign, claim.batch, min(claim.ids), max(claim.ids)))
+def settle_some(transaction: Transaction, campaign: int, ids: Sequence[int]) -> Counter[RecipientState]:
+    """Make those of `ids`, of which there is one, accepted for whom there is proof; how many there were in which state.
+
+    Where a call has left them open.
+    """
+    rows = transaction.rows(_PROVE_SOME, (campaign, min(ids), max(ids), list(ids)))
+    return Counter(RecipientState(state) for (state,) in rows)
 
 
 def settle_all(transaction: Transaction, campaign: int) -> int:
@@ -185,7 +211,7 @@ def resend(transaction: Transaction, campaign: int, unknown: bool | Silent) -> s
     Returns why not all of these are, "" where they are, or where it was not asked for.
     """
     if unknown is True:
-        transaction.execute(_RESEND, (campaign,))
+        transaction.execute(_RESEND_ALL, (campaign,))
     return _resend_silent(transaction, campaign, unknown) if isinstance(unknown, Silent) else ""
 
 

@@ -172,10 +172,10 @@ class PostgresJournal:
         self._last = max([self._last, *picked.positions])
         return Claim(batch, picked.ids, picked.phones, picked.message) if picked.rows else None
 
-    def claim_again(self, ids: tuple[int, ...], phones: tuple[int, ...]) -> Claim:
-        """Set these recipients, which are surely not sent, to `sending` in a call of their own."""
-        batch, _ = self._claim(lambda transaction: self._claims.of_ids(transaction, ids), len(ids))
-        return Claim(batch, ids, phones)
+    def claim_again(self, ids: Sequence[int]) -> Claim | None:
+        """Set these recipients, which are surely not sent, to `sending` in a call of their own. See `SenderJournal`."""
+        batch, picked = self._claim(lambda transaction: self._claims.of_ids(transaction, ids), len(ids))
+        return Claim(batch, picked.ids, picked.phones) if picked.rows else None
 
     def _claim(self, choose: Callable[[Transaction], Picked], expected: int) -> tuple[int, Picked]:
         """Claim those whom `choose` returns, and count them; `expected`: how many they are by our own counts."""
@@ -222,45 +222,43 @@ class PostgresJournal:
         """
         if not {result.state for result in results} <= END.targets:
             raise ValueError(f"a call leaves its recipients {', '.join(sorted(END.targets))}")
-        proven = 0
 
-        def end(transaction: Transaction, is_late: bool) -> int:
-            nonlocal proven
+        def end(transaction: Transaction, is_late: bool) -> tuple[int, Counter[State]]:
             if not self._claims.end_batch(transaction, claim.batch, accepted, credits_used, error):
-                return 0
-            ended, proven = self._claims.end(transaction, claim, results, is_late=is_late)
-            return ended
+                return 0, Counter()
+            return self._claims.end(transaction, claim, results, is_late=is_late)
 
-        self._end(claim, end)
-        self.counts[State.SENDING] -= len(results)
-        self.counts.update(result.state for result in results)
-        self.counts[State.UNKNOWN] -= proven
-        self.counts[State.ACCEPTED] += proven
+        self._end(claim, [result.state for result in results], end)
         self.credits_used += credits_used or 0
 
     def release(self, claim: Claim) -> None:
         """Undo a claim: the call never left."""
-        self._end(claim, lambda transaction, is_late: self._claims.release(transaction, claim, is_late=is_late))
-        self.counts.update({State.SENDING: -len(claim.ids), State.PENDING: len(claim.ids)})
+        states = [State.PENDING] * len(claim.ids)
+        self._end(claim, states, lambda each, is_late: self._claims.release(each, claim, is_late=is_late))
 
     def suppress(self, claim: Claim, reasons: Mapping[int, str]) -> None:
         """Exclude some of a claim whose call has not left: by their phones, which are in it, the reasons."""
         part = claim.only(reasons)
-        self._end(part, lambda transaction, is_late: self._claims.suppress(transaction, part, reasons, is_late=is_late))
-        self.counts.update({State.SENDING: -len(part.ids), State.EXCLUDED: len(part.ids)})
+        states = [State.EXCLUDED] * len(part.ids)
+        self._end(part, states, lambda each, is_late: self._claims.suppress(each, part, reasons, is_late=is_late))
 
-    def _end(self, claim: Claim, end: Callable[[Transaction, bool], int]) -> None:
-        """Record the end of a call by `end`, which returns for how many recipients."""
+    def _end(
+        self, claim: Claim, states: Sequence[State], end: Callable[[Transaction, bool], tuple[int, Counter[State]]]
+    ) -> None:
+        """Record the end of a call by `end`, which returns for how many recipients, and whom of these were proven."""
         was_in_doubt = claim.batch in self._doubtful_ends
         self._doubtful_ends.add(claim.batch)
+        proven: Counter[State] = Counter()
 
         def work(transaction: Transaction) -> int:
             is_late = not self._lease.fence(transaction)
-            ended = end(transaction, is_late)
+            nonlocal proven
+            ended, found = end(transaction, is_late)
             if not ended and (was_in_doubt or transaction.is_repeated):  # an attempt before this one was committed
                 return len(claim.ids)
             if ended != len(claim.ids) and not is_late:
                 raise JournalError(self.path, CHANGED)
+            proven = found
             return ended
 
         try:
@@ -273,6 +271,8 @@ class PostgresJournal:
         self._doubtful_ends.discard(claim.batch)
         if ended != len(claim.ids):
             raise JournalBusyError(self.path, TAKEN_OVER)
+        self.counts.update(Counter(states) - proven)
+        self.counts.update({State.SENDING: -len(states), State.ACCEPTED: proven.total()})
 
     def _write(self, work: Callable[[Transaction], T]) -> T:
         """Run `work` in a transaction, if nobody has taken over."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing
 from decimal import Decimal
 
@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from mmsclient import DeliveryStatus
-from mmsclient._store.evidence import PROOF_WINDOW, PROVEN, Silent
+from mmsclient._store.evidence import PROOF_WINDOW, PROVEN, RESENT, Silent
 from mmsclient._store.heard import Replied, Reported
 from mmsclient._store.models import Claim, RecipientResult
 from mmsclient._store.models import RecipientState as State
@@ -124,6 +124,128 @@ def test_a_report_that_comes_before_the_second_call_prevents_it(journal: SenderJ
     assert row(journal, ONE).state == "accepted"
     assert journal.claim(10) is None
     assert journal.ready == 0
+
+
+# Sent to again --------------------------------------------------------------------------------------------------------
+
+
+def send_again(journal: SenderJournal) -> Claim:
+    """One is unknown, is to be sent to again, and its call is about to leave."""
+    lose(journal)
+    journal.begin_run(resend_unknown=True)
+    claim = journal.claim(1)
+    assert claim is not None
+    assert claim.phones == (ONE,)
+    return claim
+
+
+def taken_back(journal: SenderJournal, claim: Claim) -> None:
+    journal.release(claim)
+
+
+def not_carried_out(journal: SenderJournal, claim: Claim) -> None:
+    end(journal, claim, State.PENDING)
+
+
+def throttled(journal: SenderJournal, claim: Claim) -> None:
+    end(journal, claim, State.FAILED)
+
+
+def unknown_again(journal: SenderJournal, claim: Claim) -> None:
+    end(journal, claim, State.UNKNOWN)
+    journal.begin_run(resend_unknown=True)
+
+
+def taken_back_after_it_was_unknown_again(journal: SenderJournal, claim: Claim) -> None:
+    unknown_again(journal, claim)
+    again = journal.claim(1)
+    assert again is not None
+    journal.release(again)
+
+
+ENDS = pytest.mark.parametrize(
+    "ended", [taken_back, not_carried_out, throttled, unknown_again, taken_back_after_it_was_unknown_again]
+)
+Ended = Callable[[SenderJournal, Claim], None]
+
+
+@ENDS
+@pytest.mark.parametrize("resend", [False, True])
+def test_a_report_of_a_former_call_prevents_another_one(journal: SenderJournal, ended: Ended, resend: bool) -> None:
+    ended(journal, send_again(journal))
+    assert row(journal, ONE).state in ("pending", "failed")
+    journal.recorder.record([Reported("A", ONE, DELIVERED)])
+    found = row(journal, ONE)
+    assert (found.state, found.message_id, found.reason) == ("accepted", "A", PROVEN)
+    journal.begin_run(resend_unknown=resend)
+    claim = journal.claim(10)
+    assert claim is not None
+    assert claim.phones == (TWO, THREE)
+
+
+@ENDS
+def test_a_report_of_a_former_call_that_comes_during_another_one_prevents_a_third(
+    journal: SenderJournal, ended: Ended
+) -> None:
+    claim = send_again(journal)
+    journal.recorder.record([Reported("A", ONE, DELIVERED)])
+    assert row(journal, ONE).state == "sending"  # its answer may still come
+    if ended is taken_back_after_it_was_unknown_again:
+        ended = unknown_again
+    ended(journal, claim)
+    assert row(journal, ONE).state == "accepted"
+    assert journal.counts == journal.reader.summary().counts
+    assert journal.claim_again(claim.ids) is None
+    assert journal.counts == journal.reader.summary().counts
+
+
+def test_only_those_are_called_again_whose_former_call_is_not_proven(journal: SenderJournal) -> None:
+    lose(journal, 3)
+    journal.begin_run(resend_unknown=True)
+    claim = journal.claim(3)
+    assert claim is not None
+    end(journal, claim, State.FAILED)
+    journal.recorder.record([Reported("A", TWO, DELIVERED)])
+    again = journal.claim_again(claim.ids)
+    assert again is not None
+    assert again.phones == (ONE, THREE)
+    assert journal.counts == journal.reader.summary().counts
+
+
+def test_who_was_to_be_sent_to_again_is_shown_so_after_a_call_was_taken_back(journal: SenderJournal) -> None:
+    lose(journal)
+    journal.begin_run(resend_unknown=True)
+    before = row(journal, ONE)
+    assert (before.state, before.reason, before.batch) == ("pending", RESENT, 1)
+    claim = journal.claim(1)
+    assert claim is not None
+    journal.release(claim)
+    assert row(journal, ONE) == before
+
+
+def test_a_report_long_after_the_former_call_proves_nothing(journal: SenderJournal, clock: Clock) -> None:
+    lose(journal)
+    clock.now += PROOF_WINDOW + DAY
+    journal.begin_run(resend_unknown=True)
+    for ended in (throttled, not_carried_out, taken_back):
+        claim = journal.claim(1)
+        assert claim is not None
+        ended(journal, claim)
+        journal.recorder.record([Reported("A", ONE, DELIVERED)])
+        assert row(journal, ONE).state in ("pending", "failed")
+        journal.begin_run(resend_unknown=True)
+
+
+def test_what_was_heard_since_the_first_call_breaks_the_silence(journal: SenderJournal, clock: Clock) -> None:
+    claim = journal.claim(1)
+    assert claim is not None
+    end(journal, claim, State.UNKNOWN)
+    clock.now += PROOF_WINDOW + DAY
+    journal.recorder.record([Reported("A", ONE, DELIVERED)])
+    clock.now += 2 * DAY
+    journal.begin_run(resend_unknown=True)
+    lose(journal)
+    assert journal.reader.summary().unknown.heard_of == 1
 
 
 # What does not --------------------------------------------------------------------------------------------------------
@@ -243,18 +365,28 @@ class World:
     """Of the call under way, where it was carried out."""
     sent: dict[int, list[str]] = field(factory=lambda: {phone: [] for phone in PHONES})
     """Ids of the messages that went out for this journal."""
-    heard: dict[int, list[float]] = field(factory=lambda: {phone: [] for phone in PHONES})
-    """When something of these was reported by number, for the first time."""
-    known: set[str] = field(factory=set)
+    reported: dict[str, float] = field(factory=dict)
+    """When one of these was reported without a number, for the first time."""
+    heard: dict[int, dict[str, float]] = field(factory=lambda: {phone: {} for phone in PHONES})
+    """When something of these was heard from or of a number, for the first time."""
     began: dict[int, float] = field(factory=dict)
+    """The last call to a phone, where it is under way or its outcome unknown."""
+    former: dict[int, list[float]] = field(factory=lambda: {phone: [] for phone in PHONES})
+    """Calls to it that may have been carried out, before it was to be sent to again."""
+    counts_may_be_old: bool = False
 
     def claim(self) -> None:
-        if self.under_way is None and (claim := self.journal.claim(2)) is not None:
-            self.under_way = claim
-            self.ids = {}
-            self.began |= dict.fromkeys(claim.phones, self.clock.now)
-            for phone in claim.phones:
-                self.heard[phone].clear()
+        if self.under_way is None:
+            self.begin(self.journal.claim(2))
+
+    def begin(self, claim: Claim | None) -> None:
+        self.under_way, self.ids = claim, {}
+        for phone in () if claim is None else claim.phones:
+            assert not self.proven(phone, self.former[phone]), "it is known that it went out, and it is called again"
+            self.began[phone] = self.clock.now
+
+    def proven(self, phone: int, calls: Iterable[float]) -> bool:
+        return any(began <= at <= began + PROOF_WINDOW for began in calls for at in self.heard[phone].values())
 
     def carry_out(self) -> None:
         if self.under_way is not None and not self.ids:
@@ -269,7 +401,26 @@ class World:
             state = State.ACCEPTED if ids else State.PENDING
             results = [RecipientResult(state, ids.get(phone)) for phone in claim.phones]
             self.journal.finish(claim, results, accepted=len(ids), credits_used=None, error=None)
-            self.under_way = None
+            self.end()
+
+    def fail(self, *, again: bool) -> None:
+        if self.under_way is not None and not self.ids:
+            claim = self.under_way
+            end(self.journal, claim, State.FAILED)
+            self.end()
+            if again:
+                self.begin(self.journal.claim_again(claim.ids))
+
+    def release(self) -> None:
+        if self.under_way is not None and not self.ids:
+            self.journal.release(self.under_way)
+            self.end()
+
+    def end(self) -> None:
+        """The outcome of the call is known."""
+        for phone in () if self.under_way is None else self.under_way.phones:
+            del self.began[phone]
+        self.under_way = None
 
     def time_out(self) -> None:
         if self.under_way is not None:
@@ -279,6 +430,9 @@ class World:
     def die(self, resend: bool | Silent) -> None:
         self.journal.begin_run(resend_unknown=resend)
         self.under_way = None
+        self.counts_may_be_old = False
+        for phone in [phone for phone in self.began if row(self.journal, phone).state is State.PENDING]:
+            self.former[phone].append(self.began.pop(phone))
 
     def report(self, phone: int, *, by_number: bool, reply: bool) -> None:
         for message_id in self.sent[phone]:
@@ -286,9 +440,12 @@ class World:
                 self.journal.recorder.record([Replied(message_id, phone, self.clock.of_store(self.clock.now))])
             else:
                 self.journal.recorder.record([Reported(message_id, phone if by_number else 0, DELIVERED)])
-            if (by_number or reply) and message_id not in self.known:
-                self.known.add(message_id)
-                self.heard[phone].append(self.clock.now)
+            self.counts_may_be_old = True
+            if by_number or reply:
+                at = min(self.clock.now, self.reported.get(message_id, self.clock.now))
+                self.heard[phone].setdefault(message_id, at)
+            if not reply:
+                self.reported.setdefault(message_id, self.clock.now)
 
     def report_another(self, phone: int) -> None:
         """Of a message that somebody sent before this campaign, and that was heard of by then."""
@@ -300,9 +457,13 @@ class World:
             if found.reason == PROVEN:
                 assert found.state is State.ACCEPTED
                 assert found.message_id in self.sent[phone]
+            if found.state in (State.PENDING, State.FAILED):
+                assert not self.proven(phone, self.former[phone]), found
             if found.state is State.UNKNOWN:
-                began = self.began[phone]
-                assert not any(began <= heard <= began + PROOF_WINDOW for heard in self.heard[phone]), found
+                assert not self.proven(phone, [*self.former[phone], self.began[phone]]), found
+        counts = self.journal.reader.summary().counts
+        assert sum(counts.values()) == sum(self.journal.counts.values()) == len(PHONES)
+        assert self.counts_may_be_old or all(self.journal.counts[state] == count for state, count in counts.items())
 
 
 STEPS = st.one_of(
@@ -310,7 +471,9 @@ STEPS = st.one_of(
     st.just(World.carry_out),
     st.just(World.answer),
     st.just(World.time_out),
-    st.sampled_from([False, False, True, Silent(DAY)]).map(lambda resend: lambda world: world.die(resend)),
+    st.just(World.release),
+    st.booleans().map(lambda again: lambda world: world.fail(again=again)),
+    st.sampled_from([False, True, True, Silent(DAY)]).map(lambda resend: lambda world: world.die(resend)),
     st.tuples(st.sampled_from(PHONES), st.booleans(), st.booleans()).map(
         lambda drawn: lambda world: world.report(drawn[0], by_number=drawn[1], reply=drawn[2])
     ),
@@ -332,7 +495,6 @@ def in_any_order(
     for step in steps:
         step(world)
         world.check()
-    assert sum(journal.reader.summary().counts.values()) == len(PHONES)
     if may_send_again:
         world.die(True)
         world.check()

@@ -214,6 +214,7 @@ def test_a_journal_of_version_2_goes_on(path: Path) -> None:
     with closing(sqlite3.connect(path)) as database:
         database.executescript(
             "DROP INDEX recipient_by_text; ALTER TABLE recipient DROP COLUMN message; DROP TABLE message;"
+            "DROP TABLE former_call;"
             "PRAGMA user_version = 2"
         )
     before = path.read_bytes()

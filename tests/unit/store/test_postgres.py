@@ -327,7 +327,7 @@ def test_what_a_dead_sender_was_at_is_unknown_and_its_late_answers_count(
     with pytest.raises(JournalBusyError, match="another sender has taken it over"):
         frozen.claim(10)
     with pytest.raises(JournalBusyError, match="another sender has taken it over"):
-        frozen.claim_again(first.ids, first.phones)
+        frozen.claim_again(first.ids)
     finish(frozen, second)
     finish(frozen, third, FAILED)
     frozen.suppress(fourth, {fourth.phones[0]: "replied STOP"})
@@ -470,7 +470,8 @@ def test_a_commit_whose_answer_is_lost_is_neither_lost_nor_made_twice(
         cutter.arm()
         finish(journal, first, FAILED)
         cutter.arm()
-        again = journal.claim_again(first.ids, first.phones)
+        again = journal.claim_again(first.ids)
+        assert again is not None
         cutter.arm()
         finish(journal, again)
         second = claimed(journal)
@@ -483,6 +484,28 @@ def test_a_commit_whose_answer_is_lost_is_neither_lost_nor_made_twice(
         finish(journal, third)
         assert counts(journal) == {"accepted": 20, "pending": 10, "excluded": 2}
         assert journal.reader.summary().calls == 3
+
+
+@pytest.mark.usefixtures("quick")
+def test_a_report_that_comes_while_nobody_knows_of_a_claim_prevents_that(
+    spring: PostgresStore, postgres: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cutter = Cutter(monkeypatch, postgres, after=True)
+    with closing(spring.open(MESSAGE)) as journal, closing(spring.open_recorder()) as recorder:
+        journal.add(check_all(rows(3)))
+        lost = claimed(journal, 2)
+        finish(journal, lost, UNKNOWN)
+        journal.begin_run(resend_unknown=True)
+        cut_connections = postgres.cut_connections
+
+        def cut_and_report() -> None:
+            cut_connections()
+            recorder.record([Reported("A", lost.phones[0], DeliveryStatus.DELIVERED)])
+
+        monkeypatch.setattr(postgres, "cut_connections", cut_and_report)
+        cutter.arm()
+        assert claimed(journal).ids == (2, 3)
+        assert counts(journal) == {"accepted": 1, "sending": 2}
 
 
 @pytest.mark.usefixtures("quick")

@@ -118,6 +118,51 @@ def test_what_was_sent_twice_in_another_campaign_may_have_caused_it(
     assert row(spring, ONE).state == "unknown"
 
 
+@pytest.mark.parametrize("is_suppressed", [False, True])
+def test_so_may_a_call_of_another_campaign_that_was_to_be_repeated_and_was_not(
+    spring: SenderJournal, summer: SenderJournal, is_suppressed: bool
+) -> None:
+    lose(summer, 2)
+    summer.begin_run(resend_unknown=True)
+    lose(spring, 2)
+    claim = summer.claim(2)
+    assert claim is not None
+    if is_suppressed:
+        summer.suppress(claim, dict.fromkeys(claim.phones, "replied STOP"))
+    else:
+        summer.release(claim)
+    spring.recorder.record([Reported("B", ONE, DELIVERED)])
+    assert row(spring, ONE).state == "unknown"
+
+
+def test_a_copy_knows_of_former_calls(spring: SenderJournal, url: str) -> None:
+    lose(spring, 2)
+    spring.begin_run(resend_unknown=True)
+    claim = spring.claim(1)
+    assert claim is not None
+    spring.recorder.record([Reported("A", ONE, DELIVERED)])
+    with closing(store_at(url, "spring").open_copy(MESSAGE, resend_unknown=True)) as copy:
+        assert (row(copy, ONE).state, row(copy, ONE).message_id) == ("accepted", "A")
+        assert copy.ready == 1
+
+
+def test_those_who_were_to_be_sent_to_again_keep_their_call_when_the_tables_are_brought_up_to_date(
+    spring: SenderJournal, url: str, postgres: Server
+) -> None:
+    lose(spring, 2)
+    spring.begin_run(resend_unknown=True)
+    spring.close()
+    postgres.ask("DROP TABLE mmsclient.former_call; DELETE FROM mmsclient.migration WHERE number = 9", url)
+    with closing(store_at(url, "spring").open(MESSAGE)) as journal:
+        for phone in (ONE, TWO):
+            claim = journal.claim(1)
+            assert claim is not None
+            assert claim.phones == (phone,)
+            journal.release(claim)
+        journal.recorder.record([Reported("A", ONE, DELIVERED)])
+        assert [row(journal, phone).state for phone in (ONE, TWO)] == ["accepted", "pending"]
+
+
 def test_a_call_of_another_campaign_long_ago_stands_in_no_way(
     spring: SenderJournal, summer: SenderJournal, clock: ServerClock
 ) -> None:

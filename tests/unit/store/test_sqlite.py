@@ -161,6 +161,7 @@ def test_the_table_of_transitions() -> None:
         *((waiting, then) for waiting in ("pending", "failed") for then in ("sending", "excluded")),
         ("unknown", "pending"),
         ("pending", "accepted"),
+        ("failed", "accepted"),
         ("sending", "excluded"),
         *(("unknown", late) for late in ("accepted", "refused", "failed", "excluded")),
     }

@@ -18,7 +18,7 @@ from mmsclient._store.sqlite_reader import SQLiteReader
 from mmsclient._store.sqlite_recorder import SQLiteRecorder
 from mmsclient.bulk import JournalBusyError, JournalError, Row
 from mmsclient.bulk.recipients import check_all
-from tests.support.evidence import end, row
+from tests.support.evidence import end, lose, row
 
 MESSAGE = Message("Hi", "Sale", b"GIF89a")
 ONE, TWO, THREE = PHONES = (61400000000, 61400000001, 61400000002)
@@ -27,7 +27,7 @@ DELIVERED = DeliveryStatus.DELIVERED
 
 VERSION_1 = """
 DROP INDEX recipient_by_text; ALTER TABLE recipient DROP COLUMN message; DROP TABLE message;
-DROP TABLE evidence; DROP TABLE run; PRAGMA user_version = 1;
+DROP TABLE evidence; DROP TABLE run; DROP TABLE former_call; PRAGMA user_version = 1;
 """
 
 
@@ -81,6 +81,25 @@ def test_the_first_write_migrates_and_keeps_a_copy(tmp_path: Path, by: str) -> N
     assert states == ["accepted", "accepted", "accepted" if by == "a report" else "unknown"]
     with closing(SQLiteReader.open(kept)) as reader:
         assert [found.state for _, found in reader.recipients(None, 0)] == ["accepted", "sending", "sending"]
+
+
+def test_those_who_were_to_be_sent_to_again_keep_their_call_in_a_journal_of_version_3(tmp_path: Path) -> None:
+    path = tmp_path / "spring.db"
+    with closing(open_journal(path, MESSAGE)) as journal:
+        journal.add(check_all([Row(f"+{phone}", line) for line, phone in enumerate((ONE, TWO), 1)]))
+        lose(journal, 2)
+        journal.begin_run(resend_unknown=True)
+    with closing(sqlite3.connect(path)) as database:
+        database.executescript("DROP TABLE former_call; PRAGMA user_version = 3;")
+    with closing(SQLiteReader.open(path)) as reader:
+        assert reader.summary().counts[State.PENDING] == 2
+    with closing(open_journal(path, MESSAGE)) as journal:
+        claim = journal.claim(1)
+        assert claim is not None
+        journal.release(claim)
+        journal.recorder.record([Reported("A", ONE, DELIVERED)])
+        assert [row(journal, phone).state for phone in (ONE, TWO)] == ["accepted", "pending"]
+    assert version(tmp_path / "spring.db-v3") == 3
 
 
 def test_a_migration_that_fails_leaves_the_file_as_it_was(tmp_path: Path) -> None:
