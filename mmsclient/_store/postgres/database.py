@@ -135,8 +135,9 @@ class Database:
                 mode = "REPEATABLE READ, READ ONLY" if reads else "READ COMMITTED, READ WRITE"
                 idle = "" if reads else f"SET LOCAL idle_in_transaction_session_timeout = {IDLE}"
                 transaction = Transaction(cursor, is_repeated=is_repeated)
+                # Without statistics, queries look costly enough to be compiled, which takes seconds each time.
                 transaction.script(
-                    f"BEGIN ISOLATION LEVEL {mode}; SET LOCAL synchronous_commit = on;"
+                    f"BEGIN ISOLATION LEVEL {mode}; SET LOCAL synchronous_commit = on; SET LOCAL jit = off;"
                     f' SET LOCAL search_path = "{self.address.schema}"; {idle}'
                 )
                 try:

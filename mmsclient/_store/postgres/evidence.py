@@ -62,11 +62,12 @@ ON CONFLICT (phone, message_id) DO UPDATE SET heard = least(evidence.heard, excl
 FORMER_CALLS = (
     "FROM former_call WHERE former_call.campaign = recipient.campaign AND former_call.recipient = recipient.id"
 )
-_MAY_BE_PROVEN = f"""
-recipient.{PROVE.guard} AND (recipient.state = 'unknown' OR EXISTS (SELECT 1 {FORMER_CALLS}))
-"""
 
 # Calls are looked up one by one: new tables have no statistics, and a join might walk through all of them.
+
+_MAY_BE_PROVEN = f"""
+recipient.{PROVE.guard} AND (recipient.state = 'unknown' OR (SELECT true {FORMER_CALLS} LIMIT 1))
+"""
 
 _NAMED_OUTSIDE = NAMED_OUTSIDE_CAMPAIGNS.format(of="evidence")
 _NAMED_ELSEWHERE = f"""

@@ -172,6 +172,12 @@ def test_what_is_committed_is_on_the_disk_whatever_the_database_says(postgres: S
     assert found == ("on",)
 
 
+def test_no_query_is_compiled(postgres: Server) -> None:
+    """New tables have no statistics: a second was spent on a statement of a millisecond."""
+    with closing(Database(Address.of(postgres.new_database("jit = on")))) as database:
+        assert database.run(lambda transaction: transaction.row("SHOW jit")) == ("off",)
+
+
 def test_pgbouncer_may_pool_transactions(url: str, postgres: Server) -> None:
     """Two senders, their heartbeats, a reader and a recorder share two connections, a transaction each."""
     with postgres.pooled(url) as pooled:
