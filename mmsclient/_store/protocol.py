@@ -197,6 +197,13 @@ class SenderJournal(Protocol):
         """Count anew what there is: after claims out of turn, of which some were not carried out."""
         ...
 
+    def reopened(self) -> bool:
+        """Whether a sender that this one took over from has ended calls since the run began.
+
+        Some of their recipients may be pending or failed, though `claim` has passed them. Counts anew.
+        """
+        ...
+
     def finish(
         self,
         claim: Claim,

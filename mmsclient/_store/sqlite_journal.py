@@ -290,6 +290,10 @@ class SQLiteJournal:
         if self._files is not None:
             self._files.check()
 
+    def reopened(self) -> bool:
+        """See `SenderJournal`: a sender that is frozen keeps its lock."""
+        return False
+
     def count(self) -> None:
         """Count anew what there is."""
         summary = self.reader.summary()

@@ -55,9 +55,14 @@ class Hours:
         self.tell(progress)
 
     async def come_back(self, thread: JournalThread) -> bool:
-        """Have those claimed again whose calls were taken back; False where there are none. No call is under way."""
+        """Have those claimed again whose calls were taken back; False where there are none. No call is under way.
+
+        By the end of the hours, or late, by a sender that this one took over from.
+        """
         journal = thread.journal
-        if not self._schedule.has_closed or not journal.counts[RecipientState.PENDING]:
+        is_reopened = await thread.run(journal.reopened)
+        left = journal.counts[RecipientState.PENDING] + is_reopened * journal.counts[RecipientState.FAILED]
+        if not left or not (is_reopened or self._schedule.has_closed):
             return False
         self._schedule.has_closed = False
         await thread.run(lambda: journal.begin_run(resend_unknown=False))

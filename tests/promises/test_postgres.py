@@ -16,17 +16,21 @@ from contextlib import contextmanager
 import pytest
 
 from mmsclient import AsyncMMSClient
+from mmsclient._store.models import Message, RecipientResult
 from mmsclient._store.postgres import database as databases
 from mmsclient._store.postgres import lease as leases
+from mmsclient._store.stores import store_at
 from mmsclient.bulk import (
     Campaign,
     JournalBusyError,
     JournalUnavailableError,
     RecipientState,
     Report,
+    Row,
     read_report,
 )
 from mmsclient.bulk.brake import MOST
+from mmsclient.bulk.recipients import check_all
 from mmsclient.limiter import NoLimit
 from mmsclient.sandbox import Sandbox
 from mmsclient.sandbox.faults import Latency
@@ -208,6 +212,32 @@ async def test_a_frozen_sender_starts_nothing_when_it_wakes_and_its_late_answers
     report = await spring(mms, url).send_all(LIST)  # to those whose call the frozen one took back
     assert report.counts[ACCEPTED] == 1000
     await agrees(report, api, LIST)
+
+
+@pytest.mark.parametrize("is_released", [False, True])
+async def test_what_a_frozen_sender_takes_back_is_sent_by_the_one_that_has_taken_over(
+    api: Sandbox, mms: AsyncMMSClient, url: str, monkeypatch: pytest.MonkeyPatch, is_released: bool
+) -> None:
+    """In the same run, though that has passed them by then."""
+    with monkeypatch.context() as patch:
+        patch.setattr(leases, "HEARTBEATS", 0.001)
+        frozen = store_at(url, "spring").open(Message("Sale", "", PNG))
+    frozen.add(check_all([Row(number, line) for line, number in enumerate(LIST[:100], 1)]))
+    claim = frozen.claim(25)
+    assert claim is not None
+    api.faults.add(held := Held(), call="send-mms")
+    sending = asyncio.create_task(spring(mms, url).send_all(LIST[:100]))
+    await until(lambda: len(api.sends) == 1)
+    if is_released:
+        frozen.release(claim)
+    else:
+        failed = [RecipientResult(RecipientState.FAILED)] * 25
+        frozen.finish(claim, failed, accepted=0, credits_used=None, error=None)
+    frozen.close()
+    held.answer.set()
+    report = await sending
+    assert report.counts[ACCEPTED] == 100
+    await agrees(report, api, LIST[:100])
 
 
 @pytest.mark.parametrize("mode", ["immediate", "fast"])

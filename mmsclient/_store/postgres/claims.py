@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from decimal import Decimal
 from itertools import pairwise
 from operator import itemgetter
-from typing import Any
+from typing import Any, TypeAlias
 
 from attrs import frozen
 
@@ -18,9 +18,12 @@ from mmsclient._store.postgres.database import Transaction, columns, storable
 from mmsclient._store.postgres.evidence import FORMER_CALLS, settle_all, settle_some
 from mmsclient._store.states import CLAIM, END, LATE, LOSE, PROVE, RELEASE, SUPPRESS, Transition
 
-__all__ = ["ClaimWriter", "end_dead_run", "lose"]
+__all__ = ["ClaimWriter", "Ended", "end_dead_run", "lose"]
 
 _DIED = "it was being sent when the process ended"
+
+Ended: TypeAlias = tuple[int, Counter[State]]
+"""Of how many recipients the end of a call is noted, and in which states those were whom evidence settled then."""
 
 GAP = 16
 """Ids that lie no further apart are looked for together."""
@@ -148,23 +151,24 @@ class ClaimWriter:
         undone = transaction.rows(_UNDO, (self.campaign, self.epoch, claim, self.campaign))
         self._settle(transaction, [each for (each,) in undone])
 
-    def end_batch(
+    def end(
         self,
         transaction: Transaction,
-        batch: int,
-        accepted: int | None,
-        credits_used: Decimal | None,
-        error: str | None,
-    ) -> bool:
-        """Note the end of a call. False where it has one already."""
-        credit_text = None if credits_used is None else str(credits_used)
-        values = (accepted, credit_text, storable(error), self.campaign, batch, self.epoch)
-        return transaction.execute(_END_BATCH, values) == 1
+        claim: Claim,
+        results: Sequence[RecipientResult],
+        told: tuple[int | None, Decimal | None, str | None],
+        *,
+        is_late: bool,
+    ) -> Ended:
+        """Note the end of a call, unless it has one already, and what became of its recipients.
 
-    def end(
-        self, transaction: Transaction, claim: Claim, results: Sequence[RecipientResult], *, is_late: bool
-    ) -> tuple[int, Counter[State]]:
-        """Note what became of the recipients of a call: of how many, and whom of these evidence settled."""
+        `told`: how many the API accepted, for how many credits, and what went wrong.
+        """
+        accepted, credits_used, error = told
+        credit_text = None if credits_used is None else str(credits_used)
+        values = (accepted, credit_text, storable(error), self.campaign, claim.batch, self.epoch)
+        if transaction.execute(_END_BATCH, values) != 1:
+            return 0, Counter()
         rows = (
             (each, result.state, storable(result.message_id), storable(result.reason))
             for each, result in zip(claim.ids, results, strict=True)
@@ -175,8 +179,8 @@ class ClaimWriter:
         open_ = [each for each, result in pairs if result.state in PROVE.sources and not is_late]
         return ended, self._settle(transaction, open_)
 
-    def release(self, transaction: Transaction, claim: Claim, *, is_late: bool) -> tuple[int, Counter[State]]:
-        """Those of a call that never left are pending: of how many that holds, and whom of these evidence settled."""
+    def release(self, transaction: Transaction, claim: Claim, *, is_late: bool) -> Ended:
+        """Those of a call that never left are pending."""
         sql = "DELETE FROM batch WHERE campaign = %s AND id = %s AND epoch = %s AND ended IS NULL"
         if not transaction.execute(sql, (self.campaign, claim.batch, self.epoch)):
             return 0, Counter()
@@ -189,10 +193,8 @@ class ClaimWriter:
         """Act on what proves more of those whom a call has left open. Late, they were unknown, and it was acted on."""
         return settle_some(transaction, self.campaign, ids) if ids else Counter()
 
-    def suppress(
-        self, transaction: Transaction, part: Claim, reasons: Mapping[int, str], *, is_late: bool
-    ) -> tuple[int, Counter[State]]:
-        """Those of a call that has not left are excluded: of how many that holds, and whom evidence settled: nobody."""
+    def suppress(self, transaction: Transaction, part: Claim, reasons: Mapping[int, str], *, is_late: bool) -> Ended:
+        """Those of a call that has not left are excluded."""
         rows = ((each, storable(reasons[phone])) for each, phone in zip(part.ids, part.phones, strict=True))
         suppressed = _update(transaction, _SUPPRESSIONS[is_late], rows, 2, self.campaign, part.batch)
         self._note_late(transaction, suppressed, is_late=is_late)

@@ -19,7 +19,7 @@ from mmsclient._store.evidence import Silent
 from mmsclient._store.models import Claim, Exclusion, ListEntry, Owner, Picked, RecipientResult, Summary
 from mmsclient._store.models import RecipientState as State
 from mmsclient._store.postgres import evidence
-from mmsclient._store.postgres.claims import ClaimWriter, end_dead_run
+from mmsclient._store.postgres.claims import ClaimWriter, Ended, end_dead_run
 from mmsclient._store.postgres.database import Database, Transaction
 from mmsclient._store.postgres.lease import CampaignLease, now
 from mmsclient._store.postgres.listing import ListWriter
@@ -94,6 +94,7 @@ class PostgresJournal:
         self._run, objection = self._write(work)
         self._list = ListWriter(self._campaign, self._run)
         self.count()
+        self._late_ends_before = self._late_ends
         if objection:
             log.warning("journal %s: sending again to silent unknown recipients: %s", self.path, objection)
 
@@ -222,30 +223,23 @@ class PostgresJournal:
         """
         if not {result.state for result in results} <= END.targets:
             raise ValueError(f"a call leaves its recipients {', '.join(sorted(END.targets))}")
-
-        def end(transaction: Transaction, is_late: bool) -> tuple[int, Counter[State]]:
-            if not self._claims.end_batch(transaction, claim.batch, accepted, credits_used, error):
-                return 0, Counter()
-            return self._claims.end(transaction, claim, results, is_late=is_late)
-
+        told = accepted, credits_used, error
+        end = partial(self._claims.end, claim=claim, results=results, told=told)
         self._end(claim, [result.state for result in results], end)
         self.credits_used += credits_used or 0
 
     def release(self, claim: Claim) -> None:
         """Undo a claim: the call never left."""
-        states = [State.PENDING] * len(claim.ids)
-        self._end(claim, states, lambda each, is_late: self._claims.release(each, claim, is_late=is_late))
+        self._end(claim, [State.PENDING] * len(claim.ids), partial(self._claims.release, claim=claim))
 
     def suppress(self, claim: Claim, reasons: Mapping[int, str]) -> None:
         """Exclude some of a claim whose call has not left: by their phones, which are in it, the reasons."""
         part = claim.only(reasons)
-        states = [State.EXCLUDED] * len(part.ids)
-        self._end(part, states, lambda each, is_late: self._claims.suppress(each, part, reasons, is_late=is_late))
+        suppress = partial(self._claims.suppress, part=part, reasons=reasons)
+        self._end(part, [State.EXCLUDED] * len(part.ids), suppress)
 
-    def _end(
-        self, claim: Claim, states: Sequence[State], end: Callable[[Transaction, bool], tuple[int, Counter[State]]]
-    ) -> None:
-        """Record the end of a call by `end`, which returns for how many recipients, and whom of these were proven."""
+    def _end(self, claim: Claim, states: Sequence[State], end: Callable[..., Ended]) -> None:
+        """Record by `end` the end of a call, which leaves its recipients in these states."""
         was_in_doubt = claim.batch in self._doubtful_ends
         self._doubtful_ends.add(claim.batch)
         proven: Counter[State] = Counter()
@@ -253,7 +247,7 @@ class PostgresJournal:
         def work(transaction: Transaction) -> int:
             is_late = not self._lease.fence(transaction)
             nonlocal proven
-            ended, found = end(transaction, is_late)
+            ended, found = end(transaction, is_late=is_late)
             if not ended and (was_in_doubt or transaction.is_repeated):  # an attempt before this one was committed
                 return len(claim.ids)
             if ended != len(claim.ids) and not is_late:
@@ -286,6 +280,11 @@ class PostgresJournal:
     def _fence(self, transaction: Transaction) -> None:
         if not self._lease.fence(transaction):
             raise JournalBusyError(self.path, TAKEN_OVER)
+
+    def reopened(self) -> bool:
+        """See `SenderJournal`."""
+        self.count()
+        return self._late_ends > self._late_ends_before
 
     def count(self) -> None:
         """Count anew what there is."""

@@ -346,6 +346,9 @@ def test_what_a_dead_sender_was_at_is_unknown_and_its_late_answers_count(
     frozen.close()
     assert journal.may_send
     assert claimed(journal, 50).ids == (*fourth.ids[1:], *range(41, 51))
+    assert journal.reopened()
+    journal.begin_run(resend_unknown=False)
+    assert not journal.reopened()
     journal.close()
 
 
