@@ -57,7 +57,7 @@ class Runner:
         self._observer = RunObserver(preparation.client.emit, self._options.shown_name)
         self._control = Control(self._observer.stopped)
         self._schedule = Schedule(self._options)
-        self._hours = Hours(self._schedule, preparation, self._observer)
+        self._hours = Hours(self._schedule, self._control, preparation, self._observer)
         self._steering = Steering(self._options.store, self._control, self._schedule, self._observer)
         self._capacity = Capacity(preparation.client, slow_start=options.slow_start, most=options.max_concurrency)
         self._budget = Budget(options.max_credits, options.credits_per_message)

@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import psycopg
@@ -19,12 +20,13 @@ from mmsclient.bulk import Batch, Campaign, Exclusion, Progress, RecipientState,
 from mmsclient.bulk.control import Control
 from mmsclient.bulk.options import Options
 from mmsclient.bulk.schedule import Schedule
-from mmsclient.errors import InvalidRequestError
+from mmsclient.bulk.suppression import SuppressionList
+from mmsclient.errors import AuthenticationError, InvalidRequestError
 from mmsclient.limiter import NoLimit
 from mmsclient.limiter.protocol import Grant
 from mmsclient.observe import CampaignPaused, CampaignReopened, CampaignWaiting, Event
 from mmsclient.sandbox import Sandbox
-from mmsclient.sandbox.faults import Latency, throttle
+from mmsclient.sandbox.faults import Latency, Reject, Reset, server_error, throttle
 from tests.conftest import PNG, until
 from tests.support import virtual_time
 from tests.support.campaigns import agrees, campaign, numbers
@@ -107,6 +109,81 @@ async def test_outside_its_hours_a_campaign_waits_and_tells_when_it_goes_on(
     assert waits.until == [opens_at, None]
     assert told.one(CampaignReopened).campaign == told.one(CampaignWaiting).campaign
     assert "its hours have begun" in caplog.text
+
+
+async def until_it_waits(waits: Waits, wall_clock: WallClock) -> None:
+    """And then it is morning."""
+    await until(lambda: waits.until)
+    opens_at = waits.until[0]
+    assert opens_at is not None
+    wall_clock.now = opens_at
+
+
+@pytest.mark.usefixtures("impatient")
+@pytest.mark.parametrize("is_listed", [False, True])
+async def test_opt_outs_that_cannot_be_read_in_the_morning_are_asked_for_until_they_can(  # noqa: PLR0917
+    api: Sandbox,
+    mms: AsyncMMSClient,
+    place: Place,
+    wall_clock: WallClock,
+    caplog: pytest.LogCaptureFixture,
+    tmp_path: Path,
+    is_listed: bool,
+) -> None:
+    """Nothing is sent before."""
+    wall_clock.pass_hours(12)
+    waits, listed = Waits(), numbers(60)
+    suppress = tmp_path / "suppressed.db" if is_listed else None
+    if suppress is not None:
+        async with SuppressionList(suppress) as suppression:
+            await suppression.add("+61499999999")
+    spring = at(mms, place, window=DAY, on_progress=waits, exclude_opt_outs=True, suppress=suppress)
+    sending = asyncio.create_task(spring.send_all(listed))
+    await until(lambda: waits.until)
+    for fault in (Reset(carried_out=False), server_error(), throttle(), Reject("REQUEST_FAILED")):
+        api.faults.add(fault, call="get-optout", times=6)
+    api.add_opt_out(listed[7])
+    await until_it_waits(waits, wall_clock)
+    report = await sending
+    await spring.aclose()
+    await agrees(report, api, listed)
+    assert (report.counts[ACCEPTED], report.counts[RecipientState.EXCLUDED]) == (59, 1)
+    calls = [arrival.call for arrival in api.arrivals]
+    assert "get-optout" not in calls[calls.index("send-mms") :]
+    assert caplog.text.count("nothing is sent before it is known who has unsubscribed") == 1
+
+
+async def test_a_key_that_is_refused_in_the_morning_ends_the_run(
+    api: Sandbox, mms: AsyncMMSClient, place: Place, wall_clock: WallClock
+) -> None:
+    wall_clock.pass_hours(12)
+    waits = Waits()
+    spring = at(mms, place, window=DAY, on_progress=waits, exclude_opt_outs=True)
+    sending = asyncio.create_task(spring.send_all(numbers(60)))
+    await until(lambda: waits.until)
+    api.faults.add(Reject("AUTH_FAILED"), call="get-optout")
+    await until_it_waits(waits, wall_clock)
+    with pytest.raises(AuthenticationError):
+        await sending
+    await spring.aclose()
+    assert not api.sends
+    assert await counts_at(place) == {PENDING: 60}
+
+
+async def test_a_run_that_waits_for_the_opt_outs_is_stopped_at_once(
+    api: Sandbox, mms: AsyncMMSClient, place: Place, wall_clock: WallClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    wall_clock.pass_hours(12)
+    waits = Waits()
+    sending = at(mms, place, window=DAY, on_progress=waits, exclude_opt_outs=True).send(numbers(60))
+    first = asyncio.create_task(anext(sending, None))
+    await until(lambda: waits.until)
+    api.faults.add(throttle(retry_after=3600), call="get-optout")
+    await until_it_waits(waits, wall_clock)
+    await until(lambda: "nothing is sent before it is known" in caplog.text)
+    await sending.aclose()
+    assert await first is None
+    assert not api.sends
 
 
 async def test_a_time_to_start_at(api: Sandbox, mms: AsyncMMSClient, wall_clock: WallClock) -> None:
