@@ -19,8 +19,10 @@ Acquire = Callable[[CallKind], Awaitable[Grant]]
 
 def acquire_from(limiter: Limiter) -> Acquire:
     """How to wait for a grant of `limiter`: as one that tells kinds of calls apart, or any other."""
-    owner = next((base for base in type(limiter).__mro__ if "acquire" in vars(base)), object)
-    if isinstance(limiter, DistinguishesKinds) and "acquire_for" in vars(owner):  # else a subclass replaces `acquire`
+    names = (name for base in type(limiter).__mro__ for name in ("acquire_for", "acquire") if name in vars(base))
+    if (
+        isinstance(limiter, DistinguishesKinds) and next(names, "") == "acquire_for"
+    ):  # else a subclass replaces `acquire`
         return limiter.acquire_for
     return lambda _: limiter.acquire()
 
