@@ -39,10 +39,15 @@ def make_private(path: str | os.PathLike[str]) -> None:
 def connect(path: str) -> sqlite3.Connection:
     """A connection that commits only when told to, and then to the disk."""
     database = sqlite3.connect(path, timeout=BUSY, isolation_level=None, check_same_thread=False)
-    database.executescript(
-        "PRAGMA synchronous = FULL; PRAGMA fullfsync = ON; PRAGMA checkpoint_fullfsync = ON;"  # macOS: past its cache
-        " PRAGMA cache_size = -16000; PRAGMA temp_store = FILE;"
-    )
+    try:
+        database.executescript(
+            "PRAGMA synchronous = FULL;"
+            " PRAGMA fullfsync = ON; PRAGMA checkpoint_fullfsync = ON;"  # macOS: past its cache
+            " PRAGMA cache_size = -16000; PRAGMA temp_store = FILE;"
+        )
+    except BaseException:  # it is no database, say
+        database.close()
+        raise
     return database
 
 

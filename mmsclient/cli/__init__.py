@@ -38,7 +38,7 @@ def _ended(status: Status) -> Status:
     seconds = stdio.GRACE if status.is_of_signal else None
     try:
         stdio.STDOUT.submit(sys.stdout.flush).result(seconds)
-        stdio.STDERR.submit(lambda: None).result(seconds)
+        stdio.STDERR.submit(stdio.end_stderr).result(seconds)
     except stdio.OutputLostError as error:
         lost = output_lost(error)
         return _ended(status or lost)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import sys
 from enum import IntEnum
 
 from mmsclient.cli import stdio
@@ -92,7 +93,7 @@ def of_sent(sent: SentBatch) -> Status:
 
 def output_lost(error: OSError) -> Status:
     """Stdout cannot be written: a reader that has left is no news, anything else is told."""
-    stdio.discard()
+    stdio.discard(sys.stdout)
     if error.errno != errno.EPIPE:
         complain(f"the output could not be written: {error.strerror}")
     return Status.OUTPUT_LOST

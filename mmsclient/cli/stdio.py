@@ -10,7 +10,7 @@ import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager, suppress
-from typing import Any
+from typing import Any, TextIO
 
 GRACE = 2.0
 """Seconds that a reader has after a signal to take what is still to be printed."""
@@ -71,11 +71,19 @@ def _print_on_stderr(line: str) -> None:
         print(line, file=sys.stderr, flush=True)
 
 
-def discard() -> None:
-    """Let what is printed from now on vanish: the interpreter would fail on it at its end."""
+def end_stderr() -> None:
+    """Write what is still to be said on stderr, as far as it can be written."""
+    try:
+        sys.stderr.flush()
+    except (OSError, ValueError):
+        discard(sys.stderr)
+
+
+def discard(stream: TextIO) -> None:
+    """Let what is printed on `stream` from now on vanish: the interpreter would fail on it at its end."""
     with suppress(OSError, ValueError):
         nowhere = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(nowhere, sys.stdout.fileno())
+        os.dup2(nowhere, stream.fileno())
         os.close(nowhere)
 
 

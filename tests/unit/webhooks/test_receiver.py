@@ -1206,7 +1206,7 @@ for _ in range(2):
     children.append(child)
 assert [os.waitpid(child, 0)[1] for child in children] == [0, 0]
 os.close(write)
-print(os.read(read, 100).decode())
+print(os.read(read, 100).decode(), flush=True)
 os._exit(0)
 """
     command = [sys.executable, "-c", program, str(tmp_path / "seen.sqlite")]
