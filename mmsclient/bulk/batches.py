@@ -146,7 +146,7 @@ class BatchSender:
             was_taken_back = self._screening.took_back(claim) or recall.reason == HELD
             if was_taken_back and isinstance(error, NotSentError):
                 await self._recorder.release(claim)
-                following = await self._claim_again(claim.ids) if await self._control.wait_while_held() else None
+                following = await self._claim_in_turn(claim.ids)
                 continue
             if sent is not None:
                 outcome = outcome_of_answer(claim.phones, sent)
@@ -163,13 +163,14 @@ class BatchSender:
                 self._control.fail(Stop(error, "because every other call would fail alike"))
             attempt += 1
             pause = None if error is None else retry.wait_before(attempt, error)
-            again = outcome.next is Next.TRY_AGAIN and attempt <= self._options.max_attempts and pause is not None
-            if again:
-                self._observer.paused(batch.batch, pause or 0.0, error)
-            if not again or not await self._control.pause(pause or 0.0, f"after {type(error).__name__}"):
+            following = None
+            if outcome.next is Next.TRY_AGAIN and attempt <= self._options.max_attempts and pause is not None:
+                self._observer.paused(batch.batch, pause, error)
+                if await self._control.pause(pause, f"after {type(error).__name__}"):
+                    following = await self._claim_in_turn(claim.ids)
+            if following is None:
                 self._end(batch, claim, outcome, sent, error)
                 return outcome, error, claim
-            following = await self._claim_again(claim.ids)
         return Outcome(()), None, claim
 
     def _starts_nothing(self) -> bool:
@@ -185,8 +186,16 @@ class BatchSender:
 
     async def _claim_again(self, ids: Sequence[int]) -> Claim | None:
         """Those of `ids` whom evidence has not settled and who are not suppressed; None where nobody is left."""
-        claim = await self._recorder.claim(lambda journal: journal.claim_again(ids))
+        claim = await self._taken(ids)
         return None if claim is None else await self._screening.passed(claim)
+
+    async def _claim_in_turn(self, ids: Sequence[int]) -> Claim | None:
+        """As `_claim_again`, when the schedule has room for another batch; None also where the run is to stop."""
+        claim = await self._schedule.begin_again(self._control, lambda: self._taken(ids))
+        return None if claim is None else await self._screening.passed(claim)
+
+    async def _taken(self, ids: Sequence[int]) -> Claim | None:
+        return await self._recorder.claim(lambda journal: journal.claim_again(ids))
 
     async def _call(self, batch: Claim, claim: Claim, recall: Recall) -> tuple[SentBatch | None, MMSError | None]:
         loop = asyncio.get_running_loop()

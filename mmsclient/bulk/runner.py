@@ -251,10 +251,9 @@ class Runner:
             else:
                 await self._control.wait_for_change(None)
             return
-        claim = await recorder.claim(lambda journal: journal.claim(size))
+        claim = await self._schedule.begin(lambda: recorder.claim(lambda journal: journal.claim(size)))
         if claim is None:
             return
-        self._schedule.began(self._loop.time(), claim)
         self._budget.reserve(claim.batch, len(claim.ids))
         self._capacity.begin_batch(claim.batch)
         self._unsent[claim.batch] = claim

@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
+from typing import TypeAlias
 
 from mmsclient._store.models import Claim
+from mmsclient.bulk.control import Control
 from mmsclient.bulk.drip import Drip
 from mmsclient.bulk.journal_thread import JournalThread
 from mmsclient.bulk.options import Options
+from mmsclient.bulk.template import Template
 
 __all__ = ["Schedule", "wall_clock"]
+
+Take: TypeAlias = Callable[[], Awaitable[Claim | None]]
 
 LOOK_AGAIN = 60.0
 """Seconds after which the clock is looked at again: it may be set, and timers stand still in a machine that sleeps."""
@@ -34,6 +40,8 @@ class Schedule:
         self._start_at = options.start_at
         per_minute = options.recipients_per_minute
         self._drip = None if per_minute is None else Drip(per_minute, options.batch_size)
+        self._is_uneven = any(isinstance(part, Template) for part in (options.text, options.subject))
+        self._turn = asyncio.Lock()  # of the batch that starts, or waits until it may start again
         self.batch_size: int = options.batch_size if self._drip is None else self._drip.size
         """Recipients of a call."""
         self.opens_at: datetime | None = None
@@ -60,17 +68,43 @@ class Schedule:
         self.opens_at = None
 
     def allows(self, now: float) -> bool:
-        """A batch may start. `now`: the event loop's time."""
-        return (self._drip is None or now >= self._drip.next_at) and self.is_open()
+        """A new batch may start. `now`: the event loop's time."""
+        return not self._turn.locked() and (self._drip is None or now >= self._drip.next_at) and self.is_open()
 
-    def began(self, now: float, claim: Claim) -> None:
-        """A batch starts."""
-        if self._drip is None:
-            return
-        if claim.message is None:
-            self._drip.began(now)
-        else:
-            self._drip.began_uneven(now, len(claim.ids))
+    async def begin(self, take: Take) -> Claim | None:
+        """Start a batch, which `take` claims."""
+        async with self._turn:
+            return await self._begin(take)
+
+    async def begin_again(self, control: Control, take: Take) -> Claim | None:
+        """Start a batch once more, as soon as it may, and before any new one; None where the run is to stop.
+
+        Where the hours are over, it does not wait: then the call does not leave.
+        """
+        try:
+            async with self._turn:
+                return await self._begin(take) if await self.wait_for_turn(control) else None
+        finally:
+            control.changed.set()
+
+    async def wait_for_turn(self, control: Control) -> bool:
+        """Wait until nobody holds the run and a batch may start, or its hours are over. False where it is to stop."""
+        loop = asyncio.get_running_loop()
+        while await control.wait_while_held():
+            if not self.is_open() or (until := self.look_again_at(now := loop.time())) is None:
+                return True
+            await control.unless_stopped(asyncio.sleep(until - now))
+        return False
+
+    async def _begin(self, take: Take) -> Claim | None:
+        claim = await take()
+        now = asyncio.get_running_loop().time()
+        if claim is not None and self._drip is not None:
+            if self._is_uneven:
+                self._drip.began_uneven(now, len(claim.ids))
+            else:
+                self._drip.began(now)
+        return claim
 
     async def continue_from(self, thread: JournalThread) -> None:
         """Keep the pace of an earlier run: the first batch comes no sooner than after the last one of that."""

@@ -62,14 +62,8 @@ class Trial:
 
     async def _has_turn(self) -> bool:
         """Wait until the next call may start; False where the hours are over, or the run is to stop."""
-        loop, schedule, control = asyncio.get_running_loop(), self._parts.schedule, self._parts.control
-        if not await control.wait_while_held():
-            return False
-        while not schedule.allows(now := loop.time()):
-            until = schedule.look_again_at(now) or now
-            if schedule.opens_at is not None or not await control.pause(until - now):
-                return False
-        return not control.is_stopping
+        schedule = self._parts.schedule
+        return await schedule.wait_for_turn(self._parts.control) and schedule.is_open()
 
     async def _send(self, sender: BatchSender) -> None:
         messages = await self._thread.run(lambda: self._thread.journal.reader.messages_of(self._phones))
@@ -92,11 +86,12 @@ class Trial:
             self._parts.control.fail(budget.stop())
             return False
         ids = [each for each, _ in rows]
-        claim = await self._parts.recorder.claim(lambda journal: journal.claim_again(ids))
+        claim = await self._parts.schedule.begin(
+            lambda: self._parts.recorder.claim(lambda journal: journal.claim_again(ids))
+        )
         if claim is None:  # evidence has proven meanwhile that they were sent to
             return True
         claim = evolve(claim, message=message)
-        self._parts.schedule.began(asyncio.get_running_loop().time(), claim)
         budget.reserve(claim.batch, len(claim.ids))
         self._parts.capacity.begin_batch(claim.batch)
         await sender.send(claim)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,11 +15,28 @@ from mmsclient.bulk import (
     RecipientState,
     Report,
 )
+from mmsclient.limiter import Grant, NoLimit
 from mmsclient.sandbox import Sandbox
 from mmsclient.sandbox.faults import Respond
 from tests.conftest import PNG
 
 TEXT = "Sale\non now"
+
+
+class Doled:
+    """A limiter that grants as many tokens as it is told to."""
+
+    def __init__(self, tokens: int) -> None:
+        self._tokens = asyncio.Semaphore(tokens)
+        self._free = NoLimit()
+
+    def grant(self, tokens: int) -> None:
+        for _ in range(tokens):
+            self._tokens.release()
+
+    async def acquire(self) -> Grant:
+        await self._tokens.acquire()
+        return await self._free.acquire()
 
 
 def numbers(count: int, start: int = 0) -> list[str]:

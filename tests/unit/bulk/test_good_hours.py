@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import sqlite3
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
@@ -16,7 +16,21 @@ import psycopg
 import pytest
 
 from mmsclient import AsyncMMSClient
-from mmsclient.bulk import Batch, Campaign, Exclusion, Progress, RecipientState, Window, read_report, schedule
+from mmsclient._store.models import Claim
+from mmsclient.bulk import (
+    Batch,
+    Campaign,
+    Exclusion,
+    Progress,
+    RecipientState,
+    Sending,
+    Window,
+    brake,
+    pause,
+    read_report,
+    schedule,
+    unpause,
+)
 from mmsclient.bulk.control import Control
 from mmsclient.bulk.options import Options
 from mmsclient.bulk.schedule import Schedule
@@ -29,7 +43,7 @@ from mmsclient.sandbox import Sandbox
 from mmsclient.sandbox.faults import Latency, Reject, Reset, server_error, throttle
 from tests.conftest import PNG, until
 from tests.support import virtual_time
-from tests.support.campaigns import agrees, campaign, numbers
+from tests.support.campaigns import Doled, agrees, campaign, numbers
 from tests.support.keyed import Closed
 from tests.support.observing import Told
 from tests.support.wall_clock import DAY, WallClock
@@ -390,6 +404,71 @@ async def test_a_drip_is_smooth_also_after_a_restart(api: Sandbox, mms: AsyncMMS
 
 
 # Wrong options --------------------------------------------------------------------------------------------------------
+
+
+@virtual_time.in_virtual_time
+async def test_what_was_taken_back_starts_again_before_new_batches_and_no_closer_than_the_drip_allows() -> None:
+    """Also where it is held again, and its hours count then."""
+    schedule, control = Schedule(Options(text="Hi", image=PNG, recipients_per_minute=240)), Control()
+    loop = asyncio.get_running_loop()
+    begun: list[tuple[float, int]] = []
+
+    def take(batch: int) -> Callable[[], Awaitable[Claim]]:
+        async def taken() -> Claim:
+            await asyncio.sleep(0.1)  # of the journal
+            begun.append((loop.time(), batch))
+            return Claim(batch, (batch,), (batch,))
+
+        return taken
+
+    control.hold("operator", "for a while")
+    again = [asyncio.create_task(schedule.begin_again(control, take(batch))) for batch in range(4)]
+    await asyncio.sleep(60)
+    assert not begun
+    control.let_go("operator")
+    new = iter(range(4, 7))
+    while len(begun) < 7:
+        await asyncio.sleep(0.05)
+        if len(begun) == 2 and not control.hold_reason and loop.time() < 1065:
+            control.hold("operator", "again")
+            loop.call_later(30, control.let_go, "operator")
+        if schedule.allows(loop.time()):
+            assert all(task.done() for task in again)
+            await schedule.begin(take(next(new)))
+    assert [batch for _, batch in begun] == list(range(7))
+    assert all(after - before >= 1.0 for (before, _), (after, _) in pairwise(begun))
+    assert begun[2][0] > 1090
+    control.hold("operator", "for good")
+    last = asyncio.create_task(schedule.begin_again(control, take(7)))
+    await asyncio.sleep(1)
+    control.stop()
+    assert await last is None
+    assert await schedule.begin_again(control, take(8)) is None
+
+
+async def test_a_pause_brings_the_calls_of_a_drip_no_closer_together(
+    api: Sandbox, place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(brake, "SHORTEST", 60.0)  # no call is overdue
+    listed, limiter = numbers(16), Doled(1)
+    async with api.client(limiter=limiter) as mms:
+        sending = at(mms, place, recipients_per_minute=240, batch_size=1000, check_account=False).send(listed)
+        await anext(sending)
+        taking = asyncio.create_task(_rest_of(sending))
+        await comes_to(place, RecipientState.SENDING, 8)  # two calls wait for their tokens
+        await pause(place[0], place[1] or None)
+        await comes_to(place, PENDING, 12)
+        limiter.grant(10)
+        await unpause(place[0], place[1] or None)
+        await taking
+    assert {len(send.recipients) for send in api.sends} == {4}
+    assert len(api.sends) == 4
+    assert all(after - before > 0.95 for before, after in pairwise(begun_at(place)))
+
+
+async def _rest_of(sending: Sending) -> None:
+    async for _ in sending:
+        pass
 
 
 @pytest.mark.parametrize(

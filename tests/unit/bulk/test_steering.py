@@ -41,7 +41,7 @@ from mmsclient.bulk import (
 from mmsclient.bulk.control import HELD, Control
 from mmsclient.bulk.remote import WINDOW, rates
 from mmsclient.bulk.runner import BACKLOG
-from mmsclient.limiter import Grant, NoLimit
+from mmsclient.limiter import NoLimit
 from mmsclient.observe import (
     BatchEnded,
     CallStarted,
@@ -53,7 +53,7 @@ from mmsclient.observe import (
 from mmsclient.sandbox import Sandbox
 from mmsclient.sandbox.faults import throttle
 from tests.conftest import PNG, until
-from tests.support.campaigns import TEXT, numbers
+from tests.support.campaigns import TEXT, Doled, numbers
 from tests.support.command import Outcome, in_this_process, started
 from tests.support.observing import Told
 from tests.support.terminal import on_a_terminal
@@ -66,22 +66,6 @@ ACCEPTED, PENDING, SENDING, UNKNOWN = (
 )
 
 Place = tuple[str, str]
-
-
-class Doled:
-    """A limiter that grants as many tokens as it is told to."""
-
-    def __init__(self, tokens: int) -> None:
-        self._tokens = asyncio.Semaphore(tokens)
-        self._free = NoLimit()
-
-    def grant(self, tokens: int) -> None:
-        for _ in range(tokens):
-            self._tokens.release()
-
-    async def acquire(self) -> Grant:
-        await self._tokens.acquire()
-        return await self._free.acquire()
 
 
 def campaign(mms: AsyncMMSClient, place: Place, **options: Any) -> Campaign:
