@@ -320,3 +320,31 @@ async def test_a_pause_from_outside_does_not_use_up_the_time_for_the_reports(
     await bulk.unpause(path)
     assert (await sending).counts[ACCEPTED] == 21
     await spring.aclose()
+
+
+@pytest.mark.parametrize("proven", [1, 2])
+async def test_one_whose_first_message_is_proven_before_the_second_leaves_gets_none(
+    api: Sandbox, mms: AsyncMMSClient, place: tuple[str, str], monkeypatch: pytest.MonkeyPatch, proven: int
+) -> None:
+    """The report comes when it was decided already to send to it again."""
+    journal, name = place
+    listed, named = numbers(20), name or None
+    tests = [listed[10], OUTSIDE]
+    api.faults.add(Reset(carried_out=True), call="send-mms", times=1)
+    await stopped(mms, journal, listed, test=tests, test_timeout=0, name=named)
+    reports = [reported(api, number) for number in tests[:proven]]
+    open_rows = trial.Trial._open_rows
+
+    async def report_late(self: trial.Trial) -> list[tuple[int, Recipient]]:
+        found = await open_rows(self)
+        async with ReportRecorder(journal, named) as recorder:
+            while reports:
+                await recorder.record(reports.pop())
+        return found
+
+    monkeypatch.setattr(trial.Trial, "_open_rows", report_late)
+    options: dict[str, Any] = {"test": tests, "approve_test": yes, "resend_unknown": True, "name": named}
+    report = await finished(mms, journal, listed, **options)  # type: ignore[arg-type]
+    assert report.counts[ACCEPTED] == 21
+    assert [api.carried_out(number) for number in tests] == ([1, 2] if proven == 1 else [1, 1])
+    assert all(api.carried_out(number) == 1 for number in listed)
