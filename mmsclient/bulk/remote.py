@@ -72,10 +72,15 @@ class CampaignStatus:
         open_states = (RecipientState.PENDING, RecipientState.SENDING, RecipientState.FAILED)
         return self.activity is Activity.IDLE and self.list_read and not any(self.counts[each] for each in open_states)
 
+    @property
+    def is_pause_unnoticed(self) -> bool:
+        """A pause was asked for, and no sender has noticed it."""
+        return self.paused_at is not None and self.activity not in (Activity.PAUSING, Activity.PAUSED)
+
     def __str__(self) -> str:
         counts = ", ".join(f"{count} {state}" for state, count in self.counts.items() if count)
         why = f" ({self.why})" if self.why else ""
-        paused = "" if self.paused_at is None or self.activity is Activity.PAUSED else ", a pause is asked for"
+        paused = ", a pause is asked for" if self.is_pause_unnoticed else ""
         return f"{self.activity}{why}{paused}: {counts or counted(0, 'recipient')}"
 
 
@@ -96,10 +101,10 @@ async def read_status(journal: str | os.PathLike[str], name: str | None = None) 
 async def pause(journal: str | os.PathLike[str], name: str | None = None) -> CampaignStatus:
     """Pause a campaign, whichever process sends it, until `unpause`. Returns how it stands when that is recorded.
 
-    The sender notices within a second, on PostgreSQL behind a pooler that passes no notifications within two. From then
-    on no call starts, and none leaves that was waiting for its turn; those on the wire end and are recorded. Then
-    `activity` is `PAUSED`. Kept in the journal: a sender that dies, is resumed or begins later finds it paused, says so
-    in its log, and waits. Asked for again, it changes nothing.
+    The sender notices within a second, on PostgreSQL behind a pooler that passes no notifications within two. From
+    then on no call starts, and none leaves that was waiting for its turn; those on the wire end and are recorded.
+    Until then `activity` is `PAUSING`, and `PAUSED` after the last. Kept in the journal: a sender that dies, is
+    resumed or begins later finds it paused, says so in its log, and waits. Asked for again, it changes nothing.
 
     Args and errors are those of `read_status`; `JournalUnavailableError` where it cannot be written for the moment.
     """
@@ -167,7 +172,10 @@ def status_of(found: Standing, journal: str) -> CampaignStatus:
 
 def _activity(found: Standing) -> tuple[Activity, str]:
     if found.is_alive:
-        return (Activity.WAITING, OPENING) if found.sender is None else (found.activity, found.why)
+        if found.sender is None:
+            return Activity.WAITING, OPENING
+        is_pausing = found.activity is Activity.PAUSED and found.counts[RecipientState.SENDING]
+        return Activity.PAUSING if is_pausing else found.activity, found.why
     if found.sender is not None or found.counts[RecipientState.SENDING]:
         return Activity.LOST, "what it was sending is unknown when it is resumed"
     return Activity.IDLE, ""

@@ -130,10 +130,10 @@ class Steering:
             return Activity.PAUSED, control.hold_reason
         if control.hold_reason:
             return Activity.WAITING, control.hold_reason
-        if (opens_at := self._schedule.opens_at) is not None:
-            return Activity.WAITING, f"outside its hours until {opens_at.isoformat(' ', 'seconds')}"
         if control.held_until - asyncio.get_running_loop().time() >= WORTH_TELLING:
             return Activity.WAITING, control.held_for
+        if (opens_at := self._schedule.opens_at) is not None:
+            return Activity.WAITING, f"outside its hours until {opens_at.isoformat(' ', 'seconds')}"
         return Activity.SENDING, ""
 
     @property

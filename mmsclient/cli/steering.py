@@ -74,7 +74,9 @@ async def pause(journal: str, *, name: str | None = None, json: OneJSON = False)
         What the campaign is called in the database.
     """
     found = await _noticed(await bulk.pause(journal, name), journal, name, _has_paused)
-    return _show_order(found, json, "paused", _has_paused(found), "whoever begins finds it paused")
+    is_pausing = found.activity is Activity.PAUSING
+    done = "nothing starts any more, and calls that had left are still under way" if is_pausing else "paused"
+    return _show_order(found, json, done, is_pausing or _has_paused(found), "whoever begins finds it paused")
 
 
 async def continue_(journal: str, *, name: str | None = None, json: OneJSON = False) -> int:
@@ -125,7 +127,7 @@ def _has_paused(found: CampaignStatus) -> bool:
 
 
 def _has_continued(found: CampaignStatus) -> bool:
-    return found.activity is not Activity.PAUSED
+    return found.activity not in (Activity.PAUSING, Activity.PAUSED)
 
 
 async def _noticed(
@@ -179,7 +181,7 @@ def facts_of(found: CampaignStatus) -> dict[str, str]:
     facts = {"Now": f"{found.activity}: {found.why}" if found.why else str(found.activity)}
     if found.sender is not None:
         facts["Sender"] = f"{found.sender}, since {_zoned(found.sender_since)}"
-    if found.paused_at is not None and found.activity is not Activity.PAUSED:
+    if found.is_pause_unnoticed:
         facts["Paused"] = f"since {_zoned(found.paused_at)} by {found.paused_by}"
     total = sum(found.counts.values())
     facts["Recipients"] = f"{total}" if found.list_read else f"{total}, and the list was not read to its end"

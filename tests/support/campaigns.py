@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from mmsclient import AsyncMMSClient
 from mmsclient.bulk import (
     Campaign,
+    CampaignStatus,
+    JournalError,
     Recipient,
     RecipientState,
     Report,
+    read_status,
 )
 from mmsclient.limiter import Grant, NoLimit
 from mmsclient.sandbox import Sandbox
@@ -80,3 +84,13 @@ def success(data: Any) -> Respond:
     """A fault that answers with `data`."""
     body = {"meta": {"code": 200, "status": "SUCCESS"}, "msg": "OK", "data": data}
     return Respond(200, json.dumps(body).encode(), {"content-type": "application/json"})
+
+
+async def status_when(place: tuple[str, str], condition: Callable[[CampaignStatus], object]) -> CampaignStatus:
+    """How it stands once that is so."""
+    async with asyncio.timeout(60):
+        while True:
+            with suppress(JournalError):  # it is not there yet
+                if condition(found := await read_status(place[0], place[1] or None)):
+                    return found
+            await asyncio.sleep(0.02)

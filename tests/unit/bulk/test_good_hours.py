@@ -43,7 +43,7 @@ from mmsclient.sandbox import Sandbox
 from mmsclient.sandbox.faults import Latency, Reject, Reset, server_error, throttle
 from tests.conftest import PNG, until
 from tests.support import virtual_time
-from tests.support.campaigns import Doled, agrees, campaign, numbers
+from tests.support.campaigns import Doled, agrees, campaign, numbers, status_when
 from tests.support.keyed import Closed
 from tests.support.observing import Told
 from tests.support.wall_clock import DAY, WallClock
@@ -195,6 +195,7 @@ async def test_a_run_that_waits_for_the_opt_outs_is_stopped_at_once(
     api.faults.add(throttle(retry_after=3600), call="get-optout")
     await until_it_waits(waits, wall_clock)
     await until(lambda: "nothing is sent before it is known" in caplog.text)
+    await status_when(place, lambda found: found.why == "for the opt-outs, after RateLimitError")
     await sending.aclose()
     assert await first is None
     assert not api.sends

@@ -11,7 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing, contextmanager, suppress
+from contextlib import closing, contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -32,7 +32,6 @@ from mmsclient.bulk import (
     Campaign,
     CampaignStatus,
     CampaignStoppedError,
-    JournalError,
     RecipientState,
     Sending,
     StopRequestedError,
@@ -53,8 +52,9 @@ from mmsclient.observe import (
 from mmsclient.sandbox import Sandbox
 from mmsclient.sandbox.faults import throttle
 from tests.conftest import PNG, until
-from tests.support.campaigns import TEXT, Doled, numbers
+from tests.support.campaigns import TEXT, Doled, numbers, status_when
 from tests.support.command import Outcome, in_this_process, started
+from tests.support.held import Held
 from tests.support.observing import Told
 from tests.support.terminal import on_a_terminal
 
@@ -79,23 +79,8 @@ def calls_of(api: Sandbox) -> int:
     return sum(arrival.call == "send-mms" for arrival in api.arrivals)
 
 
-async def status_when(place: Place, condition: Callable[[CampaignStatus], object]) -> CampaignStatus:
-    """How it stands once that is so."""
-    async with asyncio.timeout(60):
-        while True:
-            with suppress(JournalError):  # it is not there yet
-                if condition(found := await read_status(place[0], place[1] or None)):
-                    return found
-            await asyncio.sleep(0.02)
-
-
 def is_now(activity: Activity) -> Callable[[CampaignStatus], bool]:
     return lambda found: found.activity is activity
-
-
-def is_settled(found: CampaignStatus) -> bool:
-    """It is paused, and no call is under way."""
-    return found.activity is Activity.PAUSED and not found.counts[SENDING]
 
 
 async def all_of(sending: Sending) -> int:
@@ -170,7 +155,7 @@ async def test_a_campaign_is_paused_killed_resumed_continued_and_stopped(
         assert found.sender_since is not None
         paused = await order("pause")
         assert (paused.status, paused.out) == (0, f"paused; sender: {found.sender}\n")
-        found = await status_when(place, is_settled)
+        found = await status_when(place, is_now(Activity.PAUSED))
         assert (found.paused_by, found.seconds_left) == (sender_name(), None)
         assert found.why.startswith("since ")
         assert found.why.endswith(f"UTC by {sender_name()}")
@@ -301,7 +286,7 @@ async def test_what_waits_for_its_token_does_not_leave_once_a_pause_was_noticed(
             await until(lambda: len(api.sends) == 1)
             await status_when(place, lambda found: found.counts[SENDING])  # waits for its token
             await bulk.pause(place[0], place[1] or None)
-            found = await status_when(place, is_settled)
+            found = await status_when(place, is_now(Activity.PAUSED))
             assert (found.counts[ACCEPTED], found.counts[PENDING], found.calls) == (5, 45, 1)
             event = told.one(CampaignPaused)
             assert (event.from_outside, event.seconds, event.error, event.campaign.batch) == (True, None, None, None)
@@ -319,6 +304,30 @@ async def test_what_waits_for_its_token_does_not_leave_once_a_pause_was_noticed(
     assert (await read_status(place[0], place[1] or None)).is_over
 
 
+async def test_it_is_paused_when_the_last_call_has_ended(
+    api: Sandbox, place: Place, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("mmsclient.cli.steering.NOTICED_WITHIN", 0.1)
+    cli = in_this_process(api.app_key, capsys)
+    api.faults.add(held := Held(), call="send-mms")
+    async with api.client(limiter=NoLimit()) as mms:
+        with running(campaign(mms, place).send(numbers(50))) as task:
+            await until(lambda: len(api.sends) == 1)
+            await bulk.pause(place[0], place[1] or None)
+            found = await status_when(place, is_now(Activity.PAUSING))
+            assert (found.counts[SENDING], found.counts[PENDING]) == (5, 45)
+            assert str(found).startswith("pausing (since ")
+            assert "a pause is asked for" not in str(found)
+            told = await asyncio.to_thread(cli, "bulk", "pause", place[0], *(("--name", place[1]) if place[1] else ()))
+            assert told.status == 0
+            assert told.out.startswith("nothing starts any more, and calls that had left are still under way; sender:")
+            held.answer.set()
+            found = await status_when(place, is_now(Activity.PAUSED))
+            assert (found.counts[SENDING], found.counts[ACCEPTED], found.counts[PENDING]) == (0, 5, 45)
+            await bulk.unpause(place[0], place[1] or None)
+            assert await task == 10
+
+
 async def test_nothing_is_begun_during_a_pause(api: Sandbox, path: Path) -> None:
     told, place = Told(), (str(path), "")
     async with api.client(limiter=NoLimit(), observer=told) as mms, campaign(mms, place) as paused:
@@ -326,7 +335,7 @@ async def test_nothing_is_begun_during_a_pause(api: Sandbox, path: Path) -> None
         await anext(batches)
         await until(lambda: len(told.of(BatchEnded)) > BACKLOG)  # and so it waits for its consumer
         await bulk.pause(path)
-        await status_when(place, is_settled)
+        await status_when(place, is_now(Activity.PAUSED))
         begun = len(told.of(CallStarted))
         for _ in range(len(told.of(BatchEnded)) - 1):
             await anext(batches)
@@ -435,7 +444,7 @@ async def test_a_campaign_outside_its_hours_says_until_when(api: Sandbox, path: 
             found = await status_when(place, lambda found: found.why.startswith("outside its hours until "))
             assert found.activity is Activity.WAITING
             await bulk.pause(path)
-            await status_when(place, is_settled)
+            await status_when(place, is_now(Activity.PAUSED))
             sending.stop()
             await asyncio.wait([task])
     assert not api.sends
