@@ -8,8 +8,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter
-from collections.abc import AsyncIterator
-from contextlib import ExitStack, asynccontextmanager
+from contextlib import ExitStack
 
 from attrs import frozen
 
@@ -17,29 +16,12 @@ from mmsclient import AsyncMMSClient
 from mmsclient.bulk import RecipientState, Report, read_report, reconcile
 from mmsclient.sandbox import Sandbox
 from mmsclient.sandbox.faults import Latency, Reset, TruncatedBody, server_error, throttle
-from mmsclient.sandbox.listener import HOST, Listener
-from mmsclient.webhooks import CallbackReceiver, new_token
+from tests.support.callbacks import reports_recorded
 from tests.support.killing import Plan, asked_for, killed_often, numbers, place_of_a_full_run, sent
 from tests.support.waiting import until
 
 LONGEST = 600.0
 """Seconds that the last reports may take."""
-
-
-@asynccontextmanager
-async def reports_recorded(plan: Plan, sandbox: Sandbox) -> AsyncIterator[None]:
-    """The sandbox posts its reports to a receiver, which records them into the journal and does nothing else."""
-    token = new_token()
-    receiver = CallbackReceiver(token=token)
-    async with AsyncMMSClient(plan.app_key, base_url=plan.url) as mms, receiver:
-        receiver.record_into(plan.campaign(mms))
-        listener = Listener(receiver, 0, None, 60.0)
-        listener.listen()
-        sandbox.settings.callback_url = f"http://{HOST}:{listener.port}/{token}"
-        try:
-            yield
-        finally:
-            await listener.close()
 
 
 @frozen
@@ -66,7 +48,7 @@ async def kill_and_settle(
     seed: int,
 ) -> Outcome:
     plan = Plan(sandbox.url, sandbox.app_key, *place, recipients, recipients // calls, rate)
-    async with reports_recorded(plan, sandbox):
+    async with AsyncMMSClient(plan.app_key, base_url=plan.url) as mms, reports_recorded(plan.campaign(mms), sandbox):
         interrupted = await asyncio.to_thread(killed_often, plan, kills, longest, seed)
         sandbox.faults.clear()
         for carried_out in (False, True):  # an unknown of each kind for certain, wherever the kills fell

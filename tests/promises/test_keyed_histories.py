@@ -394,6 +394,7 @@ def main() -> None:
     parser.add_argument("--kills", type=int, default=60)
     parser.add_argument("--keys", type=int, default=4000)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--engine", choices=("SQLite", "PostgreSQL"), help="both, if left out")
     asked = parser.parse_args()
     if asked.child:
         url, key, ledger, keys, seed = asked.child
@@ -408,8 +409,9 @@ def main() -> None:
                 ("SQLite", File(Path(folder) / "histories.db"), File(Path(folder) / "kills.db")),
                 ("PostgreSQL", Tables(server.url, "histories"), Tables(server.url, "kills")),
             ):
-                print(f"{engine}:")
-                measure(asked, histories, kills)
+                if asked.engine in (None, engine):
+                    print(f"{engine}:", flush=True)
+                    measure(asked, histories, kills)
     finally:
         server.remove()
 

@@ -1,10 +1,15 @@
-"""A callback handed to a receiver without a server."""
+"""Callbacks handed to a receiver without a server, and those that a sandbox posts to one."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from typing import Any
+
+from mmsclient.sandbox import Sandbox
+from mmsclient.sandbox.listener import HOST, Listener
+from mmsclient.webhooks import CallbackReceiver, new_token
 
 TOKEN = "a-token-of-the-tests"  # noqa: S105
 
@@ -42,3 +47,18 @@ async def post(
 
 async def status(app: Any, body: Any = (), **options: Any) -> int:
     return (await post(app, body, **options))[0]
+
+
+@asynccontextmanager
+async def reports_recorded(into: Any, sandbox: Sandbox) -> AsyncIterator[None]:
+    """The sandbox posts its reports to a receiver, which records them into a campaign or an outbox, and no more."""
+    token = new_token()
+    async with CallbackReceiver(token=token) as receiver:
+        receiver.record_into(into)
+        listener = Listener(receiver, 0, None, 60.0)
+        listener.listen()
+        sandbox.settings.callback_url = f"http://{HOST}:{listener.port}/{token}"
+        try:
+            yield
+        finally:
+            await listener.close()
