@@ -66,6 +66,11 @@ def e164(text: str) -> str:
         return f"+{text}" if _E164.fullmatch(f"+{text}") and len(text) >= _SHORTEST else text
 
 
+def masked(number: str) -> str:
+    """The last three characters of a number: who has the list knows whose it is, nobody else."""
+    return f"***{number[-3:]}"
+
+
 _SHORTEST = 9
 """Digits of a number without a plus that is read as an international one; shorter ones are short codes."""
 

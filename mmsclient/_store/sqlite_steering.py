@@ -12,7 +12,18 @@ from typing import Any
 from mmsclient._store.file_lock import is_held
 from mmsclient._store.models import RecipientState
 from mmsclient._store.sqlite_database import Database
-from mmsclient._store.steering import LATELY, Activity, Order, Orders, Standing, sender_name, with_rejected
+from mmsclient._store.steering import (
+    FEW_FAILURES,
+    LATELY,
+    THROTTLED,
+    Activity,
+    FailedCall,
+    Order,
+    Orders,
+    Standing,
+    sender_name,
+    with_rejected,
+)
 
 __all__ = ["SQLiteSteering", "give_order", "orders_in", "standing"]
 
@@ -22,7 +33,11 @@ _SENDER, _SINCE, _ACTIVITY, _WHY = "sender", "sender_since", "activity", "activi
 _ORDERS = f"SELECT key, value FROM meta WHERE key IN ('{_PAUSED}', '{_PAUSED_BY}', '{_STOPS}', '{_STOPPED_BY}')"  # noqa: S608
 _SAID = f"SELECT key, value FROM meta WHERE key IN ('{_SENDER}', '{_SINCE}', '{_ACTIVITY}', '{_WHY}', 'list_read')"  # noqa: S608
 _COUNTS = f"SELECT {', '.join(f'''total(state = '{state}')''' for state in RecipientState)} FROM recipient"  # noqa: S608
-_CALLS = "SELECT count(*), min(started), max(ended) FROM batch"
+_CALLS = f"SELECT count(*), min(started), max(ended), count(*) FILTER (WHERE error LIKE '{THROTTLED}%') FROM batch"  # noqa: S608
+_FAILURES = f"""
+SELECT id, recipients, accepted, error FROM batch
+WHERE ended IS NOT NULL AND (error IS NOT NULL OR accepted < recipients) ORDER BY id DESC LIMIT {FEW_FAILURES}
+"""  # noqa: S608
 _ENDS = f"""
 SELECT ended, CASE WHEN error IS NULL THEN recipients ELSE 0 END FROM batch
 WHERE ended IS NOT NULL ORDER BY id DESC LIMIT {LATELY}
@@ -94,7 +109,7 @@ def standing(database: Database) -> Standing:
         said = dict(database.rows(_SAID))
         (counts,) = database.rows(_COUNTS)
         ((rejected,),) = database.rows("SELECT count(*) FROM aside")
-        ((calls, started, ended),) = database.rows(_CALLS)
+        ((calls, started, ended, throttled),) = database.rows(_CALLS)
         credit_texts = database.rows("SELECT credits FROM batch WHERE credits <> ''")
         error, error_at = next(iter(database.rows(_ERROR)), (None, None))
         return Standing(
@@ -114,4 +129,6 @@ def standing(database: Database) -> Standing:
             ends=database.rows(_ENDS),
             error=error,
             error_at=error_at,
+            throttled=throttled,
+            failures=[FailedCall(*row) for row in database.rows(_FAILURES)],
         )

@@ -13,10 +13,27 @@ from attrs import frozen
 
 from mmsclient._store.models import RecipientState
 
-__all__ = ["LATELY", "Activity", "Order", "Orders", "SenderSteering", "Standing", "sender_name", "with_rejected"]
+__all__ = [
+    "FEW_FAILURES",
+    "LATELY",
+    "Activity",
+    "FailedCall",
+    "Order",
+    "Orders",
+    "SenderSteering",
+    "Standing",
+    "sender_name",
+    "with_rejected",
+]
 
 LATELY = 150
 """Calls whose ends a `Standing` holds."""
+
+FEW_FAILURES = 5
+"""Calls that went wrong which a `Standing` holds."""
+
+THROTTLED = "RateLimitError:"
+"""How the error of a call begins that the API refused as over the cap."""
 
 
 def sender_name() -> str:
@@ -64,6 +81,23 @@ class Orders:
 
 
 @frozen
+class FailedCall:
+    """A call that failed, or of which the API took only a part."""
+
+    batch: int
+    """Its number in the journal."""
+    recipients: int
+    accepted: int | None
+    """How many the API accepted, None where that is unknown."""
+    error: str | None
+    """What it failed with, None where the API took a part."""
+
+    def __str__(self) -> str:
+        said = f"{self.accepted or 0} of {self.recipients} accepted"
+        return said if self.error is None else f"{said}: {self.error}"
+
+
+@frozen
 class Standing:
     """How a campaign stands at one moment. Times are Unix seconds, by the store's clock."""
 
@@ -91,6 +125,10 @@ class Standing:
     error: str | None
     """Of the last call that failed."""
     error_at: float | None
+    throttled: int
+    """Calls that the API refused as over the cap."""
+    failures: list[FailedCall]
+    """The last that went wrong, the latest first."""
 
 
 def with_rejected(counts: Iterable[tuple[str, int]], rejected: int) -> dict[RecipientState, int]:

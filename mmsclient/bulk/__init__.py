@@ -28,7 +28,7 @@ from mmsclient.bulk.preflight import Preflight
 from mmsclient.bulk.recipients import Recipients, Row
 from mmsclient.bulk.recipients_csv import CSVList, read_csv
 from mmsclient.bulk.reconciliation import Reconciliation, reconcile
-from mmsclient.bulk.remote import Activity, CampaignStatus, pause, read_status, stop, unpause
+from mmsclient.bulk.remote import Activity, CampaignStatus, FailedCall, pause, read_status, stop, unpause
 from mmsclient.bulk.report import Report, read_report
 from mmsclient.bulk.resuming import resume
 from mmsclient.bulk.suppression import SuppressionList
@@ -49,6 +49,7 @@ __all__ = [
     "DeliveryTestError",
     "DeliveryTestFlaw",
     "Exclusion",
+    "FailedCall",
     "JournalBusyError",
     "JournalError",
     "JournalMismatchError",

@@ -228,7 +228,7 @@ class BatchSender:
             raise
         finally:
             self._capacity.end_call(batch.batch, loop.time(), failure)
-            self._meter.count(loop.time(), len(claim.ids))
+            self._meter.count(loop.time(), len(claim.ids), failure)
             self._control.changed.set()
 
 

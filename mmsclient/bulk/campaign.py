@@ -12,7 +12,7 @@ from mmsclient._reading.image_file import ImageSource
 from mmsclient._store.group_recorder import GroupRecorder
 from mmsclient._store.heard import Heard, reply_heard, report_heard
 from mmsclient.bulk.errors import JournalError
-from mmsclient.bulk.models import Batch
+from mmsclient.bulk.models import Batch, Progress
 from mmsclient.bulk.options import CampaignOptions, Options
 from mmsclient.bulk.preflight import Preflight, look_ahead, outlook
 from mmsclient.bulk.preparation import Preparation
@@ -267,6 +267,11 @@ class Sending(AsyncIterator[Batch]):
             self._runner.stop()
             await self._runner.drained()
             raise
+
+    @property
+    def progress(self) -> Progress | None:
+        """How far the campaign is at this moment; None before its journal is open, and when the run is over."""
+        return None if self._runner is None else self._runner.progress()
 
     def stop(self) -> None:
         """Start nothing new. The iteration goes on with the calls under way, and then ends.

@@ -42,7 +42,7 @@ class Hours:
         self._told: datetime | None = None  # when it goes on
         self._failures = 0  # to learn who has unsubscribed, in a row
 
-    def tell(self, progress: Callable[[], Progress]) -> None:
+    def tell(self, progress: Callable[[], Progress | None]) -> None:
         """Tell, if that is news, that the run waits, or does so no more. `progress`: how far it is."""
         until, options = self._schedule.opens_at, self._preparation.options
         if until is self._told:
@@ -54,10 +54,10 @@ class Hours:
         else:
             log.info("campaign %s: outside its hours; it goes on at %s", name, until.isoformat(" ", "seconds"))
         self._observer.waiting(until)
-        if options.on_progress is not None:
-            options.on_progress(progress())
+        if options.on_progress is not None and (found := progress()) is not None:
+            options.on_progress(found)
 
-    async def reopen(self, thread: JournalThread, progress: Callable[[], Progress]) -> None:
+    async def reopen(self, thread: JournalThread, progress: Callable[[], Progress | None]) -> None:
         """Go on. Who has unsubscribed while the run waited is excluded first. No call is under way.
 
         Where that cannot be learnt for the moment, it returns after a pause and changes nothing: to be called again.

@@ -73,6 +73,10 @@ class Progress:
     """Calls that may be under way at once at present: 1 in the slow start, and after an unknown outcome."""
     credits_left: Decimal | None = None
     """What `max_credits` leaves, calls under way and unknown recipients taken off; None without it."""
+    rate: float | None = None
+    """Calls a second that the limiter allows at present; None where it names no rate."""
+    throttled: int = 0
+    """Calls of this run that the API refused as over the cap; they are made again."""
 
 
 @frozen(kw_only=True)

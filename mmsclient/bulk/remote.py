@@ -12,12 +12,12 @@ from attrs import field, frozen
 
 from mmsclient._store.models import RecipientState
 from mmsclient._store.sqlite_database import translated_errors
-from mmsclient._store.steering import Activity, Order, Standing
+from mmsclient._store.steering import Activity, FailedCall, Order, Standing
 from mmsclient._store.stores import JournalStore, store_at
 from mmsclient._words import counted
 from mmsclient.bulk.models import Counts
 
-__all__ = ["Activity", "CampaignStatus", "pause", "read_status", "stop", "unpause"]
+__all__ = ["Activity", "CampaignStatus", "FailedCall", "pause", "read_status", "stop", "unpause"]
 
 WINDOW = 30.0
 """Seconds over which the rate is measured."""
@@ -63,6 +63,10 @@ class CampaignStatus:
     """Of the last call that failed, None where none did."""
     last_error_at: datetime | None
     """When it did, in UTC."""
+    throttled: int
+    """Calls that the API refused as over the cap, all runs together."""
+    last_failures: tuple[FailedCall, ...]
+    """The last calls that went wrong, the latest first: at most five, those of which the API took a part included."""
     journal: str = field(repr=False)
     """The journal's file, or host, database and name."""
 
@@ -166,6 +170,8 @@ def status_of(found: Standing, journal: str) -> CampaignStatus:
         ended_at=_time(found.ended),
         last_error=found.error,
         last_error_at=_time(found.error_at),
+        throttled=found.throttled,
+        last_failures=tuple(found.failures),
         journal=journal,
     )
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import math
 from collections import deque
 from contextlib import suppress
 
@@ -13,7 +12,7 @@ from attrs import evolve
 from mmsclient._store.models import Claim
 from mmsclient.bulk.batches import BatchSender, RunParts
 from mmsclient.bulk.budget import Budget
-from mmsclient.bulk.capacity import Capacity
+from mmsclient.bulk.capacity import Capacity, rate_of
 from mmsclient.bulk.control import Control, Stop
 from mmsclient.bulk.errors import CampaignStoppedError, JournalError
 from mmsclient.bulk.hours import Hours
@@ -127,6 +126,15 @@ class Runner:
             return None
         return await thread.run(lambda: report_from(thread.journal.reader, self._options.store))
 
+    def progress(self) -> Progress | None:
+        """How far it is; None before the journal is open, and when the run is over."""
+        if self._thread is None:
+            return None
+        rate, waits_until = rate_of(self._preparation.client), self._schedule.opens_at
+        found = self._meter.progress(self._thread.journal, is_list_read=self._is_list_read, rate=rate)
+        window, left = self._capacity.window, self._budget.left
+        return evolve(found, waits_until=waits_until, concurrency=window, credits_left=left)
+
     # The run ----------------------------------------------------------------------------------------------------------
 
     async def _run(self) -> None:
@@ -184,7 +192,7 @@ class Runner:
         try:
             while not self.is_stopping:
                 if self._schedule.may_reopen() and not self._calls and not self._control.hold_reason:
-                    await self._hours.reopen(thread, self._progress)
+                    await self._hours.reopen(thread, self.progress)
                 elif self._may_start(thread, recorder):
                     if not launch.is_over:
                         await launch.run(sender)
@@ -236,7 +244,7 @@ class Runner:
     async def _wait_for_change(self, thread: JournalThread) -> None:
         """Until something has happened that may allow a batch, or the time has come for one."""
         now = self._loop.time()
-        self._hours.tell(self._progress)
+        self._hours.tell(self.progress)
         times = (self._control.held_until, self._schedule.look_again_at(now) or 0.0)
         until = max(times) if max(times) > now else None
         if until is None and thread.journal.ready and not self._capacity.has_signals:
@@ -269,18 +277,9 @@ class Runner:
         self._calls.discard(task)
         self._control.changed.set()
 
-    def _progress(self) -> Progress:
-        assert self._thread is not None  # noqa: S101
-        progress = self._meter.progress(
-            self._thread.journal,
-            is_list_read=self._is_list_read,
-            rate=self._capacity.rate(math.inf),
-            waits_until=self._schedule.opens_at,
-        )
-        return evolve(progress, concurrency=self._capacity.window, credits_left=self._budget.left)
-
     def _tell(self, claim: Claim, outcome: Outcome, sent: SentBatch | None, error: MMSError | None) -> None:
-        if outcome.next is Next.SPLIT or self._thread is None:  # its halves will be told of
+        progress = self.progress()
+        if outcome.next is Next.SPLIT or progress is None:  # its halves will be told of
             return
         batch = Batch(
             number=claim.batch,
@@ -289,9 +288,9 @@ class Runner:
             refused=outcome.refused,
             error=error,
             sent=sent,
-            progress=self._progress(),
+            progress=progress,
         )
         self._results.append(batch)
         self._news.set()
         if self._options.on_progress is not None:
-            self._options.on_progress(batch.progress)
+            self._options.on_progress(progress)

@@ -24,13 +24,12 @@ from mmsclient.cli.bulk_output import (
     plan_document,
     plan_facts,
     print_csv,
-    show_facts,
     show_reconciliation,
     show_report,
 )
 from mmsclient.cli.connection import DEFAULT, Connection
 from mmsclient.cli.good_hours import AT_ONCE, HoursOptions
-from mmsclient.cli.output import Form
+from mmsclient.cli.output import Form, show_facts
 from mmsclient.cli.picture import fitted
 from mmsclient.cli.safeguards import UNSAID, Approval, SafeguardOptions, is_on_terminal
 from mmsclient.cli.status import Status, UsageError, complain
@@ -166,27 +165,26 @@ async def send(
     fit
         Make the picture fit first: any photograph, scaled down and without its metadata. Needs the extra images.
     """
-    approval = safeguards.approval(is_agreed=options.yes)
+    approval, form = safeguards.approval(is_agreed=options.yes), Form.chosen(options.json)
     excluded = None if exclude is None else listing.read(exclude)
     async with connection.client() as mms:
         text_of_all, subject_of_all = filling.texts(text, subject)
         asked: CampaignOptions = {
             **options.of_campaign(excluded, opt_out_line),
-            **hours.of_campaign(Form.chosen(options.json)),
+            **hours.of_campaign(form),
             **safeguards.of_campaign(approval),
         }
         campaign = mms.campaign(
             text=text_of_all,
-            image=await fitted(image, Form.chosen(options.json)) if fit else image,
+            image=await fitted(image, form) if fit else image,
             subject=subject_of_all,
             journal=journal,
             **asked,
         )
         words = [*options.in_words(), *hours.in_words(), *safeguards.in_words(), *connection.cap.in_words()]
         commands = _commands(journal, options.name, recipients, listing, words)
-        return await _send(
-            campaign, listing.read(recipients), options, commands, safeguards=safeguards, approval=approval
-        )
+        rows = listing.read(recipients)
+        return await _send(campaign, rows, options, commands, form, safeguards=safeguards, approval=approval)
 
 
 @app.command
@@ -209,18 +207,18 @@ async def resume(
     recipients
         CSV file with the numbers; needed only where it was not read to its end.
     """
-    approval = safeguards.approval(is_agreed=options.yes)
+    approval, form = safeguards.approval(is_agreed=options.yes), Form.chosen(options.json)
     async with connection.client() as mms:
         asked: CampaignOptions = {
             **options.of_campaign(),
-            **hours.of_campaign(Form.chosen(options.json)),
+            **hours.of_campaign(form),
             **safeguards.of_campaign(approval),
         }
         campaign = await bulk.resume(mms, journal, **asked)
         rows = None if recipients is None else listing.read(recipients)
         words = [*options.in_words(), *hours.in_words(), *safeguards.in_words(), *connection.cap.in_words()]
         commands = _commands(journal, options.name, recipients, listing, words)
-        return await _send(campaign, rows, options, commands, safeguards=safeguards, approval=approval)
+        return await _send(campaign, rows, options, commands, form, safeguards=safeguards, approval=approval)
 
 
 @app.command
@@ -299,11 +297,11 @@ async def _send(
     recipients: CSVList | None,
     options: SendOptions,
     commands: Commands,
+    form: Form,
     *,
     safeguards: SafeguardOptions,
     approval: Approval | None,
 ) -> int:
-    form = Form.chosen(options.json)
     others = 0
     if options.dry_run or not options.yes:
         planned = await campaign.preflight(recipients)
@@ -319,9 +317,12 @@ async def _send(
     status = await sending.send(campaign, recipients, form, commands, approval)
     if status is not None or approval is None:
         return Status.DONE if status is None else status
-    approval.is_given = _answer(approval.question(others)) in YES
+    try:
+        approval.is_given = _answer(approval.question(others)) in YES
+    finally:  # Ctrl-C too
+        if not approval.is_given:
+            complain(f"nobody else was sent to; to go on all the same: {commands.resume(await campaign.report())}")
     if not approval.is_given:
-        complain(f"nobody else was sent to; to go on all the same: {commands.resume(await campaign.report())}")
         return Status.STOPPED
     return await sending.send(campaign, recipients, form, commands) or Status.DONE
 

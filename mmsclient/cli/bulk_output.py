@@ -5,33 +5,26 @@ from __future__ import annotations
 import csv
 import shlex
 import sys
-from datetime import datetime, timedelta
+from datetime import datetime
 from decimal import Decimal
 from typing import Any
 
 from attrs import asdict, frozen
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, TextColumn
-from rich.progress import Progress as Bar
 
 from mmsclient._words import counted
 from mmsclient.bulk import (
-    Batch,
     Exclusion,
     Preflight,
-    Progress,
     Recipient,
     RecipientState,
     Reconciliation,
     Report,
     UnknownRecipients,
 )
-from mmsclient.cli.output import ZONE, Form, facts_table, printable, to_json
+from mmsclient.cli.output import WORTH_A_WORD, ZONE, Form, duration, show_facts, to_json
 
 FEW = 5
 """Invalid lines that are shown."""
-WORTH_A_WORD = 10
-"""Seconds of a campaign that are told before it begins."""
 
 
 def to_send(found: Report) -> int:
@@ -42,12 +35,8 @@ def to_send(found: Report) -> int:
 def calls_in_words(planned: Preflight) -> str:
     """The calls that a run takes; and how long that is, where it is worth a word."""
     is_worth_it = planned.seconds is not None and planned.seconds >= WORTH_A_WORD
-    took = f" (at least {_duration(planned.seconds or 0)})" if is_worth_it else ""
+    took = f" (at least {duration(planned.seconds or 0)})" if is_worth_it else ""
     return f"{counted(planned.calls, 'call')}{took}"
-
-
-def _duration(seconds: float) -> str:
-    return f"{seconds:.1f} s" if seconds < WORTH_A_WORD else str(timedelta(seconds=round(seconds)))
 
 
 @frozen
@@ -69,94 +58,6 @@ class Commands:
     def excluded(self) -> str:
         """Prints who was excluded."""
         return shlex.join(["mmsclient", "bulk", "report", *self.journal, "--csv", "--state", "excluded"])
-
-
-# While it is being sent ---------------------------------------------------------------------------------------------
-
-
-class Screen:
-    """Takes the batches of a campaign as they end. Prints a line for each."""
-
-    @staticmethod
-    def of(form: Form) -> Screen:
-        """The one that fits `form`."""
-        return {Form.JSON: JSONScreen, Form.TABLE: BarScreen, Form.PLAIN: Screen}[form]()
-
-    def start(self) -> None:
-        """Before the first batch."""
-
-    def show(self, batch: Batch) -> None:
-        """A batch has ended."""
-        print(printable("; ".join([_in_words(batch), *_rate(batch.progress)])), flush=True)
-
-    def stop(self) -> None:
-        """After the last batch."""
-
-
-class JSONScreen(Screen):
-    """Prints an object for each."""
-
-    def show(self, batch: Batch) -> None:
-        print(to_json({"event": "batch", **_facts_of_batch(batch)}), flush=True)
-
-
-class BarScreen(Screen):
-    """Shows a bar, and a line for each call that went wrong."""
-
-    def __init__(self) -> None:
-        columns = BarColumn(), MofNCompleteColumn(), TextColumn("{task.description}", markup=False)
-        self._bar = Bar(*columns, redirect_stderr=sys.stderr.isatty())
-        self._task = self._bar.add_task("", total=None)
-
-    def start(self) -> None:
-        self._bar.start()
-
-    def show(self, batch: Batch) -> None:
-        progress = batch.progress
-        counts = progress.counts
-        total = sum(counts.values()) - counts[RecipientState.EXCLUDED]
-        done = total - counts[RecipientState.PENDING] - counts[RecipientState.SENDING]
-        self._bar.update(
-            self._task,
-            completed=done,
-            total=total if progress.list_read else None,
-            description=", ".join(_rate(progress)),
-        )
-        if batch.error is not None or batch.refused != ():
-            self._bar.console.print(printable(_in_words(batch)), style="yellow", markup=False, highlight=False)
-
-    def stop(self) -> None:
-        self._bar.stop()
-
-
-def _in_words(batch: Batch) -> str:
-    said = f"call {batch.number}: {batch.accepted} of {len(batch.recipients)} accepted"
-    return said if batch.error is None else f"{said}: {batch.error}"
-
-
-def _rate(progress: Progress) -> list[str]:
-    """Rate, credits and time left, each once it is known."""
-    rate = [f"{progress.calls_per_second:.1f} calls/s"] if progress.calls_per_second else []
-    left = [] if progress.seconds_left is None else [f"{progress.seconds_left:.0f} s left"]
-    slow = ["one call at a time"] if progress.concurrency == 1 else []
-    return [", ".join([*rate, counted(progress.credits_used, "credit"), *left, *slow])]
-
-
-def _facts_of_batch(batch: Batch) -> dict[str, Any]:
-    progress = batch.progress
-    return {
-        "number": batch.number,
-        "recipients": len(batch.recipients),
-        "accepted": batch.accepted,
-        "refused": batch.refused,
-        "error": None if batch.error is None else str(batch.error),
-        "counts": progress.counts,
-        "calls_per_second": round(progress.calls_per_second, 3),
-        "credits_used": progress.credits_used,
-        "credits_left": progress.credits_left,
-        "concurrency": progress.concurrency,
-        "seconds_left": None if progress.seconds_left is None else round(progress.seconds_left, 1),
-    }
 
 
 # Who is set aside ---------------------------------------------------------------------------------------------------
@@ -207,7 +108,7 @@ def plan_facts(planned: Preflight, invalid: list[Recipient]) -> dict[str, str]:
     return {
         "To be sent": f"{counted(count, 'recipient')} in {calls}" if count else "nothing: nobody is left to send to",
         **({"Test numbers first": str(planned.tests)} if planned.tests else {}),
-        **({} if planned.seconds is None else {"Takes": f"{_duration(planned.seconds)} at the least"}),
+        **({} if planned.seconds is None else {"Takes": f"{duration(planned.seconds)} at the least"}),
         **({"In the journal already": counted(done, "recipient")} if done else {}),
         **_messages(report),
         **_exclusions(report),
@@ -351,14 +252,6 @@ _REPORTED = (
 def _zoned(time: datetime | None) -> datetime | None:
     """`time` as it is printed: to the second, in the zone in which replies are."""
     return None if time is None else time.astimezone(ZONE).replace(microsecond=0)
-
-
-def show_facts(facts: dict[str, str], form: Form) -> None:
-    """A line for each."""
-    if form is Form.TABLE:
-        Console().print(facts_table(facts))
-    else:
-        print("\n".join(f"{name}: {printable(value)}" for name, value in facts.items()))
 
 
 async def print_csv(found: Report, state: RecipientState | None) -> None:

@@ -15,7 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from mmsclient._words import counted
-from mmsclient.cli.output import Form, facts_table, printable
+from mmsclient.cli.output import Facts, Form, printable
 
 
 @define
@@ -117,7 +117,7 @@ class LiveStage(Stage):
         self._console.print(line)
 
     def summary(self, facts: dict[str, str]) -> None:
-        self._console.print(Text("\nSummary", "bold"), facts_table(facts), sep="\n")
+        self._console.print(Text("\nSummary", "bold"), Facts(facts), sep="\n")
 
     def _table(self) -> Padding:
         score, calls = self._score, self._last_second()

@@ -6,14 +6,14 @@ import json
 import sys
 from collections.abc import AsyncGenerator, Callable, Iterable, Mapping, Sequence
 from contextlib import aclosing
-from datetime import datetime
+from datetime import datetime, timedelta
 from decimal import Decimal
 from enum import Enum, auto
 from typing import Any, Generic, TypeVar
 from zoneinfo import ZoneInfo
 
 import attrs
-from rich.console import Console
+from rich.console import Console, ConsoleOptions, RenderResult
 from rich.table import Table
 from rich.text import Text
 
@@ -24,6 +24,12 @@ T = TypeVar("T")
 
 ZONE = ZoneInfo("Australia/Melbourne")
 """The zone in which times are printed, with their offset: that of the API, and so the client's default."""
+
+
+WORTH_A_WORD = 10
+"""Seconds from which on minutes are told."""
+ROOM = 20
+"""Columns that a value needs beside its name."""
 
 
 class Form(Enum):
@@ -57,8 +63,16 @@ def _jsonable(value: Any) -> Any:
 
 
 def printable(text: str) -> str:
-    """`text` on one line and without control characters: strangers write replies, and terminals obey them."""
-    return "".join(c if c.isprintable() else " " for c in text)
+    """`text` on one line, in characters that stdout has, and without control characters: strangers write replies, and
+    terminals obey them."""
+    encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
+    line = "".join(c if c.isprintable() else " " for c in text)
+    return line.encode(encoding, "backslashreplace").decode(encoding)
+
+
+def duration(seconds: float) -> str:
+    """Such as `4.2 s`, `0:02:10`."""
+    return f"{seconds:.1f} s" if seconds < WORTH_A_WORD else str(timedelta(seconds=round(seconds)))
 
 
 # One answer -------------------------------------------------------------------------------------------------
@@ -75,10 +89,7 @@ def show_account(account: Account, form: Form) -> None:
         "MMS balance": _number(account.mms_balance),
         "SMS balance": _number(account.sms_balance),
     }
-    if form is Form.TABLE:
-        Console().print(facts_table(facts))
-    else:
-        print("\n".join(f"{name}: {printable(value)}" for name, value in facts.items()))
+    show_facts(facts, form)
 
 
 def show_sent(sent: SentBatch, form: Form) -> None:
@@ -117,12 +128,29 @@ def show_deliveries(statuses: Mapping[str, DeliveryStatus | None], form: Form) -
         _print_rows(rows)
 
 
-def facts_table(facts: dict[str, str]) -> Table:
-    """Names and values, side by side."""
-    table = Table(show_header=False, box=None)
-    table.add_column(style="bold", no_wrap=True)
-    _add_rows(table, facts.items())
-    return table
+@attrs.frozen
+class Facts:
+    """Names and values on a terminal: side by side, or one below the other where that is narrow."""
+
+    facts: Mapping[str, str]
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        if options.max_width >= max(map(len, self.facts), default=0) + ROOM:
+            table = Table(show_header=False, box=None)
+            table.add_column(style="bold", no_wrap=True)
+            _add_rows(table, self.facts.items())
+            yield table
+        else:
+            for name, value in self.facts.items():
+                yield Text.assemble((f"{name}:", "bold"), f" {printable(value)}")
+
+
+def show_facts(facts: Mapping[str, str], form: Form) -> None:
+    """A line for each; not for scripts."""
+    if form is Form.TABLE:
+        Console().print(Facts(facts))
+    else:
+        print("\n".join(f"{name}: {printable(value)}" for name, value in facts.items()))
 
 
 # Listings ---------------------------------------------------------------------------------------------------

@@ -8,10 +8,9 @@ from typing import Annotated
 import anyio.to_thread
 from attrs import asdict
 from cyclopts import App, Parameter
-from rich.console import Console
 
 from mmsclient._words import counted
-from mmsclient.cli.output import Form, facts_table, printable, to_json
+from mmsclient.cli.output import Form, printable, show_facts, to_json
 from mmsclient.cli.status import Status, UsageError
 from mmsclient.pictures import FITS_ANY_TEXT, MAX_SIZE, FittedPicture, PictureFacts, examine
 from mmsclient.pictures import fit as fit_picture
@@ -98,7 +97,4 @@ def _show_facts(facts: PictureFacts, form: Form) -> None:
         "Place": "it says where it was taken" if facts.tells_place else "it does not say where it was taken",
         "As it is": "the API takes it" if facts.is_sendable else f"the API does not take it: {facts.objection}",
     }
-    if form is Form.TABLE:
-        Console().print(facts_table(rows))
-    else:
-        print("\n".join(f"{name}: {printable(value)}" for name, value in rows.items()))
+    show_facts(rows, form)

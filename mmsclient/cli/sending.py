@@ -24,12 +24,16 @@ from mmsclient.bulk import (
     StopRequestedError,
 )
 from mmsclient.cli import stdio
-from mmsclient.cli.bulk_output import Commands, Screen, invalid_in, show_report, to_send
+from mmsclient.cli.bulk_output import Commands, invalid_in, show_report, to_send
 from mmsclient.cli.output import Form
 from mmsclient.cli.safeguards import Approval
+from mmsclient.cli.screens import Screen
 from mmsclient.cli.status import Status, complain, output_lost
 
 SIGNALS = [signal.SIGINT, signal.SIGTERM, *([signal.SIGHUP] if hasattr(signal, "SIGHUP") else [])]
+
+TICK = 0.25
+"""Seconds between two looks at how far the campaign is, and how large the terminal."""
 
 ONE_SIGNAL = 1.0
 """Seconds in which several signals are one: `timeout` and shells send theirs to the process and to its group."""
@@ -121,6 +125,7 @@ async def send(
 
 async def _print_batches(sending: Sending, printing: Printing, screen: Screen, run: Run) -> None:
     await printing.do(screen.start)
+    ticking = asyncio.create_task(_tick(sending, printing, screen))
     try:
         async with aclosing(sending):
             async for batch in sending:
@@ -130,7 +135,15 @@ async def _print_batches(sending: Sending, printing: Printing, screen: Screen, r
     except MMSError as error:
         run.failure = error
     finally:
+        ticking.cancel()
+        await asyncio.wait([ticking])
         await printing.do(screen.stop)
+
+
+async def _tick(sending: Sending, printing: Printing, screen: Screen) -> None:
+    while True:
+        await asyncio.sleep(TICK)
+        await printing.do(screen.tick, sending.progress)
 
 
 async def _sum_up(campaign: Campaign, printing: Printing, run: Run, form: Form, commands: Commands) -> Status:

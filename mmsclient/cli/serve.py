@@ -15,11 +15,9 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from rich.console import Console
-
 from mmsclient import _environment
 from mmsclient._words import counted
-from mmsclient.cli.output import Form, facts_table, printable, to_json
+from mmsclient.cli.output import Form, printable, show_facts, to_json
 from mmsclient.cli.status import UsageError
 from mmsclient.sandbox import Arrival, Callback, Ending, Sandbox, Send
 
@@ -137,7 +135,7 @@ def _introduce(sandbox: Sandbox, ca_file: Path | None, form: Form) -> None:
     if endings:
         print("Numbers that end in these digits, such as +61400009901:\n")
         if form is Form.TABLE:
-            Console().print(facts_table(endings))
+            show_facts(endings, form)
         else:
             print("\n".join(f"  {digits}  {meaning}" for digits, meaning in endings.items()))
         print()

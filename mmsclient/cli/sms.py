@@ -6,10 +6,9 @@ from datetime import datetime
 from typing import Annotated
 
 from cyclopts import App, Parameter
-from rich.console import Console
 
 from mmsclient.cli.connection import DEFAULT, Connection
-from mmsclient.cli.output import Form, facts_table, printable, show_sent, to_json
+from mmsclient.cli.output import Form, show_facts, show_sent, to_json
 from mmsclient.cli.status import Status, UsageError, of_sent
 from mmsclient.sms import Parts
 from mmsclient.sms import parts as count_parts
@@ -94,7 +93,4 @@ def _show(counted: Parts, form: Form) -> None:
         "Parts": f"{counted.count}, room for {counted.left} more" if counted.fits else f"{counted.count}: too many",
         "Credits": f"{counted.credits} for each recipient",
     }
-    if form is Form.TABLE:
-        Console().print(facts_table(facts))
-    else:
-        print("\n".join(f"{name}: {printable(value)}" for name, value in facts.items()))
+    show_facts(facts, form)

@@ -15,7 +15,8 @@ from cyclopts.validators import Number
 from mmsclient import bulk
 from mmsclient._words import counted
 from mmsclient.bulk import Activity, CampaignStatus, JournalUnavailableError
-from mmsclient.cli.output import ZONE, Form, printable, to_json
+from mmsclient.cli.output import ZONE, Form, duration, printable, to_json
+from mmsclient.cli.screens import Bar
 from mmsclient.cli.status import Status, complain
 from mmsclient.cli.watching import show, show_looks
 
@@ -55,7 +56,7 @@ async def status(
     form = Form.chosen(json)
     if watch:
         looks = _looks(journal, name, interval)
-        await show_looks(looks, form, facts=facts_of, line=line_of, document=document_of)
+        await show_looks(looks, form, facts=facts_of, line=line_of, document=document_of, above=_bar_of)
     else:
         show(await bulk.read_status(journal, name), form, facts_of, document_of)
     return Status.DONE
@@ -190,11 +191,16 @@ def facts_of(found: CampaignStatus) -> dict[str, str]:
     if found.calls_per_second:
         facts["Rate"] = f"{found.calls_per_second:.1f} calls/s, {found.recipients_per_second:.0f} recipients/s"
     if found.seconds_left is not None:
-        facts["Time left"] = f"{found.seconds_left:.0f} s"
+        facts["Time left"] = duration(found.seconds_left)
     facts["Credits used"] = str(found.credits_used)
+    facts["Throttled"] = counted(found.throttled, "call")
     if found.last_error is not None:
         facts["Last error"] = f"{_zoned(found.last_error_at)} {found.last_error}"
-    return facts
+    return facts | {f"Call {each.batch}": str(each) for each in found.last_failures}
+
+
+def _bar_of(found: CampaignStatus) -> Bar:
+    return Bar.of(found.counts, is_whole=found.list_read)
 
 
 def line_of(found: CampaignStatus) -> str:

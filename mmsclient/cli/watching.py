@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable, Mapping
 from typing import Any, TypeVar
 
-from rich.console import Console
-from rich.live import Live
+from rich.console import Console, Group, RenderableType
 
-from mmsclient.cli.output import Form, facts_table, printable, to_json
+from mmsclient.cli.live import LiveBlock, is_steerable
+from mmsclient.cli.output import Facts, Form, printable, show_facts, to_json
 
 T = TypeVar("T")
 
@@ -20,12 +20,17 @@ async def show_looks(
     facts: Callable[[T], dict[str, str]],
     line: Callable[[T], str],
     document: Callable[[T], Mapping[str, Any]],
+    above: Callable[[T], RenderableType] | None = None,
 ) -> None:
-    """Shows each look by `facts` on a terminal, by `document` for scripts, else by `line` where that is another one."""
-    if form is Form.TABLE:
-        with Live(auto_refresh=False, console=Console()) as live:
+    """Shows each look by `facts` on a terminal, by `document` for scripts, else by `line` where that is another one.
+
+    `above`: what is shown above the facts.
+    """
+    if form is Form.TABLE and is_steerable(console := Console()):
+        with LiveBlock(console) as block:
             async for found in looks:
-                live.update(facts_table(facts(found)), refresh=True)
+                shown = Facts(facts(found))
+                block.update(shown if above is None else Group(above(found), shown))
         return
     before = ""
     async for found in looks:
@@ -41,7 +46,5 @@ def show(
     """Shows one look."""
     if form is Form.JSON:
         print(to_json(document(found)))
-    elif form is Form.TABLE:
-        Console().print(facts_table(facts(found)))
     else:
-        print("\n".join(f"{title}: {printable(value)}" for title, value in facts(found).items()))
+        show_facts(facts(found), form)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import pty
 import re
 import select
+import struct
 import subprocess
+import termios
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -20,22 +23,31 @@ CODE = (
 
 @contextmanager
 def on_a_terminal(
-    *arguments: str, columns: int = 150, **variables: str
+    *arguments: str, columns: int = 150, rows: int = 40, **variables: str
 ) -> Iterator[tuple[subprocess.Popen[bytes], Callable[[str], str], int]]:
     """The command on a terminal; a function that waits for a text on it and returns all that was shown; its end.
 
     Colours and movements are taken out of what was shown, unless the text that is waited for is "".
     """
     ours, theirs = pty.openpty()
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
+    inherited = {name: value for name, value in os.environ.items() if name not in ("COLUMNS", "LINES")}
     shown = b""
 
     def wait_for(text: str) -> str:
         nonlocal shown
         while text.encode() not in shown:
             if not select.select([ours], [], [], 60)[0]:
-                raise AssertionError(shown.decode())
-            shown += os.read(ours, 65536)
-        return re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", shown.decode()) if text else shown.decode()
+                raise AssertionError(shown.decode(errors="backslashreplace"))
+            try:
+                shown += os.read(ours, 65536)
+            except OSError:  # the last process on it has ended
+                raise AssertionError(shown.decode(errors="backslashreplace")) from None
+        return (
+            re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", shown.decode(errors="backslashreplace"))
+            if text
+            else shown.decode(errors="backslashreplace")
+        )
 
     with (
         subprocess.Popen(  # noqa: S603 -- our own command
@@ -44,7 +56,7 @@ def on_a_terminal(
             stdout=theirs,
             stderr=theirs,
             start_new_session=True,
-            env={**os.environ, "COLUMNS": str(columns), "LINES": "40", **variables},
+            env={**inherited, "TERM": "xterm-256color", **variables},
         ) as process
     ):
         os.close(theirs)

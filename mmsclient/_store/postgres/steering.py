@@ -10,7 +10,18 @@ from decimal import Decimal
 import psycopg
 
 from mmsclient._store.postgres.database import Database, Transaction
-from mmsclient._store.steering import LATELY, Activity, Order, Orders, Standing, sender_name, with_rejected
+from mmsclient._store.steering import (
+    FEW_FAILURES,
+    LATELY,
+    THROTTLED,
+    Activity,
+    FailedCall,
+    Order,
+    Orders,
+    Standing,
+    sender_name,
+    with_rejected,
+)
 
 __all__ = ["PostgresSteering", "give_order", "orders_in", "standing"]
 
@@ -43,10 +54,16 @@ FROM campaign JOIN lease ON lease.campaign = campaign.id
 LEFT JOIN activity ON activity.campaign = campaign.id AND activity.epoch = lease.epoch WHERE campaign.id = %s
 """
 _COUNTS = "SELECT state, count(*) FROM recipient WHERE campaign = %s GROUP BY state"
-_CALLS = """
-SELECT count(*), extract(epoch FROM min(started))::float8, extract(epoch FROM max(ended))::float8
+_CALLS = f"""
+SELECT count(*), extract(epoch FROM min(started))::float8, extract(epoch FROM max(ended))::float8,
+    count(*) FILTER (WHERE starts_with(error, '{THROTTLED}'))
 FROM batch WHERE campaign = %s
-"""
+"""  # noqa: S608
+_FAILURES = f"""
+SELECT id, recipients, accepted, error FROM batch
+WHERE campaign = %s AND ended IS NOT NULL AND (error IS NOT NULL OR accepted < recipients)
+ORDER BY id DESC LIMIT {FEW_FAILURES}
+"""  # noqa: S608
 _ENDS = f"""
 SELECT extract(epoch FROM ended)::float8, CASE WHEN error IS NULL THEN recipients ELSE 0 END FROM batch
 WHERE campaign = %s AND ended IS NOT NULL ORDER BY id DESC LIMIT {LATELY}
@@ -128,7 +145,7 @@ def standing(transaction: Transaction, campaign: int) -> Standing:
     """How a campaign stands. Walks through all recipients."""
     now, sender, is_alive, since, activity, why, list_read = transaction.row(_SENDER, (campaign,))
     (rejected,) = transaction.row("SELECT count(*) FROM aside WHERE campaign = %s", (campaign,))
-    calls, started, ended = transaction.row(_CALLS, (campaign,))
+    calls, started, ended, throttled = transaction.row(_CALLS, (campaign,))
     credit_texts = transaction.rows("SELECT credits FROM batch WHERE campaign = %s AND credits <> ''", (campaign,))
     error, error_at = transaction.row(_ERROR, (campaign,)) or (None, None)
     return Standing(
@@ -148,4 +165,6 @@ def standing(transaction: Transaction, campaign: int) -> Standing:
         ends=transaction.rows(_ENDS, (campaign,)),
         error=error,
         error_at=error_at,
+        throttled=throttled,
+        failures=[FailedCall(*row) for row in transaction.rows(_FAILURES, (campaign,))],
     )

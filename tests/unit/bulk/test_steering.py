@@ -50,7 +50,7 @@ from mmsclient.observe import (
     CampaignStopped,
 )
 from mmsclient.sandbox import Sandbox
-from mmsclient.sandbox.faults import throttle
+from mmsclient.sandbox.faults import Reject, throttle
 from tests.conftest import PNG, until
 from tests.support.campaigns import TEXT, Doled, numbers, status_when
 from tests.support.command import Outcome, in_this_process, started
@@ -434,6 +434,32 @@ async def test_a_throttled_campaign_says_for_what_it_waits(api: Sandbox, place: 
             sending.stop()
             await asyncio.wait([task])
     assert str(await read_status(place[0], place[1] or None)).startswith("idle: ")
+
+
+async def test_calls_that_go_wrong_are_counted_and_the_last_are_told(api: Sandbox, place: Place) -> None:
+    api.faults.add(throttle(), call="send-mms", times=2)
+    api.faults.add(Reject("RECIPIENTS_ERROR", "Nobody"), call="send-mms", skip=1, times=1)
+    api.add_opt_out("+61400000014")
+    async with api.client(limiter=NoLimit()) as mms:
+        sending = campaign(mms, place, max_concurrency=1).send(numbers(15))
+        assert sending.progress is None
+        progress = [(sending.progress, batch.progress) async for batch in sending]
+        assert sending.progress is None
+    assert [(at_present.calls, told.calls) for at_present, told in progress if at_present] == [(3, 3), (4, 4), (5, 5)]
+    assert [told.throttled for _, told in progress] == [2, 2, 2]
+    assert {told.rate for _, told in progress} == {None}
+    found = await read_status(place[0], place[1] or None)
+    assert found.throttled == 2
+    assert [(each.batch, each.recipients, each.accepted) for each in found.last_failures] == [
+        (5, 5, 4),
+        (4, 5, 0),
+        (2, 5, 0),
+        (1, 5, 0),
+    ]
+    assert [str(each).partition(":")[0] for each in found.last_failures] == [
+        "4 of 5 accepted",
+        *["0 of 5 accepted"] * 3,
+    ]
 
 
 async def test_a_campaign_outside_its_hours_says_until_when(api: Sandbox, path: Path) -> None:

@@ -139,6 +139,8 @@ def test_send_for_a_script(cli: Cli) -> None:
         "error": None,
         "counts": {**dict.fromkeys(report["counts"], 0), "accepted": 250, "excluded": 2},
         "calls_per_second": 0.0,
+        "rate": 15.0,
+        "throttled": 0,
         "credits_used": "250",
         "credits_left": None,
         "concurrency": 3,
