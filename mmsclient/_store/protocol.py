@@ -8,6 +8,7 @@ from decimal import Decimal
 from typing import Protocol
 
 from mmsclient._store.evidence import Silent
+from mmsclient._store.figures import Figures
 from mmsclient._store.heard import Heard
 from mmsclient._store.models import (
     Claim,
@@ -40,6 +41,10 @@ class JournalReader(Protocol):
 
     def summary(self) -> Summary:
         """Counts, credits and times. Walks through all recipients."""
+        ...
+
+    def figures(self) -> Figures:
+        """What became of the campaign, in time and by reasons. Walks through all recipients."""
         ...
 
     def orders(self) -> Orders:

@@ -10,6 +10,7 @@ from typing import Any, Self
 
 from mmsclient._store import sqlite_messages
 from mmsclient._store.errors import JournalError
+from mmsclient._store.figures import Figures
 from mmsclient._store.models import (
     RECIPIENT_COLUMNS,
     Message,
@@ -26,6 +27,7 @@ from mmsclient._store.private_files import DAMAGED
 from mmsclient._store.spending import CallCost
 from mmsclient._store.sqlite_database import APPLICATION_ID, FOREIGN, VERSION, Database, translated_errors
 from mmsclient._store.sqlite_evidence import unknown_summary
+from mmsclient._store.sqlite_figures import figures
 from mmsclient._store.sqlite_migration import read_as_present
 from mmsclient._store.sqlite_steering import orders_in, standing
 from mmsclient._store.steering import Orders, Standing
@@ -36,7 +38,7 @@ __all__ = ["SQLiteReader"]
 PAGE = 1000
 """Rows read at a time."""
 
-_RECIPIENT_STATUS = """(
+RECIPIENT_STATUS = """(
     SELECT recipient.*, delivery.status, delivery.reported FROM recipient LEFT JOIN delivery
     ON state = 'accepted' AND delivery.message_id = recipient.message_id AND delivery.phone = (
         SELECT phone FROM delivery AS reported_status
@@ -142,7 +144,7 @@ class SQLiteReader:
             credits_used = sum((Decimal(text) for (text,) in credit_texts), Decimal(0))
             list_read = database.meta("list_read") == 1
             statuses = database.rows(
-                f"SELECT status, count(*) FROM {_RECIPIENT_STATUS} WHERE status IS NOT NULL GROUP BY status"  # noqa: S608
+                f"SELECT status, count(*) FROM {RECIPIENT_STATUS} WHERE status IS NOT NULL GROUP BY status"  # noqa: S608
             )
             deliveries = {DeliveryStatus(status): count for status, count in statuses}
             seconds = self._delivery_seconds(deliveries.get(DeliveryStatus.DELIVERED, 0))
@@ -160,6 +162,10 @@ class SQLiteReader:
             seconds,
             unknown,
         )
+
+    def figures(self) -> Figures:
+        """What became of the campaign, in time and by reasons. Walks through all recipients."""
+        return figures(self._database, RECIPIENT_STATUS)
 
     def orders(self) -> Orders:
         """What operators have asked of the sender so far."""
@@ -179,7 +185,7 @@ class SQLiteReader:
 
     def _delivery_seconds(self, delivered: int) -> float | None:
         rows = self._database.rows(
-            f"SELECT reported - started AS took FROM {_RECIPIENT_STATUS}"  # noqa: S608
+            f"SELECT reported - started AS took FROM {RECIPIENT_STATUS}"  # noqa: S608
             " JOIN batch ON batch.id = recipient_status.batch WHERE status = 'Delivered'"
             " ORDER BY took LIMIT 1 OFFSET ?",
             (delivered // 2,),
@@ -189,7 +195,7 @@ class SQLiteReader:
     def recipients(self, state: RecipientState | None, after: int, limit: int = PAGE) -> list[tuple[int, Recipient]]:
         """Recipients beyond the id `after`, with their ids."""
         rows = self._database.rows(
-            f"SELECT {RECIPIENT_COLUMNS} FROM {_RECIPIENT_STATUS}"  # noqa: S608
+            f"SELECT {RECIPIENT_COLUMNS} FROM {RECIPIENT_STATUS}"  # noqa: S608
             " WHERE id > ? AND (? IS NULL OR state = ?) ORDER BY id LIMIT ?",
             (after, state, state, limit),
         )
@@ -202,7 +208,7 @@ class SQLiteReader:
     def recipients_of(self, phones: Sequence[int]) -> list[tuple[int, Recipient]]:
         """Those of `phones` that are in the journal, with their ids."""
         wanted = ", ".join(map(str, phones))  # whole numbers
-        sql = f"SELECT {RECIPIENT_COLUMNS} FROM {_RECIPIENT_STATUS} WHERE phone IN ({wanted}) ORDER BY id"  # noqa: S608
+        sql = f"SELECT {RECIPIENT_COLUMNS} FROM {RECIPIENT_STATUS} WHERE phone IN ({wanted}) ORDER BY id"  # noqa: S608
         return [_with_id(row) for row in self._database.rows(sql)]
 
     def call_costs(self) -> list[CallCost]:

@@ -21,6 +21,7 @@ from mmsclient.bulk.errors import (
     SuppressionListError,
     SuppressionListUnavailableError,
 )
+from mmsclient.bulk.html import html_report
 from mmsclient.bulk.models import Batch, Exclusion, Progress, Recipient, RecipientState, UnknownRecipients
 from mmsclient.bulk.options import CampaignOptions
 from mmsclient.bulk.plan import Plan, Sample
@@ -78,6 +79,7 @@ __all__ = [
     "UnknownRecipients",
     "UnreadableNumber",
     "Window",
+    "html_report",
     "pause",
     "read_csv",
     "read_report",

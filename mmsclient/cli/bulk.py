@@ -14,7 +14,16 @@ from mmsclient import bulk
 from mmsclient._api.phone_numbers import MAX_RECIPIENTS
 from mmsclient._store.stores import is_url
 from mmsclient._words import counted
-from mmsclient.bulk import Campaign, CampaignOptions, CSVList, Preflight, RecipientState, read_csv, read_report
+from mmsclient.bulk import (
+    Campaign,
+    CampaignOptions,
+    CSVList,
+    Preflight,
+    RecipientState,
+    html_report,
+    read_csv,
+    read_report,
+)
 from mmsclient.cli import sending, steering
 from mmsclient.cli.bulk_output import (
     Commands,
@@ -26,6 +35,7 @@ from mmsclient.cli.bulk_output import (
     print_csv,
     show_reconciliation,
     show_report,
+    write_page,
 )
 from mmsclient.cli.connection import DEFAULT, Connection
 from mmsclient.cli.good_hours import AT_ONCE, HoursOptions
@@ -231,6 +241,7 @@ async def report(
         bool, Parameter(name="--csv", help="Print every recipient as a line of CSV.", show_default=False)
     ] = False,
     state: RecipientState | None = None,
+    html: Path | None = None,
 ) -> int:
     """Show what became of a campaign, also while it is being sent. Calls no API.
 
@@ -242,11 +253,15 @@ async def report(
         What the campaign is called in the database.
     state
         With --csv: only the recipients in this state.
+    html
+        Write it into this file, as a page for people: figures, reasons, deliveries over time; no phone numbers.
     """
-    if json and as_csv:
-        raise UsageError("--json and --csv: choose one")
+    if json + as_csv + (html is not None) > 1:
+        raise UsageError("--json, --csv and --html: choose one")
     if state is not None and not as_csv:
         raise UsageError("--state chooses among the lines of --csv: give that too")
+    if html is not None:
+        return write_page(await html_report(journal, name), html)
     found = await read_report(journal, name)
     if as_csv:
         await print_csv(found, state)

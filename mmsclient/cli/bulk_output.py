@@ -7,6 +7,7 @@ import shlex
 import sys
 from datetime import datetime
 from decimal import Decimal
+from pathlib import Path
 from typing import Any
 
 from attrs import asdict, frozen
@@ -22,6 +23,7 @@ from mmsclient.bulk import (
     UnknownRecipients,
 )
 from mmsclient.cli.output import WORTH_A_WORD, ZONE, Form, duration, show_facts, to_json
+from mmsclient.cli.status import Status, UsageError
 
 FEW = 5
 """Invalid lines that are shown."""
@@ -261,3 +263,12 @@ async def print_csv(found: Report, state: RecipientState | None) -> None:
     writer.writerow((*columns, "reported_at"))
     async for recipient in found.recipients(state):
         writer.writerow((*(getattr(recipient, column) for column in columns), _zoned(recipient.reported_at)))
+
+
+def write_page(page: str, path: Path) -> Status:
+    """Put a page in its file. Raises `UsageError` where that cannot be written."""
+    try:
+        path.write_bytes(page.encode(errors="xmlcharrefreplace"))
+    except OSError as error:
+        raise UsageError(f"--html: {error.strerror}: {path}") from None
+    return Status.DONE

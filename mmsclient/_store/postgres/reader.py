@@ -8,6 +8,7 @@ from decimal import Decimal
 from typing import Any
 
 from mmsclient._store.errors import JournalError
+from mmsclient._store.figures import Figures
 from mmsclient._store.models import (
     RECIPIENT_COLUMNS,
     Message,
@@ -23,6 +24,7 @@ from mmsclient._store.models import (
 from mmsclient._store.postgres import messages
 from mmsclient._store.postgres.database import Database, Transaction
 from mmsclient._store.postgres.evidence import unknown_summary
+from mmsclient._store.postgres.figures import figures
 from mmsclient._store.postgres.steering import orders_in, standing
 from mmsclient._store.spending import CallCost
 from mmsclient._store.steering import Orders, Standing
@@ -33,7 +35,7 @@ __all__ = ["PostgresReader"]
 PAGE = 1000
 """Rows read at a time."""
 
-_RECIPIENT_STATUS = """(
+RECIPIENT_STATUS = """(
     SELECT recipient.*, reported.status, reported.reported FROM recipient LEFT JOIN LATERAL (
         SELECT status, reported FROM delivery
         WHERE recipient.state = 'accepted' AND delivery.message_id = recipient.message_id
@@ -46,7 +48,7 @@ _RECIPIENT_STATUS = """(
 
 _DELIVERY_SECONDS = f"""
 SELECT (percentile_disc(0.5) WITHIN GROUP (ORDER BY extract(epoch FROM reported - started)))::float8
-FROM {_RECIPIENT_STATUS}
+FROM {RECIPIENT_STATUS}
 JOIN batch ON batch.campaign = recipient_status.campaign AND batch.id = recipient_status.batch
 WHERE status = 'Delivered'
 """  # noqa: S608
@@ -123,7 +125,7 @@ class PostgresReader:
         sql = "SELECT credits FROM batch WHERE campaign = %s AND credits <> ''"
         credits_used = sum((Decimal(text) for (text,) in transaction.rows(sql, (campaign,))), Decimal(0))
         (list_read,) = transaction.row("SELECT list_read FROM campaign WHERE id = %s", (campaign,)) or (False,)
-        sql = f"SELECT status, count(*) FROM {_RECIPIENT_STATUS} WHERE status IS NOT NULL GROUP BY status"  # noqa: S608
+        sql = f"SELECT status, count(*) FROM {RECIPIENT_STATUS} WHERE status IS NOT NULL GROUP BY status"  # noqa: S608
         deliveries = {DeliveryStatus(status): count for status, count in transaction.rows(sql, (campaign,))}
         (seconds,) = transaction.row(_DELIVERY_SECONDS, (campaign,))
         unknown = unknown_summary(transaction, campaign)
@@ -140,6 +142,10 @@ class PostgresReader:
             seconds,
             unknown,
         )
+
+    def figures(self) -> Figures:
+        """What became of the campaign, in time and by reasons. Walks through all recipients."""
+        return self._database.run(lambda each: figures(each, self._campaign, RECIPIENT_STATUS), reads=True)
 
     def orders(self) -> Orders:
         """What operators have asked of the sender so far."""
@@ -160,7 +166,7 @@ class PostgresReader:
     def recipients(self, state: RecipientState | None, after: int, limit: int = PAGE) -> list[tuple[int, Recipient]]:
         """Recipients beyond the id `after`, with their ids."""
         sql = (
-            f"SELECT {RECIPIENT_COLUMNS} FROM {_RECIPIENT_STATUS}"  # noqa: S608
+            f"SELECT {RECIPIENT_COLUMNS} FROM {RECIPIENT_STATUS}"  # noqa: S608
             " WHERE id > %s AND (%s::text IS NULL OR state = %s) ORDER BY id LIMIT %s"
         )
         rows = self._database.run(
@@ -174,7 +180,7 @@ class PostgresReader:
 
     def recipients_of(self, phones: Sequence[int]) -> list[tuple[int, Recipient]]:
         """Those of `phones` that are in the journal, with their ids."""
-        sql = f"SELECT {RECIPIENT_COLUMNS} FROM {_RECIPIENT_STATUS} WHERE phone = ANY(%s) ORDER BY id"  # noqa: S608
+        sql = f"SELECT {RECIPIENT_COLUMNS} FROM {RECIPIENT_STATUS} WHERE phone = ANY(%s) ORDER BY id"  # noqa: S608
         values = (self._campaign, list(phones))
         rows = self._database.run(lambda transaction: transaction.rows(sql, values), reads=True)
         return [_with_id(row) for row in rows]

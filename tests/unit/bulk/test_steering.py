@@ -442,9 +442,10 @@ async def test_calls_that_go_wrong_are_counted_and_the_last_are_told(api: Sandbo
     api.add_opt_out("+61400000014")
     async with api.client(limiter=NoLimit()) as mms:
         sending = campaign(mms, place, max_concurrency=1).send(numbers(15))
-        assert sending.progress is None
+        before = sending.progress
         progress = [(sending.progress, batch.progress) async for batch in sending]
-        assert sending.progress is None
+        after = sending.progress
+    assert before is after is None
     assert [(at_present.calls, told.calls) for at_present, told in progress if at_present] == [(3, 3), (4, 4), (5, 5)]
     assert [told.throttled for _, told in progress] == [2, 2, 2]
     assert {told.rate for _, told in progress} == {None}

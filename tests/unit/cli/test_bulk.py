@@ -27,6 +27,7 @@ from mmsclient.sandbox.faults import Reject, Reset
 from tests.conftest import PNG
 from tests.support.campaigns import success
 from tests.support.command import Cli, in_this_process
+from tests.support.pages import PageReader
 from tests.support.terminal import on_a_terminal
 from tests.support.waiting import until
 
@@ -356,12 +357,25 @@ def test_resume_and_report(cli: Cli, api: Sandbox, folder: Path) -> None:
     ]
 
 
+def test_the_report_as_a_page(cli: Cli, folder: Path) -> None:
+    assert cli(*SEND, "--yes").status == 0
+    written = cli("bulk", "report", "spring.db", "--html", "spring.html")
+    assert (written.status, written.out, written.err) == (0, "", "")
+    page = PageReader((folder / "spring.html").read_text(encoding="utf-8"))
+    assert "Campaign spring.db" in page.texts
+    assert page.row("Accepted")[0] == "250"
+    refused = cli("bulk", "report", "spring.db", "--html", "nowhere/spring.html")
+    assert (refused.status, refused.error) == (2, "--html: No such file or directory: nowhere/spring.html")
+
+
 @pytest.mark.parametrize(
     ("arguments", "status", "said"),
     [
         (("bulk", "report", "nowhere.db"), 1, "journal nowhere.db: there is no such file"),
         (("bulk", "report", "list.csv"), 1, "this is no journal of a campaign"),
         (("bulk", "report", "spring.db", "--json", "--csv"), 2, "choose one"),
+        (("bulk", "report", "spring.db", "--json", "--html", "a.html"), 2, "choose one"),
+        (("bulk", "report", "nowhere.db", "--html", "a.html"), 1, "journal nowhere.db: there is no such file"),
         (("bulk", "report", "spring.db", "--state", "unknown"), 2, "--state chooses among the lines of --csv"),
         (("bulk", "resume", "nowhere.db"), 1, "there is no such file"),
         ((*SEND, "--yes", "--column", "x"), 2, "column: expected one of the columns 'name', 'mobile'"),

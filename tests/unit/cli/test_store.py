@@ -15,6 +15,7 @@ from mmsclient.sandbox import Sandbox
 from mmsclient.sandbox.faults import Reject, Reset
 from tests.conftest import PNG
 from tests.support.command import Cli, in_this_process
+from tests.support.pages import PageReader
 from tests.support.postgres_server import PASSWORD, Server
 
 
@@ -55,6 +56,15 @@ def test_a_campaign_is_sent_stopped_resumed_and_reported(cli: Cli, api: Sandbox,
     assert "mmsclient bulk report URL --name 'spring sale' --csv --state excluded" in reported.out
     assert len(cli("bulk", "report", url, *name, "--csv", "--state", "accepted").out.splitlines()) == 251
     assert len(api.sends) == 2 + 1
+
+
+def test_the_report_of_a_campaign_in_a_database_as_a_page(cli: Cli, url: str) -> None:
+    assert cli(*sending(url, "--name", "spring")).status == 0
+    assert cli("bulk", "report", url, "--name", "spring", "--html", "spring.html").status == 0
+    page = Path("spring.html").read_text(encoding="utf-8")
+    assert PageReader(page).row("Accepted")[0] == "250"
+    assert "Campaign spring" in page
+    assert PASSWORD not in page
 
 
 def test_unknown_recipients_are_settled_by_reports_and_the_silent_are_sent_to_again(
