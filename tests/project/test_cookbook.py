@@ -30,6 +30,7 @@ from mmsclient.webhooks import new_token
 from tests.conftest import PNG
 from tests.support.held import Held
 from tests.support.otlp_receiver import otlp_receiver
+from tests.support.pages import PageReader
 from tests.support.postgres_server import binaries
 from tests.support.redis_server import Server
 from tests.support.waiting import until
@@ -258,6 +259,34 @@ async def test_the_exit_status_of_the_nightly_job(tmp_path: Path, sandbox: Sandb
         assert await job.run(mms, *arguments, str(tmp_path / "done.db")) == 0
         (tmp_path / "list.csv").write_text("mobile\n+61400009903\n", encoding="utf-8")
         assert await job.run(mms, *arguments, str(tmp_path / "stopped.db")) == 1
+
+
+# A campaign that is killed ------------------------------------------------------------------------------------------
+
+
+def test_the_demonstration_adds_up(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """It compares every recipient with the log of its sandbox, and ends with an error where they differ."""
+    figures = recipe("demonstration").run(tmp_path, 150, 200)
+    told = capfd.readouterr().out
+    assert "nobody got two" in told
+    assert figures["rows"] == 150
+    assert {name: figures[name] for name in ("refused", "failed", "unknown", "pending", "sending")} == {
+        "refused": 1,
+        "failed": 0,
+        "unknown": 0,
+        "pending": 0,
+        "sending": 0,
+    }
+    assert figures["suppressed"] >= 2
+    assert figures["no message"] == 2
+    assert (
+        figures["accepted"] == 149 - figures["excluded"] == figures["reported Delivered"] + figures["reported Failed"]
+    )
+    assert figures["credits named"] + figures["credits unnamed"] == figures["accepted"]
+    page = PageReader((tmp_path / "report.html").read_text(encoding="utf-8"))
+    for name in ("Accepted", "Refused", "Excluded"):
+        assert page.row(name)[0] == str(figures[name.lower()])
+    assert page.row("Delivered") == [str(figures["reported Delivered"])]
 
 
 # From requests ------------------------------------------------------------------------------------------------------
