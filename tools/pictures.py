@@ -19,6 +19,7 @@ from rich.console import Console
 from rich.terminal_theme import MONOKAI
 
 import mmsclient.cli
+from mmsclient.cli import screens
 from mmsclient.cli.output import Form
 from mmsclient.cli.sample_image import sunset
 from mmsclient.sandbox import Ending, Sandbox
@@ -44,6 +45,7 @@ def recorded(command: str, target: Path) -> Iterator[None]:
             module = import_module(f"mmsclient.cli.{found.name}")
             if hasattr(module, "Console"):
                 patches.enter_context(patch.object(module, "Console", lambda *_, **__: screen))
+        patches.enter_context(patch.object(screens, "is_steerable", lambda console: True))  # it is drawn at its end
         patches.enter_context(patch("rich._console", screen))
         patches.enter_context(patch.object(Form, "chosen", lambda as_json: Form.TABLE))
         screen.print(f"[bold green]$[/] {command}", highlight=False)

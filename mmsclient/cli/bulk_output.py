@@ -195,6 +195,7 @@ def show_report(found: Report, form: Form, invalid: list[Recipient], commands: C
     facts |= unknown_facts(found.unknown)
     if found.started_at is not None and found.ended_at is not None:
         facts["Sent"] = f"{_zoned(found.started_at)} to {_zoned(found.ended_at)}"
+        facts["Took"] = duration((found.ended_at - found.started_at).total_seconds())
     show_facts(facts | _invalid_lines(found, invalid, commands.excluded()), form)
 
 

@@ -95,28 +95,27 @@ class LiveScreen(Screen):
     def __init__(self, console: Console) -> None:
         super().__init__()
         self._block = LiveBlock(console)
+        self._progress: Progress | None = None
         self._failures: deque[tuple[str, str]] = deque(maxlen=LAST_FAILURES)
 
     def start(self) -> None:
         self._block.start()
 
     def show(self, batch: Batch) -> None:
+        self._progress = batch.progress  # drawn at the next tick: there may be hundreds of calls a second
         if _is_wrong(batch):
             self._failures.appendleft((f"Call {batch.number}", _outcome(batch)))
-        self._draw(batch.progress)
 
     def tick(self, progress: Progress | None) -> None:
-        if progress is None:
-            self._block.refresh()
-        else:
-            self._draw(progress)
+        self._progress = progress or self._progress
+        if self._progress is not None:
+            bar = Bar.of(self._progress.counts, is_whole=self._progress.list_read)
+            self._block.update(Group(bar, Facts(_facts_of_progress(self._progress) | dict(self._failures))))
 
     def stop(self) -> None:
+        self.tick(None)
         self._block.stop()
-
-    def _draw(self, progress: Progress) -> None:
-        bar = Bar.of(progress.counts, is_whole=progress.list_read)
-        self._block.update(Group(bar, Facts(_facts_of_progress(progress) | dict(self._failures))))
+        self._block.console.print()  # between the figures and the report
 
 
 @frozen
@@ -188,7 +187,7 @@ def _facts_of_progress(progress: Progress) -> dict[str, str]:
     }
     if waits is not None:
         facts["Goes on at"] = f"{waits:%a %Y-%m-%d %H:%M:%S %z}"
-    elif progress.seconds_left is not None:
+    elif progress.seconds_left:
         facts["Time left"] = duration(progress.seconds_left)
     return facts
 
