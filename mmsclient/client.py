@@ -36,6 +36,7 @@ from mmsclient.models import (
 if TYPE_CHECKING:
     from mmsclient.bulk.campaign import Campaign
     from mmsclient.bulk.options import CampaignOptions
+    from mmsclient.bulk.own_pictures import CampaignImage
     from mmsclient.bulk.recipients import Recipients
     from mmsclient.bulk.report import Report
     from mmsclient.bulk.template import MessageText
@@ -145,7 +146,7 @@ class AsyncMMSClient(SMSClient):
         self,
         *,
         text: MessageText,
-        image: image_file.ImageSource,
+        image: CampaignImage,
         subject: MessageText | None = None,
         journal: str | os.PathLike[str] | None = None,
         **options: Unpack[CampaignOptions],
@@ -154,7 +155,7 @@ class AsyncMMSClient(SMSClient):
 
         Args:
             text: As for `send`, or a [`Template`](personal-messages.md), of which each recipient gets its own.
-            image: As for `send`.
+            image: As for `send`, or a function that [makes each recipient's own](own-pictures.md).
             subject: As for `send`, or a `Template`.
             journal: A file or PostgreSQL database that remembers each recipient; made if it is not there, else resumed.
             options: How it is sent and reported: see `mmsclient.bulk.Campaign`.
@@ -174,7 +175,7 @@ class AsyncMMSClient(SMSClient):
         recipients: Recipients,
         *,
         text: MessageText,
-        image: image_file.ImageSource,
+        image: CampaignImage,
         subject: MessageText | None = None,
         **options: Unpack[CampaignOptions],
     ) -> Report:

@@ -20,12 +20,14 @@ __all__ = [
     "Exclusion",
     "ListEntry",
     "Message",
+    "OwnRow",
     "Owner",
     "PersonalMessage",
     "Picked",
     "Recipient",
     "RecipientResult",
     "RecipientState",
+    "Selection",
 ]
 
 
@@ -62,7 +64,8 @@ class Exclusion(StrEnum):
     SUPPRESSED = "suppressed"
     """It stood in the suppression list when its call was about to leave; `Recipient.reason` says why and since when."""
     NO_MESSAGE = "no message"
-    """Its own text or subject cannot be made of its row, or the API would not take it; `Recipient.reason` says why."""
+    """Its own text, subject or picture cannot be made of its row, or the API would not take it; `Recipient.reason` says
+    why."""
 
 
 @frozen(kw_only=True)
@@ -98,7 +101,7 @@ class Message:
     """Empty for none."""
     image: bytes
     template: str = ""
-    """Where `text` or `subject` is a template, of which each recipient gets its own: what is to be known of it."""
+    """Where each recipient gets a text, subject or picture of its own: what is to be known of how it is made."""
 
     @property
     def image_sha256(self) -> str:
@@ -121,11 +124,14 @@ class PersonalMessage:
     text: str = field(repr=False)
     subject: str = field(repr=False)
     """Empty for none."""
+    picture: str = ""
+    """The SHA-256 of a picture of their own, in hexadecimal; empty where all get the campaign's."""
 
     @property
     def digest(self) -> bytes:
         """What tells it from another one."""
-        return hashlib.sha256(f"{len(self.text)}:{self.text}{self.subject}".encode()).digest()
+        picture = f"\0{self.picture}" if self.picture else ""  # no subject holds a NUL
+        return hashlib.sha256(f"{len(self.text)}:{self.text}{self.subject}{picture}".encode()).digest()
 
 
 @frozen
@@ -168,6 +174,8 @@ class ListEntry:
     """Why nothing can be sent to it."""
     message: PersonalMessage | None = None
     """What it gets, None where all get the same."""
+    fields: str | None = None
+    """Of what its picture is made, as JSON; None where all get the same one."""
 
     @property
     def exclusion(self) -> Exclusion:
@@ -205,6 +213,27 @@ class Picked:
 
 
 @frozen
+class OwnRow:
+    """Of what the picture of a recipient is made."""
+
+    fields: str = field(repr=False)
+    """JSON."""
+    is_resent: bool
+    """It is sent to again, though it may have got a picture before."""
+
+
+@frozen
+class Selection:
+    """Recipients of one message whose picture has been made, so that they can be claimed."""
+
+    ids: tuple[int, ...]
+    message: PersonalMessage
+    """What they get. Where the journal says otherwise, it is noted with the claim."""
+    group: int = 0
+    """The journal's number of the message that they were picked by, 0 where they are claimed out of turn."""
+
+
+@frozen
 class Claim:
     """Recipients that are `sending` in one call."""
 
@@ -213,6 +242,8 @@ class Claim:
     phones: tuple[int, ...]
     message: PersonalMessage | None = None
     """What they get, None where all get the same."""
+    image: bytes | None = field(default=None, repr=False)
+    """Their picture, None where all get the campaign's."""
 
     @property
     def numbers(self) -> tuple[str, ...]:

@@ -15,10 +15,13 @@ from mmsclient._store.models import (
     Exclusion,
     ListEntry,
     Message,
+    OwnRow,
     PersonalMessage,
+    Picked,
     Recipient,
     RecipientResult,
     RecipientState,
+    Selection,
     Summary,
 )
 from mmsclient._store.spending import CallCost
@@ -69,6 +72,14 @@ class JournalReader(Protocol):
 
     def messages_of(self, phones: Sequence[int]) -> dict[int, PersonalMessage]:
         """What those of `phones` get who have a message of their own."""
+        ...
+
+    def upcoming(self, after: tuple[int, int], limit: int) -> Picked:
+        """Those who come next after a position, all of one message, where each has one of its own. Claims nobody."""
+        ...
+
+    def own_rows(self, ids: Sequence[int]) -> dict[int, OwnRow]:
+        """Of what the pictures of these recipients are made, by their ids."""
         ...
 
     def recipients_of(self, phones: Sequence[int]) -> list[tuple[int, Recipient]]:
@@ -182,10 +193,11 @@ class SenderJournal(Protocol):
         """
         ...
 
-    def claim(self, limit: int) -> Claim | None:
+    def claim(self, limit: int, selection: Selection | None = None) -> Claim | None:
         """Set the next recipients to `sending`, at most `limit`, and return them; None if there are none at present.
 
-        All of them get the same message: `Claim.message`, or that of the campaign.
+        All of them get the same message: `Claim.message`, or that of the campaign. With a `selection` they are those of
+        it that can still be claimed.
 
         When this returns, it is on the disk.
         """
@@ -228,7 +240,7 @@ class SenderJournal(Protocol):
         """Undo a claim: the call never left."""
         ...
 
-    def suppress(self, claim: Claim, reasons: Mapping[int, str]) -> None:
+    def suppress(self, claim: Claim, reasons: Mapping[int, str], why: Exclusion = Exclusion.SUPPRESSED) -> None:
         """Exclude some of a claim whose call has not left: by their phones, which are in it, the reasons."""
         ...
 

@@ -28,7 +28,7 @@ __all__ = [
 
 APPLICATION_ID = 0x4D4D5363
 """What marks a SQLite file as a journal: "MMSc"."""
-VERSION = 4
+VERSION = 5
 """Of the schema: the number of the last of its files."""
 MEMORY = ""
 """The path of a journal in memory."""

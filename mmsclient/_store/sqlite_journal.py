@@ -17,7 +17,7 @@ from decimal import Decimal
 from mmsclient._store import sqlite_evidence
 from mmsclient._store.errors import JournalError
 from mmsclient._store.evidence import PROVEN, RESENT, Silent
-from mmsclient._store.models import Claim, Exclusion, ListEntry, Owner, Picked, RecipientResult
+from mmsclient._store.models import Claim, Exclusion, ListEntry, Owner, Picked, RecipientResult, Selection
 from mmsclient._store.models import RecipientState as State
 from mmsclient._store.sqlite_database import Database, storable
 from mmsclient._store.sqlite_files import OpenFiles
@@ -26,7 +26,7 @@ from mmsclient._store.sqlite_messages import TEMPLATE, PersonalQueue, PlainQueue
 from mmsclient._store.sqlite_reader import SQLiteReader
 from mmsclient._store.sqlite_recorder import SQLiteRecorder
 from mmsclient._store.sqlite_steering import SQLiteSteering
-from mmsclient._store.states import CLAIM, END, LOSE, PROVE, RELEASE, SUPPRESS
+from mmsclient._store.states import CLAIM, END, LOSE, PROVE, RELEASE, REOPEN, SUPPRESS
 
 __all__ = ["SQLiteJournal", "end_dead_run"]
 
@@ -41,10 +41,13 @@ _CLAIM = (
 )
 _END = f"UPDATE recipient SET state = ?, message_id = ?, reason = ? WHERE id = ? AND batch = ? AND {END.guard}"  # noqa: S608
 _FORMER = "FROM former_call WHERE former_call.recipient = recipient.id"
-_RELEASE = (
-    "UPDATE recipient SET state = 'pending',"  # noqa: S608
-    f" (batch, reason) = (SELECT max(batch), CASE WHEN count(*) > 0 THEN '{RESENT}' END {_FORMER})"
-    f" WHERE id = ? AND batch = ? AND {RELEASE.guard}"
+_AS_BEFORE = (
+    f"state = 'pending', (batch, reason) = (SELECT max(batch), CASE WHEN count(*) > 0 THEN '{RESENT}' END {_FORMER})"
+)
+_RELEASE = f"UPDATE recipient SET {_AS_BEFORE} WHERE id = ? AND batch = ? AND {RELEASE.guard}"  # noqa: S608
+_REOPEN = (
+    f"UPDATE recipient SET {_AS_BEFORE}, exclusion = NULL WHERE {REOPEN.guard}"  # noqa: S608
+    f" AND exclusion = '{Exclusion.NO_MESSAGE}' AND phone NOT IN (SELECT phone FROM excluded)"
 )
 _SUPPRESS = (
     f"UPDATE recipient SET state = 'excluded', batch = (SELECT max(batch) {_FORMER}), exclusion = ?, reason = ?"  # noqa: S608
@@ -112,6 +115,8 @@ class SQLiteJournal:
         """
         self._last = (0, 0)
         with self._database.transaction():
+            if self._database.meta(TEMPLATE) is not None:  # before evidence of those is acted on
+                self._database.execute(_REOPEN)
             end_dead_run(self._database)
             objection = sqlite_evidence.resend(self._database, resend_unknown)
             self._run = self._database.meta("runs") + 1
@@ -181,14 +186,14 @@ class SQLiteJournal:
 
     # Sending ----------------------------------------------------------------------------------------------------------
 
-    def claim(self, limit: int) -> Claim | None:
+    def claim(self, limit: int, selection: Selection | None = None) -> Claim | None:
         """Set the next recipients to `sending`, at most `limit`, and return them; None if there are none at present.
 
         They are chosen and claimed in one transaction. When this returns, it is on the disk.
         """
         self._check_files()
         with self._database.transaction():
-            picked = self._queue.next(self._last, limit)
+            picked = self._queue.next(self._last, limit, selection)
             batch = self._begin_call(picked.ids) if picked.rows else 0
         self._last = max([self._last, *picked.positions])
         if len(picked.rows) == min(limit, self.ready) or picked.is_of_one_group:
@@ -260,12 +265,12 @@ class SQLiteJournal:
             proven = self._settle(claim, states)
         self._count_ended(states, proven)
 
-    def suppress(self, claim: Claim, reasons: Mapping[int, str]) -> None:
+    def suppress(self, claim: Claim, reasons: Mapping[int, str], why: Exclusion = Exclusion.SUPPRESSED) -> None:
         """Exclude some of a claim whose call has not left: by their phones, which are in it, the reasons."""
         part = claim.only(reasons)
         with self._database.transaction():
             rows = (
-                (Exclusion.SUPPRESSED, storable(reasons[phone]), each, claim.batch)
+                (why, storable(reasons[phone]), each, claim.batch)
                 for each, phone in zip(part.ids, part.phones, strict=True)
             )
             if self._database.execute_many(_SUPPRESS, rows) != len(reasons):

@@ -79,7 +79,7 @@ class ListWriter:
         sql = "INSERT OR IGNORE INTO recipient (phone, state, line, run) VALUES (?, 'pending', ?, ?)"
         is_new = self._database.execute(sql, (entry.phone, entry.line, run)).rowcount == 1
         if is_new and entry.phone is not None and entry.message is not None:
-            assign(self._database, entry.phone, entry.message)
+            assign(self._database, entry.phone, entry.message, entry.fields)
         return is_new
 
     def _found_again(self, phone: int, line: int) -> bool:

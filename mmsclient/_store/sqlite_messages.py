@@ -5,11 +5,22 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol
 
-from mmsclient._store.models import PersonalMessage, Picked
+from mmsclient._store.evidence import RESENT
+from mmsclient._store.models import OwnRow, PersonalMessage, Picked, Selection
 from mmsclient._store.sqlite_database import Database
 from mmsclient._store.states import CLAIM
 
-__all__ = ["TEMPLATE", "PersonalQueue", "PlainQueue", "Queue", "assign", "calls_ahead", "first_messages", "messages_of"]
+__all__ = [
+    "TEMPLATE",
+    "PersonalQueue",
+    "PlainQueue",
+    "Queue",
+    "assign",
+    "calls_ahead",
+    "first_messages",
+    "messages_of",
+    "own_rows",
+]
 
 TEMPLATE = "template"
 """The fact about a journal whose recipients have messages of their own."""
@@ -33,17 +44,17 @@ SELECT count(*), ifnull(sum((members + ? - 1) / ?), 0)
 FROM (SELECT count(*) AS members FROM recipient WHERE {CLAIM.guard} GROUP BY message)
 """  # noqa: S608
 _FIRST = f"""
-SELECT phone, text, subject FROM recipient JOIN message ON message.id = recipient.message
+SELECT phone, text, subject, picture FROM recipient JOIN message ON message.id = recipient.message
 WHERE {CLAIM.guard} ORDER BY recipient.id LIMIT ?
 """  # noqa: S608
-_OF_PHONES = "SELECT phone, text, subject FROM recipient JOIN message ON message.id = recipient.message"
+_OF_PHONES = "SELECT phone, text, subject, picture FROM recipient JOIN message ON message.id = recipient.message"
 
 
 class Queue(Protocol):
     """The order in which recipients are claimed. A position in it is a group and an id."""
 
-    def next(self, after: tuple[int, int], limit: int) -> Picked:
-        """Those who come next."""
+    def next(self, after: tuple[int, int], limit: int, selection: Selection | None = None) -> Picked:
+        """Those who come next; of those whose picture was made, where there is a `selection`."""
         ...
 
     def ready(self, after: tuple[int, int]) -> int:
@@ -57,7 +68,7 @@ class PlainQueue:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    def next(self, after: tuple[int, int], limit: int) -> Picked:
+    def next(self, after: tuple[int, int], limit: int, selection: Selection | None = None) -> Picked:
         """Those who come next."""
         return Picked(self._database.rows(_NEXT, (after[1], limit)))
 
@@ -73,15 +84,27 @@ class PersonalQueue:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    def next(self, after: tuple[int, int], limit: int) -> Picked:
-        """Those who come next, all of one message."""
+    def next(self, after: tuple[int, int], limit: int, selection: Selection | None = None) -> Picked:
+        """Those who come next, all of one message. What a selection says of it is noted."""
+        if selection is not None:
+            return self._selected(selection, limit)
         found = self._database.rows(_NEXT_GROUP, after)
         if not found:
             return Picked(())
         ((group,),) = found
         rows = self._database.rows(_NEXT_OF_GROUP, (group, after[1] if group == after[0] else 0, limit))
-        ((text, subject),) = self._database.rows("SELECT text, subject FROM message WHERE id = ?", (group,))
-        return Picked(rows, group, PersonalMessage(text, subject))
+        sql = "SELECT text, subject, picture FROM message WHERE id = ?"
+        ((text, subject, picture),) = self._database.rows(sql, (group,))
+        return Picked(rows, group, PersonalMessage(text, subject, picture))
+
+    def _selected(self, selection: Selection, limit: int) -> Picked:
+        wanted = ", ".join(map(str, selection.ids))  # whole numbers
+        sql = f"SELECT id, phone, state FROM recipient WHERE id IN ({wanted}) AND {CLAIM.guard} ORDER BY id LIMIT ?"  # noqa: S608
+        rows = self._database.rows(sql, (limit,))
+        number = _noted(self._database, selection.message) if rows else 0
+        sql = "UPDATE recipient SET message = ? WHERE id = ? AND message <> ?"
+        self._database.execute_many(sql, ((number, each, number) for each, _, _ in rows))
+        return Picked(rows, selection.group, selection.message)
 
     def ready(self, after: tuple[int, int]) -> int:
         """How many are left."""
@@ -89,13 +112,26 @@ class PersonalQueue:
         return int(ready)
 
 
-def assign(database: Database, phone: int, message: PersonalMessage) -> None:
+def assign(database: Database, phone: int, message: PersonalMessage, fields: str | None) -> None:
     """From now on a new recipient gets `message`."""
+    sql = "UPDATE recipient SET message = ?, fields = ? WHERE phone = ?"
+    database.execute(sql, (_noted(database, message), fields, phone))
+
+
+def _noted(database: Database, message: PersonalMessage) -> int:
+    """The number of `message`, which is taken in if it is new."""
     digest = message.digest
-    sql = "INSERT OR IGNORE INTO message (digest, text, subject) VALUES (?, ?, ?)"
-    database.execute(sql, (digest, message.text, message.subject))
-    sql = "UPDATE recipient SET message = (SELECT id FROM message WHERE digest = ?) WHERE phone = ?"
-    database.execute(sql, (digest, phone))
+    sql = "INSERT OR IGNORE INTO message (digest, text, subject, picture) VALUES (?, ?, ?, ?)"
+    database.execute(sql, (digest, message.text, message.subject, message.picture))
+    ((number,),) = database.rows("SELECT id FROM message WHERE digest = ?", (digest,))
+    return int(number)
+
+
+def own_rows(database: Database, ids: Sequence[int]) -> dict[int, OwnRow]:
+    """Of what the pictures of these recipients are made, by their ids."""
+    wanted = ", ".join(map(str, ids))  # whole numbers
+    sql = f"SELECT id, fields, reason IS ? FROM recipient WHERE id IN ({wanted})"  # noqa: S608
+    return {each: OwnRow(fields, bool(is_resent)) for each, fields, is_resent in database.rows(sql, (RESENT,))}
 
 
 def calls_ahead(database: Database, batch_size: int) -> tuple[int, int]:
@@ -107,11 +143,11 @@ def calls_ahead(database: Database, batch_size: int) -> tuple[int, int]:
 def first_messages(database: Database, most: int) -> list[tuple[int, PersonalMessage]]:
     """The first of the list that a run would send to, with what they get."""
     rows = database.rows(_FIRST, (most,))
-    return [(phone, PersonalMessage(text, subject)) for phone, text, subject in rows]
+    return [(phone, PersonalMessage(*message)) for phone, *message in rows]
 
 
 def messages_of(database: Database, phones: Sequence[int]) -> dict[int, PersonalMessage]:
     """What those of `phones` get who have a message of their own."""
     wanted = ", ".join(map(str, phones))  # whole numbers
     sql = f"{_OF_PHONES} WHERE phone IN ({wanted})"
-    return {phone: PersonalMessage(text, subject) for phone, text, subject in database.rows(sql)}
+    return {phone: PersonalMessage(*message) for phone, *message in database.rows(sql)}

@@ -15,7 +15,9 @@ from mmsclient._store.models import (
     RECIPIENT_COLUMNS,
     Message,
     Owner,
+    OwnRow,
     PersonalMessage,
+    Picked,
     Recipient,
     RecipientState,
     Summary,
@@ -204,6 +206,14 @@ class SQLiteReader:
     def messages_of(self, phones: Sequence[int]) -> dict[int, PersonalMessage]:
         """What those of `phones` get who have a message of their own."""
         return sqlite_messages.messages_of(self._database, phones)
+
+    def upcoming(self, after: tuple[int, int], limit: int) -> Picked:
+        """Those who come next after a position, all of one message, where each has one of its own. Claims nobody."""
+        return sqlite_messages.PersonalQueue(self._database).next(after, limit)
+
+    def own_rows(self, ids: Sequence[int]) -> dict[int, OwnRow]:
+        """Of what the pictures of these recipients are made, by their ids."""
+        return sqlite_messages.own_rows(self._database, ids)
 
     def recipients_of(self, phones: Sequence[int]) -> list[tuple[int, Recipient]]:
         """Those of `phones` that are in the journal, with their ids."""

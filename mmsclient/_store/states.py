@@ -6,7 +6,8 @@
 | `END` | sending | accepted, refused, failed, unknown | its answer |
 | | sending | pending | it was refused whole, for a reason that has nothing to do with its recipients |
 | `RELEASE` | sending | pending | it was taken back before it left |
-| `SUPPRESS` | sending | excluded | it was found in the suppression list before its call left |
+| `SUPPRESS` | sending | excluded | it was found in the suppression list before its call left, or has no picture |
+| `REOPEN` | excluded | pending | a new run: its picture may be made now |
 | `LOSE` | sending | unknown | found when the journal is opened: the process died in between |
 | `PROVE` | unknown | accepted | a delivery report or a reply proves that it was sent (`evidence`) |
 | | pending, failed | accepted | the same of a call before the decision to send again; not while it is `sending` |
@@ -22,7 +23,7 @@ from attrs import frozen
 
 from mmsclient._store.models import RecipientState as State
 
-__all__ = ["CLAIM", "END", "EXCLUDE", "LATE", "LOSE", "PROVE", "RELEASE", "RESEND", "SUPPRESS", "Transition"]
+__all__ = ["CLAIM", "END", "EXCLUDE", "LATE", "LOSE", "PROVE", "RELEASE", "REOPEN", "RESEND", "SUPPRESS", "Transition"]
 
 
 @frozen
@@ -47,6 +48,7 @@ CLAIM = _transition(State.PENDING, State.FAILED, to=(State.SENDING,))
 END = _transition(State.SENDING, to=(State.ACCEPTED, State.REFUSED, State.FAILED, State.UNKNOWN, State.PENDING))
 RELEASE = _transition(State.SENDING, to=(State.PENDING,))
 SUPPRESS = _transition(State.SENDING, to=(State.EXCLUDED,))
+REOPEN = _transition(State.EXCLUDED, to=(State.PENDING,))
 LOSE = _transition(State.SENDING, to=(State.UNKNOWN,))
 PROVE = _transition(State.UNKNOWN, State.PENDING, State.FAILED, to=(State.ACCEPTED,))
 LATE = _transition(State.UNKNOWN, to=(State.ACCEPTED, State.REFUSED, State.FAILED, State.PENDING, State.EXCLUDED))

@@ -24,6 +24,7 @@ from mmsclient.bulk.errors import (
 from mmsclient.bulk.html import html_report
 from mmsclient.bulk.models import Batch, Exclusion, Progress, Recipient, RecipientState, UnknownRecipients
 from mmsclient.bulk.options import CampaignOptions
+from mmsclient.bulk.own_pictures import CampaignImage, PictureColumn, PictureFunction
 from mmsclient.bulk.plan import Plan, Sample
 from mmsclient.bulk.preflight import Preflight
 from mmsclient.bulk.recipients import Recipients, Row
@@ -44,6 +45,7 @@ __all__ = [
     "BudgetReachedError",
     "CSVList",
     "Campaign",
+    "CampaignImage",
     "CampaignOptions",
     "CampaignStatus",
     "CampaignStoppedError",
@@ -56,6 +58,8 @@ __all__ = [
     "JournalMismatchError",
     "JournalUnavailableError",
     "OptOutsIncompleteError",
+    "PictureColumn",
+    "PictureFunction",
     "Plan",
     "Preflight",
     "Progress",

@@ -13,12 +13,13 @@ from mmsclient._transport.session import Recall
 from mmsclient._words import counted
 from mmsclient.bulk.budget import Budget
 from mmsclient.bulk.capacity import Capacity
+from mmsclient.bulk.claim_source import ClaimSource
 from mmsclient.bulk.control import HELD, Control, Stop
 from mmsclient.bulk.errors import JournalError
 from mmsclient.bulk.meter import Meter
 from mmsclient.bulk.options import STOP_AFTER, Options
 from mmsclient.bulk.outcome import Next, Outcome, outcome_of_answer, outcome_of_error
-from mmsclient.bulk.personal import outgoing
+from mmsclient.bulk.personal import outgoing, own_parts
 from mmsclient.bulk.recorder import Recorder
 from mmsclient.bulk.schedule import Schedule
 from mmsclient.bulk.screening import Screening
@@ -59,6 +60,7 @@ class RunParts:
     meter: Meter
     recorder: Recorder
     screening: Screening
+    source: ClaimSource
     observer: RunObserver
 
 
@@ -152,7 +154,7 @@ class BatchSender:
                 outcome = outcome_of_answer(claim.phones, sent)
             else:
                 assert error is not None  # noqa: S101
-                outcome = outcome_of_error(claim.phones, error, may_split=may_split, is_own=batch.message is not None)
+                outcome = outcome_of_error(claim.phones, error, may_split=may_split, own=own_parts(batch))
             self._budget.count(batch.batch, len(claim.ids), outcome, sent)
             try:
                 await self._recorder.record(claim, outcome, sent, error)
@@ -210,7 +212,7 @@ class BatchSender:
                 sent = await client.send(
                     to=claim.numbers,
                     text=message.text,
-                    image=self._message.image,
+                    image=message.image,
                     subject=message.subject or None,
                     timeout=self._options.timeout,
                 )

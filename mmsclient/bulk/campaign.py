@@ -8,12 +8,12 @@ from collections.abc import AsyncIterator, Callable
 from types import TracebackType
 from typing import Self, Unpack
 
-from mmsclient._reading.image_file import ImageSource
 from mmsclient._store.group_recorder import GroupRecorder
 from mmsclient._store.heard import Heard, reply_heard, report_heard
 from mmsclient.bulk.errors import JournalError
 from mmsclient.bulk.models import Batch, Progress
 from mmsclient.bulk.options import CampaignOptions, Options
+from mmsclient.bulk.own_pictures import CampaignImage
 from mmsclient.bulk.preflight import Preflight, look_ahead, outlook
 from mmsclient.bulk.preparation import Preparation
 from mmsclient.bulk.recipients import Recipients
@@ -44,7 +44,9 @@ class Campaign:
         mms: The client.
         text: As for `AsyncMMSClient.send`; or a `Template`, of which each recipient gets its own
             ([a message for each](personal-messages.md)). Then the list is read to its end before the first call.
-        image: As for `AsyncMMSClient.send`; it is read once.
+        image: As for `AsyncMMSClient.send`; it is read once. Or a function, async or not, that makes each recipient's
+            own of the fields of its row ([a picture for each](own-pictures.md)), or a `PictureColumn`. Then the list is
+            read to its end before the first call.
         subject: As for `AsyncMMSClient.send`, or a `Template`.
         journal: A file that remembers each recipient; it is made if it is not there, and resumed if it is. On a local
             disk. Or the URL of a PostgreSQL database (`postgresql://user@host/database`, extra `postgres`), for senders
@@ -112,7 +114,7 @@ class Campaign:
         mms: Sender,
         *,
         text: MessageText,
-        image: ImageSource,
+        image: CampaignImage,
         subject: MessageText | None = None,
         journal: str | os.PathLike[str] | None = None,
         **options: Unpack[CampaignOptions],

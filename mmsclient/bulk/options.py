@@ -13,13 +13,13 @@ from attrs.validators import optional
 
 from mmsclient._api.checks import check_whole, checked_time
 from mmsclient._api.phone_numbers import MAX_RECIPIENTS
-from mmsclient._reading.image_file import ImageSource
 from mmsclient._store.evidence import Silent
 from mmsclient._store.stores import JournalStore, store_at
 from mmsclient.bulk import launch_options as launch
 from mmsclient.bulk.brake import MOST
 from mmsclient.bulk.models import Progress, Recipient
 from mmsclient.bulk.opt_out_line import check_opt_out_line
+from mmsclient.bulk.own_pictures import CampaignImage
 from mmsclient.bulk.personal import checked_template_subject
 from mmsclient.bulk.recipients import Recipients, Row
 from mmsclient.bulk.suppression import SuppressionList
@@ -111,7 +111,7 @@ class Options:
     """What a campaign was asked for. Raises `InvalidRequestError` for a wrong option."""
 
     text: MessageText
-    image: ImageSource
+    image: CampaignImage
     subject: MessageText | None = field(default=None, converter=checked_template_subject)
     journal: str | os.PathLike[str] | None = field(default=None, repr=False)
     name: str | None = None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from enum import Enum, auto
 
 from attrs import frozen
@@ -48,7 +48,6 @@ _STOPPING = (*OF_THE_ACCOUNT, FieldEmptyError, FieldInvalidError)
 """Refusals of the account, the message or the set-up."""
 
 _MESSAGE_FIELD = re.compile(r"\b(mms_text|mms_file|subject)\b")
-_OWN_FIELD = re.compile(r"\b(mms_text|subject)\b")
 
 
 def outcome_of_answer(phones: Sequence[int], sent: SentBatch) -> Outcome:
@@ -77,7 +76,7 @@ def outcome_of_answer(phones: Sequence[int], sent: SentBatch) -> Outcome:
     return Outcome(results, accepted=sent.accepted, refused=None, failed=not sent.accepted)
 
 
-def outcome_of_error(phones: Sequence[int], error: MMSError, *, may_split: bool, is_own: bool = False) -> Outcome:
+def outcome_of_error(phones: Sequence[int], error: MMSError, *, may_split: bool, own: Collection[str] = ()) -> Outcome:
     """What a failed call means.
 
     A refusal by the API was not carried out (api-notes.md section 2), but the same again would be refused again.
@@ -86,7 +85,7 @@ def outcome_of_error(phones: Sequence[int], error: MMSError, *, may_split: bool,
         phones: Whom it was to.
         error: How it failed.
         may_split: It may still be cut in halves, should that help.
-        is_own: Others of the campaign get another text.
+        own: The fields of the call of which others of the campaign may get other ones.
     """
     if isinstance(error, NOT_CARRIED_OUT):
         return Outcome(_all(phones, State.FAILED, error), Next.TRY_AGAIN, failed=True)
@@ -94,7 +93,7 @@ def outcome_of_error(phones: Sequence[int], error: MMSError, *, may_split: bool,
         return Outcome(_all(phones, State.UNKNOWN, error), failed=True)
     if isinstance(error, FieldInvalidError) and may_be_a_recipient(error):
         return _of_invalid(phones, error, may_split)
-    is_general = isinstance(error, _STOPPING) and not (is_own and _speaks_of_the_text(error))
+    is_general = isinstance(error, _STOPPING) and not _speaks_of(own, error)
     if is_general or (isinstance(error, APIError) and not is_of_the_api(error)):
         return Outcome(_all(phones, State.PENDING, error), Next.STOP)
     if isinstance(error, APIError):
@@ -118,8 +117,10 @@ def may_be_a_recipient(error: FieldInvalidError) -> bool:
     return error.code == "FIELD_INVALID" and not _MESSAGE_FIELD.search(error.description)
 
 
-def _speaks_of_the_text(error: MMSError) -> bool:
-    return isinstance(error, FieldInvalidError) and bool(_OWN_FIELD.search(error.description))
+def _speaks_of(own: Collection[str], error: MMSError) -> bool:
+    if not isinstance(error, FieldInvalidError):
+        return False
+    return any(re.search(rf"\b{name}\b", error.description) for name in own)
 
 
 def _refused(phones: Sequence[int], error: MMSError) -> Outcome:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
-from attrs import evolve, frozen
+from attrs import evolve, field, frozen
 
 from mmsclient._api.checks import character_at, checked_subject, checked_text
 from mmsclient._api.media import Image
@@ -15,9 +17,33 @@ from mmsclient.bulk.recipients import Row, check
 from mmsclient.bulk.template import MessageText, Template, escaped, filled
 from mmsclient.errors import InvalidRequestError
 
-__all__ = ["Renderer", "checked_template_subject", "message_of", "outgoing", "texts_of", "with_line"]
+__all__ = [
+    "NO_IMAGE",
+    "Outgoing",
+    "Renderer",
+    "checked_template_subject",
+    "how_pictures_are_made",
+    "message_of",
+    "outgoing",
+    "own_parts",
+    "reason_of",
+    "texts_of",
+    "with_line",
+]
 
 NO_FIELDS: Mapping[str, object] = {}
+NO_IMAGE = Image(b"", "none")
+"""In place of the campaign's picture, where each recipient has one of its own."""
+
+
+@frozen
+class Outgoing:
+    """What goes into a call."""
+
+    text: str = field(repr=False)
+    subject: str = field(repr=False)
+    """Empty for none."""
+    image: bytes = field(repr=False)
 
 
 @frozen
@@ -47,7 +73,7 @@ class Renderer:
         try:
             return evolve(entry, message=self.message(row.fields or NO_FIELDS))
         except InvalidRequestError as error:
-            return evolve(entry, problem=f"{error.argument}: expected {error.expected}")
+            return evolve(entry, problem=reason_of(error))
 
     def check_names(self, rows: Sequence[Row]) -> None:
         """Raise `InvalidRequestError` for a field that none of `rows` has."""
@@ -59,6 +85,11 @@ class Renderer:
                     raise InvalidRequestError(argument, f"{{{name}}}", f"fields that the list has: {found}")
 
 
+def reason_of(error: InvalidRequestError) -> str:
+    """Why a row cannot have its message, as a journal holds it."""
+    return f"{error.argument}: expected {error.expected}"
+
+
 def checked_template_subject(subject: MessageText | None) -> MessageText | None:
     """The option `subject`: a template, or as `checked_subject`. Raises `InvalidRequestError`."""
     if not isinstance(subject, Template):
@@ -67,20 +98,35 @@ def checked_template_subject(subject: MessageText | None) -> MessageText | None:
     return subject
 
 
-def message_of(text: MessageText, subject: MessageText | None, image: Image) -> tuple[Message, Renderer | None]:
+def message_of(
+    text: MessageText, subject: MessageText | None, image: Image, pictures: Mapping[str, object] | None = None
+) -> tuple[Message, Renderer | None]:
     """What a campaign is about, and what makes everybody's own of it; None where all get the same.
+
+    Args:
+        text: Of the campaign.
+        subject: Of the campaign.
+        image: Of the campaign, or `NO_IMAGE`.
+        pictures: How each recipient's picture is made, None where all get the same.
 
     Raises:
         InvalidRequestError: The text is one that cannot go out, whatever its fields hold.
     """
-    if not isinstance(text, Template) and not isinstance(subject, Template):
+    if not isinstance(text, Template) and not isinstance(subject, Template) and pictures is None:
         return Message(checked_text(text, image), subject or "", image.data), None
     if not isinstance(text, Template):
         text = checked_text(text, image)
     elif text.literal.strip():
         checked_text(text.literal, image)
-    template = json.dumps({"text": _defaults(text), "subject": _defaults(subject or "")}, sort_keys=True)
+    parts = {"text": _defaults(text), "subject": _defaults(subject or "")}
+    template = json.dumps(parts if pictures is None else {**parts, "image": pictures}, sort_keys=True)
     return Message(_source(text), _source(subject or ""), image.data, template), Renderer(text, subject or "", image)
+
+
+def how_pictures_are_made(message: Message) -> Mapping[str, Any] | None:
+    """What was noted of it when the campaign was made; None where all get the same picture."""
+    found: Mapping[str, Any] | None = json.loads(message.template).get("image") if message.template else None
+    return found
 
 
 def texts_of(message: Message) -> tuple[MessageText, MessageText | None]:
@@ -102,13 +148,24 @@ def with_line(text: MessageText, line: str | None) -> MessageText:
     return Template(with_opt_out_line(text.source, None if line is None else escaped(line)), defaults=text.defaults)
 
 
-def outgoing(message: Message, claim: Claim) -> PersonalMessage:
+def outgoing(message: Message, claim: Claim) -> Outgoing:
     """What those of `claim` get: their own, or what all get."""
-    if claim.message is not None:
-        return claim.message
-    if message.template:  # no journal claims that; nobody may get a text with its fields open
+    own = claim.message
+    if own is None and message.template:  # no journal claims that; nobody may get a text with its fields open
         raise RuntimeError(f"the message of batch {claim.batch} is not known")
-    return PersonalMessage(message.text, message.subject)
+    if own is None:
+        return Outgoing(message.text, message.subject, message.image)
+    image = message.image if claim.image is None else claim.image
+    if hashlib.sha256(image).hexdigest() != (own.picture or message.image_sha256):  # nobody may get another's
+        raise RuntimeError(f"the picture of batch {claim.batch} is not the one that was noted")
+    return Outgoing(own.text, own.subject, image)
+
+
+def own_parts(claim: Claim) -> tuple[str, ...]:
+    """The fields of the call of which others of the campaign may get other ones."""
+    if claim.message is None:
+        return ()
+    return ("mms_text", "subject", "mms_file") if claim.message.picture else ("mms_text", "subject")
 
 
 def _rendered(text: MessageText, fields: Mapping[str, object]) -> str:

@@ -31,14 +31,14 @@ class Plan:
     recipients: int
     """To be sent to."""
     messages: int
-    """Different ones: 1 without a template."""
+    """Different ones, by text, subject and picture: 1 where all get the same."""
     calls: int
     """At least: more where a call is tried again or cut in halves."""
     seconds: float | None
     """That so many calls take at the client's rate, or so many recipients at `recipients_per_minute`, inside the hours
     of the campaign; None where there is neither."""
     samples: tuple[Sample, ...] = field(default=(), repr=False)
-    """Of a template: what the first recipients get."""
+    """Where each gets a message of its own: the texts of the first recipients."""
 
     def __str__(self) -> str:
         messages = f", {counted(self.messages, 'different message')}" if self.messages > 1 else ""

@@ -4,19 +4,26 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
+from typing import cast
 
 from mmsclient._reading import image_file
-from mmsclient._store.models import Exclusion, Message, Owner
+from mmsclient._reading.image_file import ImageSource
+from mmsclient._store.models import Exclusion, ListEntry, Message, Owner
 from mmsclient._store.stores import FileStore, JournalStore
 from mmsclient.bulk.capacity import rate_of
+from mmsclient.bulk.claim_source import ClaimSource, JournalSource
+from mmsclient.bulk.control import Control
 from mmsclient.bulk.errors import JournalBusyError, JournalError
 from mmsclient.bulk.exclusions import check_opt_outs, excluded_phones, opted_out_phones
 from mmsclient.bulk.journal_thread import JournalThread
 from mmsclient.bulk.options import Options
-from mmsclient.bulk.personal import Renderer, message_of, with_line
+from mmsclient.bulk.own_pictures import PictureMaker, is_picture_function
+from mmsclient.bulk.personal import NO_IMAGE, Renderer, message_of, with_line
+from mmsclient.bulk.picture_prefetch import PicturePrefetcher
 from mmsclient.bulk.plan import Plan, plan_of
-from mmsclient.bulk.recipients import Recipients, check_all, chunks
+from mmsclient.bulk.recipients import Recipients, Row, check_all, chunks
+from mmsclient.bulk.recorder import Recorder
 from mmsclient.bulk.schedule import Schedule
 from mmsclient.bulk.sender import Sender
 from mmsclient.errors import InvalidRequestError, MMSError
@@ -42,15 +49,22 @@ class Preparation:
         """The journal of a campaign without a file, once it has begun."""
         self.renderer: Renderer | None = None
         """Makes everybody's own message, once the campaign's is known; None where all get the same."""
+        self.pictures: PictureMaker | None = None
+        """Makes everybody's own picture, once the message is known; None where all get the same."""
         self._message: Message | None = None
         self._excluded: list[int] | None = None
 
     async def message(self) -> Message:
         """What is sent. The image is read once."""
         if self._message is None:
-            image = await image_file.load(self.options.image, fit=self.options.fit)
-            text = with_line(self.options.text, self.options.opt_out_line)
-            self._message, self.renderer = message_of(text, self.options.subject, image)
+            options = self.options
+            text = with_line(options.text, options.opt_out_line)
+            if is_picture_function(options.image):
+                self.pictures = PictureMaker(options.image, fit=options.fit)
+                self._message, self.renderer = message_of(text, options.subject, NO_IMAGE, self.pictures.facts)
+            else:
+                image = await image_file.load(cast(ImageSource, options.image), fit=options.fit)
+                self._message, self.renderer = message_of(text, options.subject, image)
         return self._message
 
     async def open_journal(self) -> JournalThread:
@@ -122,7 +136,7 @@ class Preparation:
             InvalidRequestError: Of a template, somebody's text cannot be made.
         """
         rows, journal = self.options.test, thread.journal
-        entries = check_all(rows) if self.renderer is None else self.renderer.entries(rows)
+        entries = await self.entries(thread, rows)
         phones = [entry.phone for entry in entries if entry.phone is not None]
         if not phones:
             return []
@@ -130,7 +144,7 @@ class Preparation:
         known = {recipient.number for _, recipient in await thread.run(lambda: journal.reader.recipients_of(phones))}
         for entry in entries:
             if entry.problem is not None and f"+{entry.phone}" not in known:
-                raise InvalidRequestError("test", entry.given, f"the fields of the template beside it: {entry.problem}")
+                raise InvalidRequestError("test", entry.given, f"the fields of its message beside it: {entry.problem}")
         return phones
 
     async def plan(self, thread: JournalThread, tests: int = 0) -> Plan:
@@ -148,7 +162,30 @@ class Preparation:
         self, thread: JournalThread, recipients: Recipients | None, on_chunk: Callable[[], object]
     ) -> None:
         """As the function of that name."""
-        await read_list(thread, recipients, self.renderer, on_chunk)
+        await read_list(thread, recipients, self, on_chunk)
+
+    def check_names(self, rows: Sequence[Row]) -> None:
+        """Raise `InvalidRequestError` for a field that none of `rows` has, of a text or of the pictures."""
+        if self.renderer is not None:
+            self.renderer.check_names(rows)
+        if self.pictures is not None:
+            self.pictures.check_names(rows)
+
+    async def entries(self, thread: JournalThread, rows: Sequence[Row]) -> list[ListEntry]:
+        """Rows, checked, each with what it gets or why it cannot get it."""
+        check = check_all if self.renderer is None else self.renderer.entries
+        if self.pictures is None:
+            return await thread.run(lambda: check(rows))
+        return await self.pictures.entries(thread, check, rows)
+
+    def claim_source(
+        self, thread: JournalThread, recorder: Recorder, control: Control, is_list_read: Callable[[], bool]
+    ) -> ClaimSource:
+        """Whom a run may claim next."""
+        if self.pictures is None:
+            return JournalSource(thread, recorder)
+        size = Schedule(self.options).batch_size
+        return PicturePrefetcher(self.pictures, thread, recorder, control, is_list_read=is_list_read, size=size)
 
     async def note_balance(self, thread: JournalThread, *, is_after: bool) -> None:
         """Ask for the account's balance, if that was asked for, and note it. What goes wrong is only logged."""
@@ -185,12 +222,12 @@ class Preparation:
 
 
 async def read_list(
-    thread: JournalThread, recipients: Recipients | None, renderer: Renderer | None, on_chunk: Callable[[], object]
+    thread: JournalThread, recipients: Recipients | None, preparation: Preparation, on_chunk: Callable[[], object]
 ) -> None:
     """Take the whole list into the journal; `on_chunk` is called after each chunk.
 
     Raises `JournalError` where there is no list, and the journal does not hold all of one; and `InvalidRequestError`,
-    before anybody is taken in, where no row of the first chunk has a field of the template.
+    before anybody is taken in, where no row of the first chunk has a field of the template or the pictures.
     """
     journal = thread.journal
     if recipients is None:
@@ -199,15 +236,14 @@ async def read_list(
                 journal.path, "its list was not read to its end: give the list again; nobody gets it twice"
             )
         return
-    check = check_all if renderer is None else renderer.entries
     has_begun = False
     async for rows in chunks(recipients):
         if not has_begun:  # not before it could be read at all
-            if renderer is not None:
-                renderer.check_names(rows)
+            preparation.check_names(rows)
             await thread.run(journal.begin_list)
             has_begun = True
-        await thread.run(lambda rows=rows: journal.add(check(rows)))  # type: ignore[misc]
+        entries = await preparation.entries(thread, rows)
+        await thread.run(lambda entries=entries: journal.add(entries))  # type: ignore[misc]
         on_chunk()
     if not has_begun:
         await thread.run(journal.begin_list)

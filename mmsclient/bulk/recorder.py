@@ -9,7 +9,7 @@ from typing import TypeVar
 
 from attrs import field, frozen
 
-from mmsclient._store.models import Claim, RecipientState
+from mmsclient._store.models import Claim, Exclusion, RecipientState
 from mmsclient._store.protocol import SenderJournal
 from mmsclient.bulk.control import Stop
 from mmsclient.bulk.errors import JournalError, JournalUnavailableError
@@ -92,12 +92,12 @@ class Recorder:
         """Write down that a call never left. Raises as `record`."""
         await self._write(claim, lambda: self._thread.journal.release(claim), "it never left")
 
-    async def suppress(self, claim: Claim, reasons: Mapping[int, str]) -> None:
-        """Write down who of a call that has not left is suppressed. Raises as `record`."""
+    async def suppress(self, claim: Claim, reasons: Mapping[int, str], why: Exclusion = Exclusion.SUPPRESSED) -> None:
+        """Write down who of a call that has not left is excluded. Raises as `record`."""
         await self._write(
             claim,
-            lambda: self._thread.journal.suppress(claim, reasons),
-            f"{len(reasons)} of {len(claim.ids)} recipients suppressed, and it never left",
+            lambda: self._thread.journal.suppress(claim, reasons, why),
+            f"{len(reasons)} of {len(claim.ids)} recipients excluded, and it never left",
         )
 
     async def _write(self, claim: Claim, write: Callable[[], None], what: str) -> None:

@@ -13,6 +13,7 @@ from mmsclient._store.models import Claim
 from mmsclient.bulk.batches import BatchSender, RunParts
 from mmsclient.bulk.budget import Budget
 from mmsclient.bulk.capacity import Capacity, rate_of
+from mmsclient.bulk.claim_source import ClaimSource
 from mmsclient.bulk.control import Control, Stop
 from mmsclient.bulk.errors import CampaignStoppedError, JournalError
 from mmsclient.bulk.hours import Hours
@@ -183,8 +184,9 @@ class Runner:
 
     async def _send_all(self, thread: JournalThread, recorder: Recorder) -> None:
         screening = Screening(self._options.suppression, recorder, self._control)
+        source = self._preparation.claim_source(thread, recorder, self._control, lambda: self._is_list_read)
         what = self._options, self._control, self._schedule, self._capacity, self._budget, self._meter
-        parts = RunParts(*what, recorder, screening, self._observer)
+        parts = RunParts(*what, recorder, screening, source, self._observer)
         sender = BatchSender(self._preparation.client, await self._preparation.message(), parts, self._tell)
         launch = Launch(self._preparation, thread, parts, lambda: self._is_list_read)
         reader = self._loop.create_task(self._read_list(thread, launch))
@@ -193,11 +195,11 @@ class Runner:
             while not self.is_stopping:
                 if self._schedule.may_reopen() and not self._calls and not self._control.hold_reason:
                     await self._hours.reopen(thread, self.progress)
-                elif self._may_start(thread, recorder):
+                elif self._may_start(source, recorder):
                     if not launch.is_over:
                         await launch.run(sender)
                     else:
-                        await self._start_batch(sender, recorder, thread.journal.ready)
+                        await self._start_batch(sender, source)
                 elif self._is_list_read and not self._calls and not thread.journal.ready:
                     if not await self._hours.come_back(thread):
                         break
@@ -207,7 +209,7 @@ class Runner:
             unsubscribe()
             reader.cancel()
             try:
-                await all_done(reader, *self._calls)
+                await all_done(reader, *self._calls, *source.cancel())
             finally:
                 for claim in self._unsent.values():  # the event loop is ending, and their tasks with it
                     with suppress(JournalError):  # which is told
@@ -227,9 +229,9 @@ class Runner:
         except Exception as error:
             self._control.fail(error)
 
-    def _may_start(self, thread: JournalThread, recorder: Recorder) -> bool:
+    def _may_start(self, source: ClaimSource, recorder: Recorder) -> bool:
         now = self._loop.time()
-        ready = thread.journal.ready
+        ready = source.ready
         goes_ahead = self._preparation.renderer is None and ready >= self._schedule.batch_size
         return (
             (goes_ahead or (self._is_list_read and ready > 0))
@@ -251,16 +253,15 @@ class Runner:
             until = now + TICK
         await self._control.wait_for_change(until)
 
-    async def _start_batch(self, sender: BatchSender, recorder: Recorder, ready: int) -> None:
-        wanted = min(self._schedule.batch_size, ready)
+    async def _start_batch(self, sender: BatchSender, source: ClaimSource) -> None:
+        wanted = min(self._schedule.batch_size, source.ready)
         if not (size := self._budget.size(wanted, others_under_way=bool(self._calls))):
             if not self._calls:
                 self._control.fail(self._budget.stop())
             else:
                 await self._control.wait_for_change(None)
             return
-        claim = await self._schedule.begin(lambda: recorder.claim(lambda journal: journal.claim(size)))
-        if claim is None:
+        if (claim := await self._schedule.begin(lambda: source.claim(size))) is None:
             return
         self._budget.reserve(claim.batch, len(claim.ids))
         self._capacity.begin_batch(claim.batch)

@@ -12,6 +12,7 @@ from mmsclient.bulk.control import Control
 from mmsclient.bulk.drip import Drip
 from mmsclient.bulk.journal_thread import JournalThread
 from mmsclient.bulk.options import Options
+from mmsclient.bulk.own_pictures import is_picture_function
 from mmsclient.bulk.template import Template
 
 __all__ = ["Schedule", "wall_clock"]
@@ -40,7 +41,8 @@ class Schedule:
         self._start_at = options.start_at
         per_minute = options.recipients_per_minute
         self._drip = None if per_minute is None else Drip(per_minute, options.batch_size)
-        self._is_uneven = any(isinstance(part, Template) for part in (options.text, options.subject))
+        has_template = any(isinstance(part, Template) for part in (options.text, options.subject))
+        self._is_uneven = has_template or is_picture_function(options.image)
         self._turn = asyncio.Lock()  # of the batch that starts, or waits until it may start again
         self.batch_size: int = options.batch_size if self._drip is None else self._drip.size
         """Recipients of a call."""

@@ -7,13 +7,12 @@ import logging
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 
-from attrs import evolve
-
 from mmsclient._store.evidence import PROVEN
-from mmsclient._store.models import PersonalMessage, Recipient
+from mmsclient._store.models import Claim, PersonalMessage, Recipient
 from mmsclient._store.models import RecipientState as State
 from mmsclient._words import counted
 from mmsclient.bulk.batches import BatchSender, RunParts
+from mmsclient.bulk.claim_source import Part
 from mmsclient.bulk.control import Stop
 from mmsclient.bulk.errors import DeliveryTestError, DeliveryTestFlaw
 from mmsclient.bulk.journal_thread import JournalThread
@@ -73,29 +72,31 @@ class Trial:
             groups.setdefault(messages.get(phone), []).append((each, phone))
         size = self._parts.schedule.batch_size
         for message, rows in groups.items():
-            for start in range(0, len(rows), size):
-                if not await self._has_turn() or not await self._send_part(sender, message, rows[start : start + size]):
+            left = rows
+            while left:
+                if not await self._has_turn() or (rest := await self._send_part(sender, message, left[:size])) is None:
                     return
+                left = [*rest, *left[size:]]
 
-    async def _send_part(
-        self, sender: BatchSender, message: PersonalMessage | None, rows: Sequence[tuple[int, int]]
-    ) -> bool:
-        """Send to some, by id and phone, who get the same; False where that would cost too much."""
+    async def _send_part(self, sender: BatchSender, message: PersonalMessage | None, rows: Part) -> Part | None:
+        """Send to some who get the same; those left who have another picture. None where that would cost too much."""
         budget = self._parts.budget
         if budget.size(len(rows), others_under_way=False) < len(rows):
             self._parts.control.fail(budget.stop())
-            return False
-        ids = [each for each, _ in rows]
-        claim = await self._parts.schedule.begin(
-            lambda: self._parts.recorder.claim(lambda journal: journal.claim_again(ids))
-        )
-        if claim is None:  # evidence has proven meanwhile that they were sent to
-            return True
-        claim = evolve(claim, message=message)
-        budget.reserve(claim.batch, len(claim.ids))
-        self._parts.capacity.begin_batch(claim.batch)
-        await sender.send(claim)
-        return True
+            return None
+        rest: Part = ()
+
+        async def take() -> Claim | None:
+            nonlocal rest
+            claim, rest = await self._parts.source.claim_part(message, rows)
+            return claim
+
+        claim = await self._parts.schedule.begin(take)
+        if claim is not None:  # else evidence has proven meanwhile that they were sent to, or they have no picture
+            budget.reserve(claim.batch, len(claim.ids))
+            self._parts.capacity.begin_batch(claim.batch)
+            await sender.send(claim)
+        return rest
 
     async def _flaw(self) -> DeliveryTestFlaw | None:
         """Why nobody else may get the message; None where they may, and where the run is to stop."""

@@ -40,7 +40,7 @@ from mmsclient.cli.bulk_output import (
 from mmsclient.cli.connection import DEFAULT, Connection
 from mmsclient.cli.good_hours import AT_ONCE, HoursOptions
 from mmsclient.cli.output import Form, show_facts
-from mmsclient.cli.picture import fitted
+from mmsclient.cli.picture import picture_of
 from mmsclient.cli.safeguards import UNSAID, Approval, SafeguardOptions, is_on_terminal
 from mmsclient.cli.status import Status, UsageError, complain
 from mmsclient.cli.templates import NO_TEMPLATE, TemplateOptions
@@ -137,7 +137,8 @@ async def send(
     recipients: Path,
     *,
     text: str,
-    image: Path,
+    image: Path | None = None,
+    image_column: str | None = None,
     journal: str,
     subject: str | None = None,
     filling: TemplateOptions = NO_TEMPLATE,
@@ -163,6 +164,8 @@ async def send(
         At most 1000 characters. With --template, those of each recipient.
     image
         PNG, GIF or JPEG file; at most 380 000 bytes with the text.
+    image_column
+        In place of --image: header of the column with the path of each recipient's own picture.
     journal
         File that remembers what became of each recipient; made if it is not there. On a local disk. Or the URL of a
         PostgreSQL database, for senders on several machines.
@@ -181,12 +184,13 @@ async def send(
         text_of_all, subject_of_all = filling.texts(text, subject)
         asked: CampaignOptions = {
             **options.of_campaign(excluded, opt_out_line),
+            "fit": fit,
             **hours.of_campaign(form),
             **safeguards.of_campaign(approval),
         }
         campaign = mms.campaign(
             text=text_of_all,
-            image=await fitted(image, form) if fit else image,
+            image=await picture_of(image, image_column, fit=fit, form=form),
             subject=subject_of_all,
             journal=journal,
             **asked,

@@ -10,6 +10,7 @@ from attrs import asdict
 from cyclopts import App, Parameter
 
 from mmsclient._words import counted
+from mmsclient.bulk import CampaignImage, PictureColumn
 from mmsclient.cli.output import Form, printable, show_facts, to_json
 from mmsclient.cli.status import Status, UsageError
 from mmsclient.pictures import FITS_ANY_TEXT, MAX_SIZE, FittedPicture, PictureFacts, examine
@@ -64,6 +65,15 @@ def show(image: Path, *, json: OneJSON = False) -> int:
     facts = examine(image)
     _show_facts(facts, Form.chosen(json))
     return Status.DONE if facts.is_sendable else Status.FAILED
+
+
+async def picture_of(image: Path | None, column: str | None, *, fit: bool, form: Form) -> CampaignImage:
+    """The picture of a campaign: a file, made to fit where that is asked for, or the column with each one's own."""
+    if column is not None and image is None:
+        return PictureColumn(column)
+    if image is None or column is not None:
+        raise UsageError("--image and --image-column: give one, the picture of all or the column with each one's file")
+    return await fitted(image, form) if fit else image
 
 
 async def fitted(image: Path, form: Form) -> FittedPicture:

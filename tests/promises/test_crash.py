@@ -6,6 +6,7 @@ The full run: `python -m tests.promises.test_crash --kills 50 --recipients 10000
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import time
 from collections import Counter
 from contextlib import ExitStack
@@ -16,7 +17,17 @@ from attrs import frozen
 from mmsclient.bulk import RecipientState, Report, read_report
 from mmsclient.sandbox import Sandbox
 from mmsclient.sandbox.faults import Latency, Reset, TruncatedBody, server_error, throttle
-from tests.support.killing import Plan, asked_for, killed_often, killed_when, numbers, place_of_a_full_run, rows, sent
+from tests.support.killing import (
+    Plan,
+    asked_for,
+    killed_often,
+    killed_when,
+    numbers,
+    picture_of,
+    place_of_a_full_run,
+    rows,
+    sent,
+)
 from tests.support.waiting import until
 
 
@@ -101,6 +112,28 @@ def test_killed_again_and_again_each_gets_its_own_text_and_nobody_two(place: tup
         assert {send.text == f"Sale on now, {names[each]}" for send in sandbox.sends for each in send.recipients} == {
             True
         }
+    assert outcome.interrupted >= 1
+    assert outcome.report.counts[RecipientState.ACCEPTED] > 300
+
+
+@pytest.mark.parametrize("texts", [0, 10])
+def test_killed_again_and_again_each_gets_its_own_picture_and_nobody_two(place: tuple[str, str], texts: int) -> None:
+    with Sandbox(rate=None, magic=False) as sandbox:
+        sandbox.faults.add(Latency(0.01, jitter=0.02, carried_out=True), call="send-mms")
+        sandbox.faults.add(throttle(), call="send-mms", share=0.03)
+        plan = Plan(sandbox.url, sandbox.app_key, *place, 400, 3, 150, texts=texts, pictures=100)
+        interrupted = 0
+        for sends in (30, 60, 90):
+            interrupted += killed_when(plan, lambda sends=sends: until(lambda: len(sandbox.sends) >= sends))  # type: ignore[misc]
+        sandbox.faults.clear()
+        asyncio.run(sent(plan))
+        outcome = asyncio.run(compared(sandbox, plan, interrupted=interrupted))
+        own = {str(row["to"]): row for row in rows(plan.recipients, texts, plan.pictures)}
+        for send in sandbox.sends:
+            (row, *others) = (own[number] for number in send.recipients)
+            assert send.image_sha256 == hashlib.sha256(picture_of(row)).hexdigest()
+            assert send.text == (f"Sale on now, {row['name']}" if texts else "Sale on now")
+            assert {(each["code"], each["name"]) for each in others} <= {(row["code"], row["name"])}
     assert outcome.interrupted >= 1
     assert outcome.report.counts[RecipientState.ACCEPTED] > 300
 

@@ -10,10 +10,11 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 from attrs import frozen
 
@@ -31,9 +32,17 @@ def numbers(count: int) -> Iterator[str]:
     return (f"+614{n:08}" for n in range(count))
 
 
-def rows(count: int, texts: int) -> Iterator[dict[str, object]]:
-    """As `numbers`, each with one of so many names."""
-    return ({"to": number, "name": place % texts} for place, number in enumerate(numbers(count)))
+def rows(count: int, texts: int, pictures: int = 0) -> Iterator[dict[str, object]]:
+    """As `numbers`, each with one of so many names and codes."""
+    return (
+        {"to": number, "name": place % (texts or 1), "code": place % (pictures or 1)}
+        for place, number in enumerate(numbers(count))
+    )
+
+
+def picture_of(fields: Mapping[str, Any]) -> bytes:
+    """The picture of a row."""
+    return PNG + str(fields["code"]).encode()
 
 
 @frozen
@@ -56,6 +65,8 @@ class Plan:
     """Different ones, of a template; 0 for one to all."""
     max_credits: int = 0
     """What it may cost, 0 for anything."""
+    pictures: int = 0
+    """Different ones, of a function; 0 for one to all."""
 
     def arguments(self) -> list[str]:
         return [
@@ -63,13 +74,14 @@ class Plan:
             *(str(self.recipients), str(self.batch_size), str(self.rate), self.suppress, self.start_at),
             str(self.texts),
             str(self.max_credits),
+            str(self.pictures),
         ]
 
     def campaign(self, mms: AsyncMMSClient, *, resend_silent: bool = False) -> Campaign:
         """It goes on whatever fails; with `resend_silent` it waits for no report that has not come."""
         return mms.campaign(
             text=Template("Sale on now, {name}") if self.texts else "Sale on now",
-            image=PNG,
+            image=picture_of if self.pictures else PNG,
             journal=self.journal,
             name=self.name or None,
             batch_size=self.batch_size,
@@ -86,7 +98,8 @@ async def sent(plan: Plan, *, resend_silent: bool = False) -> Report:
     """The whole list each time, as a service does that knows nothing of its last run."""
     async with AsyncMMSClient(plan.app_key, base_url=plan.url, rate=plan.rate) as mms:
         campaign = plan.campaign(mms, resend_silent=resend_silent)
-        listed = rows(plan.recipients, plan.texts) if plan.texts else numbers(plan.recipients)
+        is_own = plan.texts or plan.pictures
+        listed = rows(plan.recipients, plan.texts, plan.pictures) if is_own else numbers(plan.recipients)
         return await campaign.send_all(listed)
 
 
@@ -140,10 +153,10 @@ def place_of_a_full_run(in_postgres: bool) -> Iterator[tuple[str, str]]:
 
 
 if __name__ == "__main__":
-    url, key, journal, name, recipients, batch_size, rate, suppress, start_at, texts, most = sys.argv[1:]
+    url, key, journal, name, recipients, batch_size, rate, suppress, start_at, texts, most, pictures = sys.argv[1:]
     if name:
         leases.LEASE, preparation.LOOK_AGAIN = LEASE, 0.05
     print("ready", flush=True)
     numbered = int(recipients), int(batch_size), float(rate)
-    plan = Plan(url, key, journal, name, *numbered, suppress, start_at, int(texts), int(most))
+    plan = Plan(url, key, journal, name, *numbered, suppress, start_at, int(texts), int(most), int(pictures))
     asyncio.run(sent(plan))

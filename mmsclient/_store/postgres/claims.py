@@ -16,9 +16,9 @@ from mmsclient._store.models import Claim, Exclusion, Picked, RecipientResult
 from mmsclient._store.models import RecipientState as State
 from mmsclient._store.postgres.database import Transaction, columns, storable
 from mmsclient._store.postgres.evidence import FORMER_CALLS, settle_all, settle_some
-from mmsclient._store.states import CLAIM, END, LATE, LOSE, PROVE, RELEASE, SUPPRESS, Transition
+from mmsclient._store.states import CLAIM, END, LATE, LOSE, PROVE, RELEASE, REOPEN, SUPPRESS, Transition
 
-__all__ = ["ClaimWriter", "Ended", "end_dead_run", "lose"]
+__all__ = ["ClaimWriter", "Ended", "end_dead_run", "lose", "reopen"]
 
 _DIED = "it was being sent when the process ended"
 
@@ -49,6 +49,12 @@ WITH undone AS (DELETE FROM batch WHERE campaign = %s AND epoch = %s AND claim =
 UPDATE recipient SET {_AS_BEFORE} FROM undone
 WHERE campaign = %s AND batch = undone.id AND {RELEASE.guard} RETURNING recipient.id
 """  # noqa: S608
+_REOPEN = f"""
+UPDATE recipient SET {_AS_BEFORE}, exclusion = NULL
+WHERE campaign = %s AND {REOPEN.guard} AND exclusion = '{Exclusion.NO_MESSAGE}' AND NOT EXISTS (
+    SELECT 1 FROM excluded WHERE excluded.campaign = recipient.campaign AND excluded.phone = recipient.phone
+)
+"""  # noqa: S608
 _END_BATCH = """
 UPDATE batch SET ended = clock_timestamp(), accepted = %s, credits = %s, error = %s
 WHERE campaign = %s AND id = %s AND epoch = %s AND ended IS NULL
@@ -76,8 +82,8 @@ def _release(transition: Transition) -> str:
 def _suppress(transition: Transition) -> str:
     return f"""
         UPDATE recipient SET state = 'excluded', batch = (SELECT max(former_call.batch) {FORMER_CALLS}),
-            exclusion = '{Exclusion.SUPPRESSED}', reason = suppressed.reason
-        FROM unnest(%s::bigint[], %s::text[]) AS suppressed (id, reason)
+            exclusion = suppressed.exclusion, reason = suppressed.reason
+        FROM unnest(%s::bigint[], %s::text[], %s::text[]) AS suppressed (id, exclusion, reason)
         WHERE campaign = %s AND batch = %s AND recipient.id BETWEEN %s AND %s
             AND recipient.id = suppressed.id AND {transition.guard}
     """  # noqa: S608
@@ -91,6 +97,12 @@ _SUPPRESSIONS = {False: _suppress(SUPPRESS), True: _suppress(LATE)}
 def lose(transaction: Transaction, campaign: int) -> int:
     """What an earlier sender had claimed and not ended is `unknown`; how many those are."""
     return transaction.execute(_LOSE, (_DIED, campaign))
+
+
+def reopen(transaction: Transaction, campaign: int) -> None:
+    """Let those be sent to whose picture could not be made in an earlier run."""
+    if transaction.row("SELECT template <> '' FROM campaign WHERE id = %s", (campaign,))[0]:
+        transaction.execute(_REOPEN, (campaign,))
 
 
 def end_dead_run(transaction: Transaction, campaign: int) -> int:
@@ -193,10 +205,12 @@ class ClaimWriter:
         """Act on what proves more of those whom a call has left open. Late, they were unknown, and it was acted on."""
         return settle_some(transaction, self.campaign, ids) if ids else Counter()
 
-    def suppress(self, transaction: Transaction, part: Claim, reasons: Mapping[int, str], *, is_late: bool) -> Ended:
+    def suppress(
+        self, transaction: Transaction, part: Claim, reasons: Mapping[int, str], why: Exclusion, *, is_late: bool
+    ) -> Ended:
         """Those of a call that has not left are excluded."""
-        rows = ((each, storable(reasons[phone])) for each, phone in zip(part.ids, part.phones, strict=True))
-        suppressed = _update(transaction, _SUPPRESSIONS[is_late], rows, 2, self.campaign, part.batch)
+        rows = ((each, why, storable(reasons[phone])) for each, phone in zip(part.ids, part.phones, strict=True))
+        suppressed = _update(transaction, _SUPPRESSIONS[is_late], rows, 3, self.campaign, part.batch)
         self._note_late(transaction, suppressed, is_late=is_late)
         if suppressed:
             key = (self.campaign, part.batch, self.epoch)

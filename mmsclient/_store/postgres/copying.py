@@ -15,8 +15,8 @@ __all__ = ["copied"]
 PAGE = 10_000
 """Rows copied at a time."""
 
-_RECIPIENT = "id, phone, state, line, run, batch, message_id, exclusion, reason, message"
-_MESSAGE = "id, digest, text, subject"
+_RECIPIENT = "id, phone, state, line, run, batch, message_id, exclusion, reason, message, fields"
+_MESSAGE = "id, digest, text, subject, picture"
 
 _TABLES = {
     "aside (line, number, exclusion, reason)": "SELECT line, number, exclusion, reason FROM aside WHERE campaign = %s",

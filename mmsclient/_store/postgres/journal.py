@@ -16,10 +16,10 @@ from typing import TypeVar
 
 from mmsclient._store.errors import JournalBusyError, JournalError, JournalUnavailableError
 from mmsclient._store.evidence import Silent
-from mmsclient._store.models import Claim, Exclusion, ListEntry, Owner, Picked, RecipientResult, Summary
+from mmsclient._store.models import Claim, Exclusion, ListEntry, Owner, Picked, RecipientResult, Selection, Summary
 from mmsclient._store.models import RecipientState as State
 from mmsclient._store.postgres import evidence
-from mmsclient._store.postgres.claims import ClaimWriter, Ended, end_dead_run
+from mmsclient._store.postgres.claims import ClaimWriter, Ended, end_dead_run, reopen
 from mmsclient._store.postgres.database import Database, Transaction
 from mmsclient._store.postgres.lease import CampaignLease, now
 from mmsclient._store.postgres.listing import ListWriter
@@ -84,6 +84,7 @@ class PostgresJournal:
         """
 
         def work(transaction: Transaction) -> tuple[int, str]:
+            reopen(transaction, self._campaign)  # before evidence of those is acted on
             end_dead_run(transaction, self._campaign)
             objection = evidence.resend(transaction, self._campaign, resend_unknown)
             run = self._claims.begin_run(transaction)
@@ -163,13 +164,13 @@ class PostgresJournal:
 
     # Sending ----------------------------------------------------------------------------------------------------------
 
-    def claim(self, limit: int) -> Claim | None:
+    def claim(self, limit: int, selection: Selection | None = None) -> Claim | None:
         """Set the next recipients to `sending`, at most `limit`, and return them; None if there are none at present.
 
         They are chosen and claimed in one transaction. When this returns, it is on the server's disk.
         """
         expected = min(limit, self.ready)
-        batch, picked = self._claim(lambda transaction: self._queue.next(transaction, self._last, limit), expected)
+        batch, picked = self._claim(lambda each: self._queue.next(each, self._last, limit, selection), expected)
         self._last = max([self._last, *picked.positions])
         return Claim(batch, picked.ids, picked.phones, picked.message) if picked.rows else None
 
@@ -232,10 +233,10 @@ class PostgresJournal:
         """Undo a claim: the call never left."""
         self._end(claim, [State.PENDING] * len(claim.ids), partial(self._claims.release, claim=claim))
 
-    def suppress(self, claim: Claim, reasons: Mapping[int, str]) -> None:
+    def suppress(self, claim: Claim, reasons: Mapping[int, str], why: Exclusion = Exclusion.SUPPRESSED) -> None:
         """Exclude some of a claim whose call has not left: by their phones, which are in it, the reasons."""
         part = claim.only(reasons)
-        suppress = partial(self._claims.suppress, part=part, reasons=reasons)
+        suppress = partial(self._claims.suppress, part=part, reasons=reasons, why=why)
         self._end(part, [State.EXCLUDED] * len(part.ids), suppress)
 
     def _end(self, claim: Claim, states: Sequence[State], end: Callable[..., Ended]) -> None:

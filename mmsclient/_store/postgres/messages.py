@@ -7,11 +7,21 @@ from typing import Protocol
 
 from attrs import frozen
 
-from mmsclient._store.models import ListEntry, PersonalMessage, Picked
+from mmsclient._store.evidence import RESENT
+from mmsclient._store.models import ListEntry, OwnRow, PersonalMessage, Picked, Selection
 from mmsclient._store.postgres.database import Transaction, columns
 from mmsclient._store.states import CLAIM
 
-__all__ = ["PersonalQueue", "PlainQueue", "Queue", "calls_ahead", "first_messages", "insert", "messages_of"]
+__all__ = [
+    "PersonalQueue",
+    "PlainQueue",
+    "Queue",
+    "calls_ahead",
+    "first_messages",
+    "insert",
+    "messages_of",
+    "own_rows",
+]
 
 _LAST_ID = 2**63 - 1
 
@@ -47,15 +57,15 @@ SELECT count(*), coalesce(sum((members + %s - 1) / %s), 0)::bigint
 FROM (SELECT count(*) AS members FROM recipient WHERE campaign = %s AND {CLAIM.guard} GROUP BY message) AS grouped
 """  # noqa: S608
 _FIRST = f"""
-SELECT phone, text, subject FROM recipient
+SELECT phone, text, subject, picture FROM recipient
 JOIN message ON message.campaign = recipient.campaign AND message.id = recipient.message
 WHERE recipient.campaign = %s AND {CLAIM.guard} ORDER BY recipient.id LIMIT %s
 """  # noqa: S608
 
 _NOTE = """
-INSERT INTO message (campaign, digest, text, subject)
-SELECT %s, digest, text, subject FROM unnest(%s::bytea[], %s::text[], %s::text[])
-    WITH ORDINALITY AS new (digest, text, subject, place)
+INSERT INTO message (campaign, digest, text, subject, picture)
+SELECT %s, digest, text, subject, picture FROM unnest(%s::bytea[], %s::text[], %s::text[], %s::text[])
+    WITH ORDINALITY AS new (digest, text, subject, picture, place)
 ORDER BY place ON CONFLICT DO NOTHING
 """
 _NOTED = """
@@ -63,17 +73,34 @@ SELECT digest, (SELECT id FROM message WHERE campaign = %s AND message.digest = 
 FROM unnest(%s::bytea[]) AS new (digest)
 """
 _INSERT = """
-INSERT INTO recipient (campaign, id, phone, state, line, run, message)
-SELECT %s, %s + place, phone, 'pending', line, %s, message
-FROM unnest(%s::bigint[], %s::bigint[], %s::bigint[]) WITH ORDINALITY AS new (phone, line, message, place)
+INSERT INTO recipient (campaign, id, phone, state, line, run, message, fields)
+SELECT %s, %s + place, phone, 'pending', line, %s, message, fields
+FROM unnest(%s::bigint[], %s::bigint[], %s::bigint[], %s::text[])
+    WITH ORDINALITY AS new (phone, line, message, fields, place)
+"""
+_SELECTED = f"""
+SELECT id, phone, state, message FROM unnest(%s::bigint[]) AS selected (wanted) CROSS JOIN LATERAL (
+    SELECT * FROM recipient WHERE campaign = %s AND id = wanted AND {CLAIM.guard} LIMIT 1
+) AS ready ORDER BY id LIMIT %s
+"""  # noqa: S608
+_ASSIGN = """
+UPDATE recipient SET message = %s FROM unnest(%s::bigint[]) AS assigned (id)
+WHERE campaign = %s AND message = %s AND recipient.id BETWEEN %s AND %s AND recipient.id = assigned.id
+"""
+_OWN_ROWS = """
+SELECT id, fields, coalesce(reason = %s, false) FROM unnest(%s::bigint[]) AS asked (wanted) CROSS JOIN LATERAL (
+    SELECT * FROM recipient WHERE campaign = %s AND id = wanted LIMIT 1
+) AS own
 """
 
 
 class Queue(Protocol):
     """The order in which recipients are claimed. A position in it is a group and an id."""
 
-    def next(self, transaction: Transaction, after: tuple[int, int], limit: int) -> Picked:
-        """Those who come next."""
+    def next(
+        self, transaction: Transaction, after: tuple[int, int], limit: int, selection: Selection | None = None
+    ) -> Picked:
+        """Those who come next; of those whose picture was made, where there is a `selection`."""
         ...
 
     def ready(self, transaction: Transaction, after: tuple[int, int]) -> int:
@@ -87,7 +114,9 @@ class PlainQueue:
 
     campaign: int
 
-    def next(self, transaction: Transaction, after: tuple[int, int], limit: int) -> Picked:
+    def next(
+        self, transaction: Transaction, after: tuple[int, int], limit: int, selection: Selection | None = None
+    ) -> Picked:
         """Those who come next."""
         _, last = after
         found: list[tuple[int, int, str]] = []
@@ -107,8 +136,12 @@ class PersonalQueue:
 
     campaign: int
 
-    def next(self, transaction: Transaction, after: tuple[int, int], limit: int) -> Picked:
-        """Those who come next, all of one message."""
+    def next(
+        self, transaction: Transaction, after: tuple[int, int], limit: int, selection: Selection | None = None
+    ) -> Picked:
+        """Those who come next, all of one message. What a selection says of it is noted."""
+        if selection is not None:
+            return self._selected(transaction, selection, limit)
         group, last = after
         rows = transaction.rows(_NEXT_OF_GROUP, (self.campaign, group, last, limit))
         if not rows:
@@ -117,8 +150,19 @@ class PersonalQueue:
                 return Picked(())
             group = found
             rows = transaction.rows(_NEXT_OF_GROUP, (self.campaign, group, 0, limit))
-        sql = "SELECT text, subject FROM message WHERE campaign = %s AND id = %s"
+        sql = "SELECT text, subject, picture FROM message WHERE campaign = %s AND id = %s"
         return Picked(rows, group, PersonalMessage(*transaction.row(sql, (self.campaign, group))))
+
+    def _selected(self, transaction: Transaction, selection: Selection, limit: int) -> Picked:
+        found = transaction.rows(_SELECTED, (list(selection.ids), self.campaign, limit))
+        if found:
+            number = _noted(transaction, self.campaign, {selection.message.digest: selection.message})[
+                selection.message.digest
+            ]
+            for group in {group for *_, group in found} - {number}:
+                ids = [row[0] for row in found if row[-1] == group]
+                transaction.execute(_ASSIGN, (number, ids, self.campaign, group, min(ids), max(ids)))
+        return Picked([(each, phone, state) for each, phone, state, _ in found], selection.group, selection.message)
 
     def _next_group(self, transaction: Transaction, after: int) -> int | None:
         for end in (after + FEW, after + MANY, _LAST_ID):  # mostly no group has to be passed over
@@ -136,17 +180,18 @@ def insert(transaction: Transaction, campaign: int, run: int, last: int, entries
     messages = {entry.message.digest: entry.message for entry in entries if entry.message is not None}
     ids = _noted(transaction, campaign, messages)
     rows = (
-        (entry.phone, entry.line, None if entry.message is None else ids[entry.message.digest]) for entry in entries
+        (entry.phone, entry.line, None if entry.message is None else ids[entry.message.digest], entry.fields)
+        for entry in entries
     )
-    transaction.execute(_INSERT, (campaign, last, run, *columns(rows, 3)))
+    transaction.execute(_INSERT, (campaign, last, run, *columns(rows, 4)))
 
 
 def _noted(transaction: Transaction, campaign: int, messages: dict[bytes, PersonalMessage]) -> dict[bytes, int]:
     """Note messages that are new; the numbers of all of them, by their digests."""
     if not messages:
         return {}
-    rows = ((digest, message.text, message.subject) for digest, message in messages.items())
-    transaction.execute(_NOTE, (campaign, *columns(rows, 3)))
+    rows = ((digest, message.text, message.subject, message.picture) for digest, message in messages.items())
+    transaction.execute(_NOTE, (campaign, *columns(rows, 4)))
     return {bytes(digest): int(each) for digest, each in transaction.rows(_NOTED, (campaign, list(messages)))}
 
 
@@ -159,15 +204,21 @@ def calls_ahead(transaction: Transaction, campaign: int, batch_size: int) -> tup
 def first_messages(transaction: Transaction, campaign: int, most: int) -> list[tuple[int, PersonalMessage]]:
     """The first of the list that a run would send to, with what they get."""
     rows = transaction.rows(_FIRST, (campaign, most))
-    return [(phone, PersonalMessage(text, subject)) for phone, text, subject in rows]
+    return [(phone, PersonalMessage(*message)) for phone, *message in rows]
 
 
 def messages_of(transaction: Transaction, campaign: int, phones: Sequence[int]) -> dict[int, PersonalMessage]:
     """What those of `phones` get who have a message of their own."""
     sql = (
-        "SELECT phone, text, subject FROM recipient"
+        "SELECT phone, text, subject, picture FROM recipient"
         " JOIN message ON message.campaign = recipient.campaign AND message.id = recipient.message"
         " WHERE recipient.campaign = %s AND phone = ANY(%s)"
     )
     rows = transaction.rows(sql, (campaign, list(phones)))
-    return {phone: PersonalMessage(text, subject) for phone, text, subject in rows}
+    return {phone: PersonalMessage(*message) for phone, *message in rows}
+
+
+def own_rows(transaction: Transaction, campaign: int, ids: Sequence[int]) -> dict[int, OwnRow]:
+    """Of what the pictures of these recipients are made, by their ids."""
+    rows = transaction.rows(_OWN_ROWS, (RESENT, list(ids), campaign))
+    return {each: OwnRow(fields, is_resent) for each, fields, is_resent in rows}

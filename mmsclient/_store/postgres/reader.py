@@ -13,7 +13,9 @@ from mmsclient._store.models import (
     RECIPIENT_COLUMNS,
     Message,
     Owner,
+    OwnRow,
     PersonalMessage,
+    Picked,
     Recipient,
     RecipientState,
     Summary,
@@ -177,6 +179,15 @@ class PostgresReader:
     def messages_of(self, phones: Sequence[int]) -> dict[int, PersonalMessage]:
         """What those of `phones` get who have a message of their own."""
         return self._database.run(lambda each: messages.messages_of(each, self._campaign, phones), reads=True)
+
+    def upcoming(self, after: tuple[int, int], limit: int) -> Picked:
+        """Those who come next after a position, all of one message, where each has one of its own. Claims nobody."""
+        queue = messages.PersonalQueue(self._campaign)
+        return self._database.run(lambda each: queue.next(each, after, limit), reads=True)
+
+    def own_rows(self, ids: Sequence[int]) -> dict[int, OwnRow]:
+        """Of what the pictures of these recipients are made, by their ids."""
+        return self._database.run(lambda each: messages.own_rows(each, self._campaign, ids), reads=True)
 
     def recipients_of(self, phones: Sequence[int]) -> list[tuple[int, Recipient]]:
         """Those of `phones` that are in the journal, with their ids."""

@@ -265,7 +265,7 @@ async def test_a_number_whose_text_cannot_be_made_ends_it_before_the_first_send(
     listed = [{"to": numbers(1)[0], "first_name": "Ann"}]
     spring = campaign(mms, journal, text=Template("Hi {first_name}"), test=OUTSIDE, name=name or None)  # type: ignore[arg-type]
     for begin in (spring.send_all, spring.preflight):
-        with pytest.raises(InvalidRequestError, match="test: expected the fields of the template beside it"):
+        with pytest.raises(InvalidRequestError, match="test: expected the fields of its message beside it"):
             await begin(listed)
     assert not api.sends
     await spring.aclose()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import csv
 import inspect
 import io
@@ -82,6 +83,51 @@ def test_a_message_for_each(cli: Cli, api: Sandbox, folder: Path) -> None:
         (("+61400000001",), "Hi you: {2}", "For you"),
         (("+61400000002",), "Hi Bob: {none}", "For Bob"),
     ]
+
+
+def test_a_picture_for_each(cli: Cli, api: Sandbox, folder: Path) -> None:
+    rows = ["Mobile,QR", "0400000000,a.png", "0400000001,b.png", "0400000002,a.png", "0400000003,none.png"]
+    (folder / "list.csv").write_text("\n".join(rows), encoding="utf-8")
+    (folder / "a.png").write_bytes(PNG)
+    (folder / "b.png").write_bytes(PNG + b"b")
+    send = ("bulk", "send", "list.csv", "--text", "Hi", "--image-column", "qr", "--journal", "spring.db")
+    (document,) = cli(*send, "--dry-run", "--json").documents
+    assert (document["to_send"], document["calls"], document["messages"]) == (3, 2, 2)
+    assert document["exclusions"]["no message"] == 1
+    api.faults.add(Reset(carried_out=False), call="send-mms", times=1)
+    assert cli(*send, "--yes").status == 4
+    sent = {number for each in api.sends for number in each.recipients}
+    (folder / "list.csv").unlink()
+    again = cli("bulk", "resume", "spring.db", "--resend-unknown", "--yes")
+    assert again.status == 0, again
+    got = {number: each.image_sha256 for each in api.sends for number in each.recipients}
+    assert sent < got.keys() == {"+61400000000", "+61400000001", "+61400000002"}
+    assert got["+61400000000"] == got["+61400000002"] != got["+61400000001"]
+
+
+@pytest.mark.parametrize("options", [(), ("--image", "sale.png", "--image-column", "qr")])
+def test_one_picture_or_a_column(cli: Cli, api: Sandbox, options: tuple[str, ...]) -> None:
+    told = cli("bulk", "send", "list.csv", "--text", "Hi", "--journal", "spring.db", *options)
+    assert told.status == 2
+    assert told.error == "--image and --image-column: give one, the picture of all or the column with each one's file"
+    assert not api.arrivals
+
+
+def test_a_column_that_the_list_does_not_have(cli: Cli) -> None:
+    told = cli("bulk", "send", "list.csv", "--text", "Hi", "--journal", "spring.db", "--image-column", "qr", "--yes")
+    assert told.status == 2
+    assert told.error == "image: expected a column that the list has: name, mobile, got 'qr'"
+
+
+def test_a_campaign_with_a_function_needs_it_again(cli: Cli, api: Sandbox) -> None:
+    async def send() -> None:
+        async with api.client(rate=None) as mms:
+            await mms.campaign(text="Hi", image=lambda _: PNG, journal="spring.db").send_all(["0400000000"])
+
+    asyncio.run(send())
+    told = cli("bulk", "resume", "spring.db")
+    assert told.status == 2
+    assert "image: expected the campaign's function again (image=)" in told.error
 
 
 @pytest.mark.parametrize(

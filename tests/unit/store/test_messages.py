@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Iterable, Sequence
 from contextlib import closing
 from itertools import count
@@ -23,6 +22,7 @@ from mmsclient._store.stores import JournalStore, store_at
 from mmsclient.bulk import Exclusion, JournalMismatchError
 from mmsclient.bulk import RecipientState as State
 from tests.support.fuzzing import cases
+from tests.support.old_journals import make_old
 
 MESSAGE = Message("Hi {name}", "", b"GIF89a", '{"subject": null, "text": {}}')
 FIRST = 61400000000
@@ -211,12 +211,7 @@ def test_a_journal_of_version_2_goes_on(path: Path) -> None:
         claim = journal.claim(1)
         assert claim is not None
         finish(journal, claim, State.ACCEPTED)
-    with closing(sqlite3.connect(path)) as database:
-        database.executescript(
-            "DROP INDEX recipient_by_text; ALTER TABLE recipient DROP COLUMN message; DROP TABLE message;"
-            "DROP TABLE former_call;"
-            "PRAGMA user_version = 2"
-        )
+    make_old(path, 2)
     before = path.read_bytes()
     with closing(SQLiteReader.open(path)) as reader:
         assert reader.summary().counts[State.ACCEPTED] == 1

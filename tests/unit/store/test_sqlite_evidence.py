@@ -19,16 +19,11 @@ from mmsclient._store.sqlite_recorder import SQLiteRecorder
 from mmsclient.bulk import JournalBusyError, JournalError, Row
 from mmsclient.bulk.recipients import check_all
 from tests.support.evidence import end, lose, row
+from tests.support.old_journals import make_old
 
 MESSAGE = Message("Hi", "Sale", b"GIF89a")
 ONE, TWO, THREE = PHONES = (61400000000, 61400000001, 61400000002)
 DELIVERED = DeliveryStatus.DELIVERED
-
-
-VERSION_1 = """
-DROP INDEX recipient_by_text; ALTER TABLE recipient DROP COLUMN message; DROP TABLE message;
-DROP TABLE evidence; DROP TABLE run; DROP TABLE former_call; PRAGMA user_version = 1;
-"""
 
 
 def old_file(path: Path) -> None:
@@ -41,8 +36,7 @@ def old_file(path: Path) -> None:
         journal.claim(2)
         journal.recorder.record([Reported(f"A-{ONE}", ONE, DELIVERED)])
         journal.recorder.record([Reported("B", TWO, DELIVERED)])
-    with closing(sqlite3.connect(path)) as database:
-        database.executescript(VERSION_1)
+    make_old(path, 1)
 
 
 def version(path: Path) -> int:
@@ -89,8 +83,7 @@ def test_those_who_were_to_be_sent_to_again_keep_their_call_in_a_journal_of_vers
         journal.add(check_all([Row(f"+{phone}", line) for line, phone in enumerate((ONE, TWO), 1)]))
         lose(journal, 2)
         journal.begin_run(resend_unknown=True)
-    with closing(sqlite3.connect(path)) as database:
-        database.executescript("DROP TABLE former_call; PRAGMA user_version = 3;")
+    make_old(path, 3)
     with closing(SQLiteReader.open(path)) as reader:
         assert reader.summary().counts[State.PENDING] == 2
     with closing(open_journal(path, MESSAGE)) as journal:
