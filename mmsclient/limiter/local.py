@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 
 from attrs import define
 
@@ -14,7 +14,7 @@ from mmsclient.limiter.changes import Changes, News, RateListener
 from mmsclient.limiter.grant import SlotGrant
 from mmsclient.limiter.pacing import Pacer
 from mmsclient.limiter.protocol import CallKind, Grant, TokenBucketStats
-from mmsclient.limiter.slots import CountedBy, SlotRule, check_rule
+from mmsclient.limiter.slots import KINDS, CountedBy, SlotRule, check_rule
 from mmsclient.limiter.usage import Usage
 
 __all__ = ["TokenBucket"]
@@ -158,9 +158,9 @@ class TokenBucket:
 class _Hold:
     """A slot that is taken."""
 
-    kinds: list[CallKind]
+    kinds: Sequence[CallKind]
     """For calls of these."""
-    timers: list[asyncio.TimerHandle]
+    timers: Sequence[asyncio.TimerHandle] = ()
     """That free it."""
 
 
@@ -174,7 +174,7 @@ class _Slots:
         self._rule = rule
         self._pacer = pacer
         self._changes = changes
-        self._taken = [0] * len(CallKind)
+        self._taken = [0] * len(KINDS)
         self._freed = asyncio.Event()
         self._held: dict[SlotGrant, _Hold] = {}
         self.in_flight = 0
@@ -189,16 +189,16 @@ class _Slots:
         while self.are_taken(kind):
             self._freed.clear()
             await self._freed.wait()
-        for each in CallKind:
+        for each in KINDS:
             self._taken[each] += 1
 
     def give_back(self) -> None:
-        self._free(CallKind)
+        self._free(KINDS)
 
     def grant(self, loop: asyncio.AbstractEventLoop, kind: CallKind, episode: int) -> SlotGrant:
         """The grant for a slot that was taken."""
         grant = SlotGrant(self, self._rule, loop, kind=kind, episode=episode)
-        self._held[grant] = _Hold(list(CallKind), [])
+        self._held[grant] = _Hold(KINDS)
         self.in_flight += 1
         return grant
 

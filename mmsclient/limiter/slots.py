@@ -22,6 +22,8 @@ ALLOWANCE = 2.5
 """For how far the true minimum may lie below theirs: so many mean excesses, over the root of their number."""
 
 
+KINDS = tuple(CallKind)
+
 CountedBy = Sequence[float]
 """The latest moment at which the server can have counted a call, less the way to the server: as it is to be taken for
 a next call of each kind."""
@@ -35,7 +37,9 @@ class MinRTT:
     """
 
     def __init__(self) -> None:
-        self._exchanges: deque[float] = deque(maxlen=MEMORY)
+        self._exchanges: deque[float] = deque()
+        self._sum = 0.0  # of all of them
+        self._minima: deque[float] = deque()  # their minimum, the minimum of those after it, and so on
         self.estimate: float = 0.0
         """Seconds; 0 until 15 exchanges are known."""
 
@@ -49,13 +53,26 @@ class MinRTT:
             What may be taken off it by those before it: the min RTT, or 0 if it was shorter.
         """
         before = self.estimate
-        self._exchanges.append(exchange)
+        self._remember(exchange)
         known = len(self._exchanges)
         if known >= ENOUGH:
-            least = min(self._exchanges)
-            excess = sum(self._exchanges) / known - least
+            least = self._minima[0]
+            excess = self._sum / known - least
             self.estimate = max(0.0, least - ALLOWANCE * excess / math.sqrt(known))
         return before if before <= exchange else 0.0
+
+    def _remember(self, exchange: float) -> None:
+        """Takes it in, and the oldest out: in constant time on average, for this is done for each call."""
+        if len(self._exchanges) == MEMORY:
+            oldest = self._exchanges.popleft()
+            self._sum -= oldest
+            if oldest == self._minima[0]:
+                self._minima.popleft()
+        while self._minima and self._minima[-1] > exchange:
+            self._minima.pop()
+        self._minima.append(exchange)
+        self._exchanges.append(exchange)
+        self._sum += exchange
 
 
 class SlotRule:
@@ -73,7 +90,7 @@ class SlotRule:
         """Seconds in which the server allows that many calls."""
         self.rate: float = self.slots / self.window
         self.jitter = jitter
-        self.min_rtt: Sequence[MinRTT] = min_rtt or [MinRTT() for _ in CallKind]
+        self.min_rtt: Sequence[MinRTT] = min_rtt or [MinRTT() for _ in KINDS]
 
     @property
     def hold(self) -> float:
@@ -98,10 +115,9 @@ class SlotRule:
         if answered is None:
             return [latest] * len(self.min_rtt)
         way = 0.0 if unusual else self.min_rtt[kind].learn(answered - sent)
-        return [
-            min(answered - (way if each == kind else min(way, other.estimate)), latest)
-            for each, other in enumerate(self.min_rtt)
-        ]
+        ways = [min(way, other.estimate) for other in self.min_rtt]
+        ways[kind] = way
+        return [min(answered - each, latest) for each in ways]
 
 
 def check_rule(rate: float, burst: int, jitter: float) -> None:

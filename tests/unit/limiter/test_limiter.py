@@ -9,13 +9,13 @@ from statistics import mean
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from mmsclient.errors import ConfigurationError
 from mmsclient.limiter import CallKind, Limiter, NoLimit, SignalsCapacity, TokenBucket
 from mmsclient.limiter.feedback import Slowdown
-from mmsclient.limiter.slots import ENOUGH, MARGIN, MEMORY, MinRTT, SlotRule
+from mmsclient.limiter.slots import ALLOWANCE, ENOUGH, MARGIN, MEMORY, MinRTT, SlotRule
 from tests.support.counting import gcra, used
 from tests.support.demand import (
     CALLS,
@@ -62,6 +62,17 @@ def test_the_min_rtt_is_their_minimum_less_what_it_may_be_too_long_by() -> None:
     for _ in range(MEMORY):
         min_rtt.learn(0.3)
     assert min_rtt.estimate == pytest.approx(0.3)  # the old ones are forgotten
+
+
+@given(st.lists(st.sampled_from([0.01, 0.02, 0.05, 0.3]) | st.floats(0, 60), min_size=ENOUGH, max_size=MEMORY + 200))
+@example([0.3] + [0.05, 0.01] * MEMORY)
+def test_the_min_rtt_is_that_of_the_last_exchanges(exchanges: list[float]) -> None:
+    min_rtt = MinRTT()
+    for exchange in exchanges:
+        min_rtt.learn(exchange)
+    last = exchanges[-MEMORY:]
+    excess = sum(last) / len(last) - min(last)
+    assert min_rtt.estimate == pytest.approx(max(0.0, min(last) - ALLOWANCE * excess / len(last) ** 0.5), abs=1e-9)
 
 
 def test_when_a_call_was_counted_at_the_latest() -> None:
