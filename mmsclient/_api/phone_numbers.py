@@ -75,7 +75,7 @@ _SHORTEST = 9
 """Digits of a number without a plus that is read as an international one; shorter ones are short codes."""
 
 
-@frozen
+@frozen(eq=False, repr=False)
 class Recipients:
     """Who a call goes to."""
 

@@ -21,7 +21,7 @@ MOST_MINUTES = 1440
 _CODE = re.compile(r"[A-Za-z0-9-]+")
 
 
-@frozen(kw_only=True)
+@frozen(kw_only=True, eq=False, repr=False)
 class Options:
     """What may be said of a message beside its text and recipients."""
 

@@ -16,7 +16,7 @@ from mmsclient.errors import MMSError, OutcomeUnknownError
 from mmsclient.models import SentBatch, SentMany, SMSOutcome
 
 
-@frozen
+@frozen(eq=False, repr=False)
 class Item:
     """One of the texts of a call, and how its envelope is read."""
 
@@ -28,7 +28,7 @@ class Item:
         return set(map(phone_key, self.call.json["numbers"]))
 
 
-@frozen
+@frozen(eq=False, repr=False)
 class _Told:
     """What an envelope says of whom it speaks of."""
 

@@ -1,7 +1,7 @@
 """The API as data: a call and its answer.
 
 A `Call` says what to send and how to read the answer. A `Response` is what came back: status, headers, bytes. An
-`Envelope` is an answer, opened.
+`Envelope` is an answer, opened. None of the three can be printed: they hold phone numbers and texts.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ class File:
     content_type: str
 
 
-@frozen(kw_only=True)
+@frozen(kw_only=True, eq=False, repr=False)
 class Call(Generic[T]):
     """One call of the API: what goes out, and how its answer is read."""
 
@@ -51,7 +51,7 @@ class Call(Generic[T]):
     """Bytes of the answer that are read; a longer one is an error."""
 
 
-@frozen(kw_only=True)
+@frozen(kw_only=True, eq=False, repr=False)
 class Response:
     """What came back."""
 
@@ -61,11 +61,11 @@ class Response:
     body: bytes
     flaw: str | None = None
     """Why the body is not whole, None where it is."""
-    scrub: Callable[[str], str] = field(default=str, repr=False)
+    scrub: Callable[[str], str] = str
     """Takes the APPKEY out of a text, should the server have echoed it."""
 
 
-@frozen(kw_only=True)
+@frozen(kw_only=True, eq=False, repr=False)
 class Envelope:
     """An answer, opened: either spelling of api-notes.md section 1 in one form."""
 

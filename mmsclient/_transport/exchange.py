@@ -62,7 +62,7 @@ class _UnfitConnectionError(Exception):
     """Raised at the wire, before the first byte: the call goes on another connection."""
 
 
-@define
+@define(eq=False, repr=False)
 class _Received:
     """What has come of the answer."""
 

@@ -47,7 +47,7 @@ LARGE = 64 * 1024
 log = logging.getLogger(__name__)
 
 
-@frozen
+@frozen(eq=False, repr=False)
 class Success(Generic[T]):
     """What an attempt brought, where it brought no error."""
 
