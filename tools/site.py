@@ -136,6 +136,7 @@ mmsclient bulk send list.csv --column mobile --text 'Sale on now' --image sale.g
 mmsclient bulk send list.csv --column mobile --text 'Sale on now' --image sale.gif --journal spring.db
 mmsclient bulk resume spring.db
 mmsclient bulk report spring.db --csv --state unknown
+mmsclient bulk report spring.db --html spring.html   # a page to hand on
 mmsclient bulk status spring.db --watch   # of one that another process sends; pause, continue and stop reach it
 ```
 

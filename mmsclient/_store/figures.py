@@ -10,7 +10,7 @@ from attrs import field, frozen
 from mmsclient._store.models import Exclusion, RecipientState
 from mmsclient.models import DeliveryStatus
 
-__all__ = ["FEW", "LONG_BREAK", "Course", "Figures", "ReasonCount", "SetAside", "UnknownCall", "grain_of"]
+__all__ = ["FEW", "LAST_SPAN", "LONG_BREAK", "Course", "Figures", "ReasonCount", "SetAside", "UnknownCall", "grain_of"]
 
 LONG_BREAK = 60.0
 """Seconds between the beginnings of two calls which are no time of sending: a night, a pause, a crash."""
@@ -18,6 +18,9 @@ FEW = 20
 """Reasons, calls and rows that are held of each kind."""
 GRAINS = 600
 """Spans into which the time of sending is divided at the most; counts are kept by span."""
+
+LAST_SPAN = 20_000
+"""The span in which all later reports are counted: they may come for days."""
 
 
 @frozen
@@ -74,7 +77,7 @@ class Figures:
     accepted: Mapping[int, int]
     """Recipients that the API accepted, by the span of the answer."""
     reports: Mapping[tuple[int, DeliveryStatus], int]
-    """Accepted recipients by the span and the status of their last report."""
+    """Accepted recipients by the span, up to `LAST_SPAN`, and the status of their last report."""
     reasons: tuple[ReasonCount, ...]
     """Why recipients were refused, failed, unknown or set aside: the most frequent ones."""
     rejected: tuple[SetAside, ...]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from mmsclient._store.figures import (
     FEW,
+    LAST_SPAN,
     LONG_BREAK,
     Course,
     Figures,
@@ -48,8 +49,8 @@ WHERE state IN ('sending', 'unknown') GROUP BY batch.id, state ORDER BY batch.id
 def figures(database: Database, recipient_status: str) -> Figures:
     """What became of a campaign. `recipient_status`: a query of each recipient with what was reported of it."""
     reports = f"""
-    SELECT CAST(max(0, reported - :start) / :grain AS INTEGER) AS span, status, count(*) FROM {recipient_status}
-    WHERE status IS NOT NULL GROUP BY span, status
+    SELECT min({LAST_SPAN}, CAST(max(0, reported - :start) / :grain AS INTEGER)) AS span, status, count(*)
+    FROM {recipient_status} WHERE status IS NOT NULL GROUP BY span, status
     """  # noqa: S608
     with database.snapshot():
         ((started, ended, between, last, failed, throttled, runs),) = database.rows(_COURSE)

@@ -23,7 +23,7 @@ def is_steerable(console: Console) -> bool:
     return console.is_terminal and not console.is_dumb_terminal
 
 
-class LiveBlock(RenderHook):
+class LiveBlock:
     """Shows something that changes at the end of a terminal. Elsewhere it is printed once, when it has ended.
 
     The cursor stays visible: a process that a signal kills leaves the terminal as it should be. Where the terminal has
@@ -35,10 +35,11 @@ class LiveBlock(RenderHook):
         self._shown: RenderableType = Text("")
         self._widths: list[int] = []  # of the lines that are on the screen
         self._stderr: Any = None
+        self._hook = _Hook(self)
 
     def start(self) -> None:
         """What is printed by the console, or on a stderr that is a terminal too, comes above the block from now on."""
-        self.console.push_render_hook(self)
+        self.console.push_render_hook(self._hook)
         if is_steerable(self.console) and sys.stderr.isatty():
             self._stderr, sys.stderr = sys.stderr, FileProxy(self.console, sys.stderr)
 
@@ -72,11 +73,8 @@ class LiveBlock(RenderHook):
     ) -> None:
         self.stop()
 
-    def process_renderables(self, renderables: list[ConsoleRenderable]) -> list[ConsoleRenderable]:
-        """What is printed, in place of the block, and the block below it."""
-        return [self._taken_back(), *renderables, self] if is_steerable(self.console) else renderables
-
-    def _taken_back(self) -> Control:
+    def taken_back(self) -> Control:
+        """What makes room where it is: the cursor is at the beginning of it then."""
         width, height = self.console.size
         rows = min(height, sum(max(1, -(-line // width)) for line in self._widths))
         up = ((ControlType.CURSOR_UP, 1), (ControlType.ERASE_IN_LINE, 2)) * (rows - 1)
@@ -99,3 +97,14 @@ def _stripped(line: list[Segment]) -> list[Segment]:
     while line and not line[-1].text.strip():
         line.pop()
     return [*line[:-1], Segment(line[-1].text.rstrip(), line[-1].style)] if line else []
+
+
+class _Hook(RenderHook):
+    """Prints a block anew below whatever is printed."""
+
+    def __init__(self, block: LiveBlock) -> None:
+        self._block = block
+
+    def process_renderables(self, renderables: list[ConsoleRenderable]) -> list[ConsoleRenderable]:
+        block = self._block
+        return [block.taken_back(), *renderables, block] if is_steerable(block.console) else renderables

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from mmsclient._store.figures import (
     FEW,
+    LAST_SPAN,
     LONG_BREAK,
     Course,
     Figures,
@@ -55,7 +56,8 @@ GROUP BY batch.id, started, state, error ORDER BY batch.id LIMIT {FEW}
 def figures(transaction: Transaction, campaign: int, recipient_status: str) -> Figures:
     """What became of a campaign. `recipient_status`: a query of each recipient with what was reported of it."""
     reports = f"""
-    SELECT floor(greatest(0, extract(epoch FROM reported) - %s) / %s)::int8 AS span, status, count(*)
+    SELECT least({LAST_SPAN}, floor(greatest(0, extract(epoch FROM reported) - %s) / %s)::int8) AS span, status,
+        count(*)
     FROM {recipient_status} WHERE status IS NOT NULL GROUP BY span, status
     """  # noqa: S608
     started, ended, between, last, failed, throttled, runs = transaction.row(_COURSE, (campaign, campaign))
