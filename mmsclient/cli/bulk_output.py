@@ -1,4 +1,4 @@
-"""What `mmsclient bulk` prints: batches as they end, what would be sent, and what became of everybody."""
+"""What `mmsclient bulk` prints: what would be sent, and what became of everybody."""
 
 from __future__ import annotations
 

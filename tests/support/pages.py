@@ -65,4 +65,4 @@ def browsed(page: Path, *options: str) -> str:
         *options,
         page.as_uri(),
     ]
-    return subprocess.run(command, check=True, capture_output=True, encoding="utf-8", timeout=120).stdout  # noqa: S603
+    return subprocess.run(command, check=True, capture_output=True, encoding="utf-8", timeout=300).stdout  # noqa: S603
