@@ -40,6 +40,8 @@ def normalise(number: str, argument: str = "to") -> str:
     """
     if not isinstance(number, str):
         raise InvalidRequestError(argument, number, f"{EXPECTED}, as a string")
+    if mobile := _AUSTRALIAN_MOBILE.fullmatch(number):  # as nearly all are written
+        return "+61" + mobile[1]
     bare = _FILLERS.sub("", number)
     if _ZERO_IN_BRACKETS.search(number) or _TRUNK_ZERO.match(bare):
         raise InvalidRequestError(argument, number, NO_TRUNK_ZERO)

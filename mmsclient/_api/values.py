@@ -8,6 +8,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timedelta, tzinfo
 from decimal import Decimal
+from functools import lru_cache
 from typing import Any
 
 MOST_NODES = 200_000
@@ -38,17 +39,21 @@ def document(text: str, scrub: Callable[[str], str] = str) -> Any:
     if _nodes(text) > MOST_NODES and _nodes(_STRING.sub("", text)) > MOST_NODES:
         raise ValueError(f"more than {MOST_NODES} values")
     value = _DECODER.decode(text)
-    return value if _is_clean(text, scrub) else _clean(value, DEEPEST, scrub)
+    return value if _is_clean(text, scrub) and _is_shallow(value) else _clean(value, DEEPEST, scrub)
 
 
 def _is_clean(text: str, scrub: Callable[[str], str]) -> bool:
     """No text in this document needs to be cleaned: one look at the whole, where `_clean` looks at each."""
-    return (
-        "\\" not in text
-        and text.count("[") + text.count("{") <= DEEPEST
-        and not _SURROGATE.search(text)
-        and scrub(text) == text
-    )
+    return "\\" not in text and not _SURROGATE.search(text) and scrub(text) == text
+
+
+def _is_shallow(value: Any) -> bool:
+    """Nothing stands below `DEEPEST`."""
+    level, left = [value], DEEPEST + 1
+    while left and (level := [each for each in level if isinstance(each, dict | list)]):
+        level = [child for each in level for child in (each.values() if isinstance(each, dict) else each)]
+        left -= 1
+    return left > 0
 
 
 def _nodes(text: str) -> int:
@@ -121,8 +126,14 @@ def time_of(value: Any, zone: tzinfo) -> datetime | None:
     In the hour that is repeated when daylight saving ends, the earlier of the two: whoever asks for what came since
     then may see something a second time, and misses nothing.
     """
+    wall = _wall_time(text_of(value)[:30].replace("/", "-"))
+    return None if wall is None else wall.replace(tzinfo=zone)
+
+
+@lru_cache(maxsize=64)  # the messages of an answer were sent in the same few seconds
+def _wall_time(text: str) -> datetime | None:
     try:
-        return datetime.strptime(text_of(value)[:30].replace("/", "-"), WIRE_TIME).replace(tzinfo=zone)
+        return datetime.strptime(text, WIRE_TIME)  # noqa: DTZ007 - the API says no zone
     except ValueError:
         return None
 
