@@ -133,7 +133,7 @@ def time_of(value: Any, zone: tzinfo) -> datetime | None:
 @lru_cache(maxsize=64)  # the messages of an answer were sent in the same few seconds
 def _wall_time(text: str) -> datetime | None:
     try:
-        return datetime.strptime(text, WIRE_TIME)  # noqa: DTZ007 - the API says no zone
+        return datetime.strptime(text, WIRE_TIME)
     except ValueError:
         return None
 

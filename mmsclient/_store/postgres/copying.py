@@ -31,8 +31,9 @@ _TABLES = {
     "former_call (recipient, batch)": "SELECT recipient, batch FROM former_call WHERE campaign = %s",
     "evidence (phone, message_id, heard)": EVIDENCE,
     "delivery (message_id, phone, status, final, reported)": (
-        "SELECT message_id, phone, status, final, extract(epoch FROM reported)::float8 FROM delivery"
-        " WHERE message_id IN (SELECT message_id FROM recipient WHERE campaign = %s)"
+        "SELECT DISTINCT reported.* FROM recipient CROSS JOIN LATERAL ("
+        " SELECT message_id, phone, status, final, extract(epoch FROM reported)::float8 FROM delivery"
+        " WHERE delivery.message_id = recipient.message_id OFFSET 0) AS reported WHERE campaign = %s"
     ),
 }
 

@@ -49,12 +49,12 @@ SELECT news.phone, news.message_id, least(clock_timestamp(), to_timestamp(news.t
 ))
 FROM unnest(%s::bigint[], %s::text[], %s::float8[]) WITH ORDINALITY AS news (phone, message_id, time, place)
 WHERE (
-    EXISTS (SELECT 1 FROM recipient WHERE recipient.phone = news.phone)
+    (SELECT true FROM recipient WHERE recipient.phone = news.phone LIMIT 1) IS NOT NULL
     OR {STANDS_OUTSIDE_CAMPAIGNS.format(of="news")}
-) AND NOT EXISTS (
-    SELECT 1 FROM recipient
-    WHERE recipient.phone = news.phone AND state = 'accepted' AND recipient.message_id = news.message_id
-) AND NOT {NAMED_OUTSIDE_CAMPAIGNS.format(of="news")}
+) AND (
+    SELECT true FROM recipient
+    WHERE recipient.phone = news.phone AND state = 'accepted' AND recipient.message_id = news.message_id LIMIT 1
+) IS NULL AND NOT {NAMED_OUTSIDE_CAMPAIGNS.format(of="news")}
 ORDER BY place
 ON CONFLICT (phone, message_id) DO UPDATE SET heard = least(evidence.heard, excluded.heard)
 """  # noqa: S608 - our own constants
@@ -63,7 +63,8 @@ FORMER_CALLS = (
     "FROM former_call WHERE former_call.campaign = recipient.campaign AND former_call.recipient = recipient.id"
 )
 
-# Calls are looked up one by one: new tables have no statistics, and a join might walk through all of them.
+# Rows are looked up one by one, by subqueries that cannot become joins, and by indexes that `+ 0` leaves alone: new
+# tables, and those with a new campaign, have statistics that know nothing of it, and might lead to all rows each time.
 
 _MAY_BE_PROVEN = f"""
 recipient.{PROVE.guard} AND (recipient.state = 'unknown' OR (SELECT true {FORMER_CALLS} LIMIT 1))
@@ -71,10 +72,11 @@ recipient.{PROVE.guard} AND (recipient.state = 'unknown' OR (SELECT true {FORMER
 
 _NAMED_OUTSIDE = NAMED_OUTSIDE_CAMPAIGNS.format(of="evidence")
 _NAMED_ELSEWHERE = f"""
-({_NAMED_OUTSIDE} OR EXISTS (
-    SELECT 1 FROM recipient AS named WHERE named.phone = recipient.phone AND named.campaign <> recipient.campaign
+({_NAMED_OUTSIDE} OR (
+    SELECT true FROM recipient AS named WHERE named.phone = recipient.phone AND named.campaign <> recipient.campaign
     AND named.state = 'accepted' AND named.message_id = evidence.message_id AND named.reason IS DISTINCT FROM '{PROVEN}'
-))
+    LIMIT 1
+) IS NOT NULL)
 """  # noqa: S608 - our own constants
 _MAY_BE_ANOTHERS = f"""
 ({MAY_BE_OF_NO_CAMPAIGN} OR EXISTS (
@@ -95,21 +97,23 @@ _MAY_BE_ANOTHERS = f"""
 _PROVE = f"""
 UPDATE recipient SET state = 'accepted', message_id = proof.message_id, batch = proof.call, reason = '{PROVEN}' FROM (
     SELECT DISTINCT ON (recipient.campaign, recipient.id)
-        recipient.campaign, recipient.id, recipient.state, evidence.message_id, own.call
+        recipient.campaign, recipient.phone, recipient.state, evidence.message_id, own.call
     FROM recipient CROSS JOIN LATERAL (
         SELECT recipient.batch AS call WHERE recipient.state = 'unknown'
         UNION ALL SELECT former_call.batch {FORMER_CALLS}
     ) AS own CROSS JOIN LATERAL (
         SELECT started FROM batch WHERE batch.campaign = recipient.campaign AND batch.id = own.call LIMIT 1
-    ) AS called JOIN evidence ON evidence.phone = recipient.phone
+    ) AS called CROSS JOIN LATERAL (
+        SELECT message_id, phone, heard FROM evidence WHERE evidence.phone = recipient.phone OFFSET 0
+    ) AS evidence
     WHERE {{scope}} AND {_MAY_BE_PROVEN}
-    AND heard BETWEEN started AND started + make_interval(secs => {PROOF_WINDOW}) AND NOT EXISTS (
-        SELECT 1 FROM recipient AS named WHERE named.message_id = evidence.message_id
+    AND heard BETWEEN started AND started + make_interval(secs => {PROOF_WINDOW}) AND (
+        SELECT true FROM recipient AS named WHERE named.message_id = evidence.message_id
         AND (named.campaign, named.id) <> (recipient.campaign, recipient.id)
-        AND named.reason IS DISTINCT FROM '{PROVEN}'
-    ) AND NOT {_NAMED_OUTSIDE} AND NOT {_MAY_BE_ANOTHERS}
+        AND named.reason IS DISTINCT FROM '{PROVEN}' LIMIT 1
+    ) IS NULL AND NOT {_NAMED_OUTSIDE} AND NOT {_MAY_BE_ANOTHERS}
     ORDER BY recipient.campaign, recipient.id, heard, own.call DESC
-) AS proof WHERE recipient.campaign = proof.campaign AND recipient.id = proof.id AND {_MAY_BE_PROVEN}
+) AS proof WHERE recipient.phone = proof.phone AND recipient.campaign + 0 = proof.campaign AND {_MAY_BE_PROVEN}
 RETURNING proof.state
 """  # noqa: S608
 _PROVE_ALL = _PROVE.format(scope="recipient.campaign = %s")

@@ -11,11 +11,20 @@ from mmsclient._store.states import EXCLUDE
 
 __all__ = ["ListWriter"]
 
+# New tables, and those with a new campaign, have statistics that know nothing of it. So what is looked up one by one
+# cannot become a join, and of two indexes the one that would walk through the campaign is kept out by `+ 0`.
+
+_OF_EXCLUDED = "(SELECT exclusion FROM excluded WHERE campaign = recipient.campaign AND phone = recipient.phone)"
 _EXCLUDE = f"""
-UPDATE recipient SET state = 'excluded', reason = NULL, exclusion = excluded.exclusion FROM excluded
-WHERE recipient.campaign = %s AND recipient.id > %s AND recipient.{EXCLUDE.guard}
-    AND excluded.campaign = recipient.campaign AND excluded.phone = recipient.phone
+UPDATE recipient SET state = 'excluded', reason = NULL, exclusion = {_OF_EXCLUDED}
+WHERE campaign = %s AND {EXCLUDE.guard} AND {_OF_EXCLUDED} IS NOT NULL
 """  # noqa: S608
+_KNOWN = """
+SELECT listed.phone, known.line, known.run, known.id FROM unnest(%s::bigint[]) AS listed (phone)
+CROSS JOIN LATERAL (
+    SELECT * FROM recipient WHERE recipient.phone = listed.phone AND campaign + 0 = %s LIMIT 1
+) AS known
+"""
 _FOUND_AGAIN = """
 UPDATE recipient SET line = found.line, run = %s FROM unnest(%s::bigint[], %s::bigint[]) AS found (id, line)
 WHERE campaign = %s AND recipient.id BETWEEN %s AND %s AND recipient.id = found.id
@@ -44,7 +53,7 @@ class ListWriter:
         """Never send to `phones`."""
         sql = "INSERT INTO excluded SELECT %s, unnest(%s::bigint[]), %s ON CONFLICT DO NOTHING"
         transaction.execute(sql, (self._campaign, list(phones), why))
-        transaction.execute(_EXCLUDE, (self._campaign, 0))
+        transaction.execute(_EXCLUDE, (self._campaign,))
 
     def begin(self, transaction: Transaction) -> None:
         """A list is about to be read."""
@@ -61,12 +70,7 @@ class ListWriter:
         """Take in rows: how many recipients are new, how many of them are excluded, and how many rows are set aside."""
         campaign, run = self._campaign, self._run
         phones = list({entry.phone for entry in entries if entry.phone is not None})
-        sql = (
-            "SELECT listed.phone, known.line, known.run, known.id FROM unnest(%s::bigint[]) AS listed (phone)"
-            " CROSS JOIN LATERAL (SELECT * FROM recipient WHERE campaign = %s AND phone = listed.phone LIMIT 1)"
-            " AS known"
-        )
-        found = transaction.rows(sql, (phones, campaign))
+        found = transaction.rows(_KNOWN, (phones, campaign))
         known = {phone: each for phone, _, _, each in found}
         lines = {phone: line for phone, line, of_run, _ in found if of_run == run}  # in this list
         new: list[ListEntry] = []
@@ -85,10 +89,7 @@ class ListWriter:
             elif line != entry.line:
                 reason = f"the same phone as in line {line}"
                 rejected.append((entry.line, storable(entry.given), Exclusion.DUPLICATE, reason))
-        last, excluded = self._last_id(transaction), 0
-        if new:
-            insert(transaction, campaign, run, last, new)
-            excluded = transaction.execute(_EXCLUDE, (campaign, last))
+        excluded = insert(transaction, campaign, run, new) if new else 0
         if again:
             ids, again_lines = columns(again, 2)
             transaction.execute(_FOUND_AGAIN, (run, ids, again_lines, campaign, min(ids), max(ids)))
@@ -99,15 +100,10 @@ class ListWriter:
 
     def add_unlisted(self, transaction: Transaction, entries: Sequence[ListEntry]) -> None:
         """Take in recipients that stand in no list; one that is known stays as it is."""
-        sql = "SELECT phone FROM recipient WHERE campaign = %s AND phone = ANY(%s)"
-        known = {row[0] for row in transaction.rows(sql, (self._campaign, [entry.phone for entry in entries]))}
+        phones = [entry.phone for entry in entries]
+        known = {phone for phone, *_ in transaction.rows(_KNOWN, (phones, self._campaign))}
         if new := [entry for entry in entries if entry.phone not in known]:
-            insert(transaction, self._campaign, 0, self._last_id(transaction), new)
-        transaction.execute(_EXCLUDE, (self._campaign, 0))
-
-    def _last_id(self, transaction: Transaction) -> int:
-        sql = "SELECT coalesce(max(id), 0) FROM recipient WHERE campaign = %s"
-        return int(transaction.row(sql, (self._campaign,))[0])
+            insert(transaction, self._campaign, 0, new)
 
     def added(self, rows: int) -> None:
         """So many rows were committed."""

@@ -62,6 +62,14 @@ JOIN message ON message.campaign = recipient.campaign AND message.id = recipient
 WHERE recipient.campaign = %s AND {CLAIM.guard} ORDER BY recipient.id LIMIT %s
 """  # noqa: S608
 
+_OF_PHONES = """
+SELECT phone, own.* FROM recipient CROSS JOIN LATERAL (
+    SELECT text, subject, picture FROM message
+    WHERE message.campaign = recipient.campaign AND message.id = recipient.message LIMIT 1
+) AS own
+WHERE campaign + 0 = %s AND phone = ANY(%s)
+"""
+
 _NOTE = """
 INSERT INTO message (campaign, digest, text, subject, picture)
 SELECT %s, digest, text, subject, picture FROM unnest(%s::bytea[], %s::text[], %s::text[], %s::text[])
@@ -73,10 +81,21 @@ SELECT digest, (SELECT id FROM message WHERE campaign = %s AND message.digest = 
 FROM unnest(%s::bytea[]) AS new (digest)
 """
 _INSERT = """
-INSERT INTO recipient (campaign, id, phone, state, line, run, message, fields)
-SELECT %s, %s + place, phone, 'pending', line, %s, message, fields
-FROM unnest(%s::bigint[], %s::bigint[], %s::bigint[], %s::text[])
-    WITH ORDINALITY AS new (phone, line, message, fields, place)
+WITH last AS (
+    SELECT coalesce((SELECT id FROM recipient WHERE campaign = %s ORDER BY id DESC LIMIT 1), 0) AS id
+), added AS (
+    INSERT INTO recipient (campaign, id, phone, state, exclusion, line, run, message, fields)
+    SELECT %s, last.id + place, phone, CASE WHEN exclusion IS NULL THEN 'pending' ELSE 'excluded' END, exclusion, line,
+        %s, message, fields
+    FROM last, (
+        SELECT *, (SELECT exclusion FROM excluded WHERE campaign = %s AND phone = listed.phone) AS exclusion
+        FROM unnest(%s::bigint[], %s::bigint[], %s::bigint[], %s::text[])
+            WITH ORDINALITY AS listed (phone, line, message, fields, place)
+        OFFSET 0
+    ) AS new
+    RETURNING exclusion
+)
+SELECT count(exclusion) FROM added
 """
 _SELECTED = f"""
 SELECT id, phone, state, message FROM unnest(%s::bigint[]) AS selected (wanted) CROSS JOIN LATERAL (
@@ -175,15 +194,16 @@ class PersonalQueue:
         return int(transaction.row(_READY_BY_GROUP, (self.campaign, *after))[0])
 
 
-def insert(transaction: Transaction, campaign: int, run: int, last: int, entries: Sequence[ListEntry]) -> None:
-    """Take in new recipients, whose ids follow `last`, with what each gets."""
+def insert(transaction: Transaction, campaign: int, run: int, entries: Sequence[ListEntry]) -> int:
+    """Take in new recipients, whose ids follow the last, with what each gets; how many of them are excluded."""
     messages = {entry.message.digest: entry.message for entry in entries if entry.message is not None}
     ids = _noted(transaction, campaign, messages)
     rows = (
         (entry.phone, entry.line, None if entry.message is None else ids[entry.message.digest], entry.fields)
         for entry in entries
     )
-    transaction.execute(_INSERT, (campaign, last, run, *columns(rows, 4)))
+    (excluded,) = transaction.row(_INSERT, (campaign, campaign, run, campaign, *columns(rows, 4)))
+    return int(excluded)
 
 
 def _noted(transaction: Transaction, campaign: int, messages: dict[bytes, PersonalMessage]) -> dict[bytes, int]:
@@ -209,12 +229,7 @@ def first_messages(transaction: Transaction, campaign: int, most: int) -> list[t
 
 def messages_of(transaction: Transaction, campaign: int, phones: Sequence[int]) -> dict[int, PersonalMessage]:
     """What those of `phones` get who have a message of their own."""
-    sql = (
-        "SELECT phone, text, subject, picture FROM recipient"
-        " JOIN message ON message.campaign = recipient.campaign AND message.id = recipient.message"
-        " WHERE recipient.campaign = %s AND phone = ANY(%s)"
-    )
-    rows = transaction.rows(sql, (campaign, list(phones)))
+    rows = transaction.rows(_OF_PHONES, (campaign, list(phones)))
     return {phone: PersonalMessage(*message) for phone, *message in rows}
 
 

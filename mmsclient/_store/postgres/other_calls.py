@@ -14,22 +14,23 @@ from mmsclient._store.postgres.database import Transaction
 __all__ = ["MAY_BE_OF_NO_CAMPAIGN", "NAMED", "NAMED_OUTSIDE_CAMPAIGNS", "STANDS_OUTSIDE_CAMPAIGNS", "calls_to"]
 
 NAMED_OUTSIDE_CAMPAIGNS = """
-(EXISTS (SELECT 1 FROM send_message WHERE send_message.message_id = {of}.message_id)
-OR EXISTS (
-    SELECT 1 FROM outbox_recipient AS ordered WHERE ordered.message_id = {of}.message_id AND NOT ordered.proven
-))
+((SELECT true FROM send_message WHERE send_message.message_id = {of}.message_id LIMIT 1) IS NOT NULL
+OR (
+    SELECT true FROM outbox_recipient AS ordered
+    WHERE ordered.message_id = {of}.message_id AND NOT ordered.proven LIMIT 1
+) IS NOT NULL)
 """
 """The answer to a keyed send or to orders named the message of a row `{of}`."""
 NAMED = f"""
-({NAMED_OUTSIDE_CAMPAIGNS.format(of="evidence")} OR EXISTS (
-    SELECT 1 FROM recipient AS named WHERE named.message_id = evidence.message_id AND named.state = 'accepted'
-    AND named.reason IS DISTINCT FROM '{PROVEN}'
-))
+({NAMED_OUTSIDE_CAMPAIGNS.format(of="evidence")} OR (
+    SELECT true FROM recipient AS named WHERE named.message_id = evidence.message_id AND named.state = 'accepted'
+    AND named.reason IS DISTINCT FROM '{PROVEN}' LIMIT 1
+) IS NOT NULL)
 """  # noqa: S608 - our own constants
 """An answer named the message."""
 STANDS_OUTSIDE_CAMPAIGNS = """
-(EXISTS (SELECT 1 FROM send_recipient WHERE send_recipient.phone = {of}.phone)
-OR EXISTS (SELECT 1 FROM outbox_recipient AS ordered WHERE ordered.phone = {of}.phone))
+((SELECT true FROM send_recipient WHERE send_recipient.phone = {of}.phone LIMIT 1) IS NOT NULL
+OR (SELECT true FROM outbox_recipient AS ordered WHERE ordered.phone = {of}.phone LIMIT 1) IS NOT NULL)
 """
 """The phone of a row `{of}` is that of a keyed send or of an order."""
 

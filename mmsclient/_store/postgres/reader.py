@@ -49,10 +49,9 @@ RECIPIENT_STATUS = """(
 """Each recipient with what was reported of it; a report may name the recipient or not, and both may come."""
 
 _DELIVERY_SECONDS = f"""
-SELECT (percentile_disc(0.5) WITHIN GROUP (ORDER BY extract(epoch FROM reported - started)))::float8
-FROM {RECIPIENT_STATUS}
-JOIN batch ON batch.campaign = recipient_status.campaign AND batch.id = recipient_status.batch
-WHERE status = 'Delivered'
+SELECT (percentile_disc(0.5) WITHIN GROUP (ORDER BY extract(epoch FROM reported - (
+    SELECT started FROM batch WHERE batch.campaign = recipient_status.campaign AND batch.id = recipient_status.batch
+))))::float8 FROM {RECIPIENT_STATUS} WHERE status = 'Delivered'
 """  # noqa: S608
 
 _COUNTS = """
@@ -68,14 +67,17 @@ FROM batch WHERE campaign = %s
 
 
 _CALL_COSTS = """
-SELECT recipients, ended IS NULL OR accepted IS NULL, coalesce(accepted, 0), credits, coalesce(taken, 0),
-    coalesce(doubtful, 0)
-FROM batch LEFT JOIN (
-    SELECT batch AS id, count(*) FILTER (WHERE state = 'accepted') AS taken,
-        count(*) FILTER (WHERE state IN ('sending', 'unknown')) AS doubtful
+SELECT max(recipients), bool_or(is_open), max(accepted), max(credits), sum(taken), sum(doubtful) FROM (
+    SELECT id, recipients, ended IS NULL OR accepted IS NULL AS is_open, coalesce(accepted, 0) AS accepted, credits,
+        0 AS taken, 0 AS doubtful
+    FROM batch WHERE campaign = %s
+    UNION ALL
+    SELECT batch, NULL, NULL, NULL, NULL, count(*) FILTER (WHERE state = 'accepted'),
+        count(*) FILTER (WHERE state IN ('sending', 'unknown'))
     FROM recipient WHERE campaign = %s AND batch IS NOT NULL GROUP BY batch
-) AS counted ON counted.id = batch.id WHERE campaign = %s
+) AS figures GROUP BY id HAVING max(recipients) IS NOT NULL
 """
+"""No join of the two: where statistics know nothing of the campaign, it may be each with each."""
 
 
 class PostgresReader:

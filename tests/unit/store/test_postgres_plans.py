@@ -1,0 +1,166 @@
+"""What the statements of a campaign in PostgreSQL read where the tables' statistics know nothing of it.
+
+They are taken when the tables were analysed last, which a campaign that has just begun does not wait for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import closing
+from typing import Any
+
+import pytest
+
+from mmsclient import DeliveryStatus
+from mmsclient._store.evidence import Silent
+from mmsclient._store.heard import Reported
+from mmsclient._store.models import Claim, Exclusion, ListEntry, Message, PersonalMessage, RecipientResult
+from mmsclient._store.models import RecipientState as State
+from mmsclient._store.postgres.database import Transaction
+from mmsclient._store.protocol import SenderJournal
+from mmsclient._store.stores import store_at
+from tests.support.postgres_server import Server
+
+FIRST = 61400000000
+CHUNK = 250
+"""Recipients of a call and rows of the list at a time."""
+COUNT = 4 * CHUNK
+MOST_ROWS = 150 * COUNT
+"""Rows that one statement may look at: for each recipient some, and all of a table of one page. Each for each are more.
+"""
+
+TABLES = ("recipient", "batch", "campaign", "lease", "run", "aside", "excluded", "message", "delivery", "evidence")
+
+
+@pytest.fixture(params=["analysed before", "analysed when empty"])
+def url(request: pytest.FixtureRequest, postgres: Server) -> str:
+    """A database with a campaign that was sent, and its statistics."""
+    url = postgres.new_database()
+    analyse = ";".join(f"ANALYZE mmsclient.{table}" for table in TABLES)
+    if request.param == "analysed when empty":
+        postgres.ask(analyse, url)
+    with closing(store_at(url, "before").open(Message("Before", "", b"GIF89a"))) as journal:
+        take_in(journal, 1_000_000)
+        send(journal)
+    if request.param == "analysed before":
+        postgres.ask(analyse, url)
+    return url
+
+
+@pytest.fixture
+def looked_at(url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, int]]:
+    """Statements, and the most rows that one execution of each has looked at."""
+    del url  # what fills the tables is not counted
+    found: dict[str, int] = {}
+    with monkeypatch.context() as patch:
+        for name in ("rows", "row", "execute"):
+            patch.setattr(Transaction, name, counting(getattr(Transaction, name), found))
+        yield found
+
+
+def counting(method: Any, found: dict[str, int]) -> Any:
+    def run(transaction: Transaction, sql: str, values: Sequence[Any] = ()) -> Any:
+        if sql.split(maxsplit=1)[0] in ("SELECT", "INSERT", "UPDATE", "DELETE", "WITH"):
+            cursor = transaction._cursor
+            cursor.execute("SAVEPOINT counted")
+            ((plans,),) = cursor.execute(
+                f"EXPLAIN (ANALYZE, TIMING OFF, FORMAT JSON) {sql}".encode(), values
+            ).fetchall()
+            cursor.execute("ROLLBACK TO SAVEPOINT counted")
+            found[sql] = max(found.get(sql, 0), rows_of(plans[0]["Plan"]))
+        return method(transaction, sql, values)
+
+    return run
+
+
+def rows_of(plan: dict[str, Any]) -> int:
+    """Rows that a node of a plan and those below it have looked at."""
+    names = ("Actual Rows", "Rows Removed by Filter", "Rows Removed by Join Filter", "Rows Removed by Index Recheck")
+    own = sum(plan.get(name, 0) for name in names) * plan["Actual Loops"]
+    return int(own) + sum(rows_of(each) for each in plan.get("Plans", ()))
+
+
+def take_in(journal: SenderJournal, first: int, *, personal: bool = False) -> None:
+    """A list with recipients that are excluded, rows that come twice and rows that are no number."""
+    journal.exclude(range(FIRST + first, FIRST + first + COUNT, 50), Exclusion.OPTED_OUT)
+    journal.begin_list()
+    for start in range(0, COUNT, CHUNK):
+        lines = range(start, start + CHUNK)
+        entries = [ListEntry(line, str(line), FIRST + first + line, message=text(line, personal)) for line in lines]
+        twice = [ListEntry(COUNT + line, str(line), FIRST + first + line) for line in lines[::10]]
+        journal.add([*entries, *twice, ListEntry(start, "no number", None, "expected a number")])
+    journal.end_list()
+
+
+def text(line: int, personal: bool) -> PersonalMessage | None:
+    return PersonalMessage(f"For {line % (COUNT // 10)}", "") if personal else None
+
+
+def finish(journal: SenderJournal, claim: Claim, state: State) -> None:
+    results = [RecipientResult(state, f"id-{phone}" if state is State.ACCEPTED else None) for phone in claim.phones]
+    journal.finish(claim, results, accepted=None, credits_used=None, error=None)
+
+
+def send(journal: SenderJournal) -> None:
+    """To everybody, with calls that end in each way."""
+    for state in (State.ACCEPTED, State.UNKNOWN, State.PENDING):
+        claim = journal.claim(CHUNK)
+        assert claim is not None
+        journal.suppress(claim, dict.fromkeys(claim.phones[:5], "asked"))
+        claim = claim.only(claim.phones[5:])
+        finish(journal, claim, state)
+        if state is State.PENDING:
+            again = journal.claim_again(claim.ids, claim.phones)
+            journal.release(again)
+            finish(journal, journal.claim_again(claim.ids[::2], claim.phones[::2]), State.UNKNOWN)
+    while (claim := journal.claim(CHUNK)) is not None:
+        finish(journal, claim, State.ACCEPTED)
+
+
+def look(journal: SenderJournal) -> None:
+    """All that a reader can be asked for."""
+    reader, phones = journal.reader, range(FIRST, FIRST + CHUNK)
+    reader.summary(), reader.standing(), reader.calls_ahead(CHUNK), reader.first_messages(3), reader.call_costs()
+    reader.recipients(None, 0), reader.recipients(State.ACCEPTED, CHUNK), reader.rejected_rows((0, ""))
+    reader.messages_of(phones), reader.recipients_of(phones)
+
+
+def test_no_statement_looks_at_each_recipient_for_each_other(url: str, looked_at: dict[str, int]) -> None:
+    store = store_at(url, "spring")
+    message = Message("Hi", "", b"GIF89a")
+    phones = range(FIRST, FIRST + COUNT)
+    with closing(store.open(message)) as journal:
+        take_in(journal, 0)
+        look(journal)
+        send(journal)
+        heard = [Reported(f"id-{phone}", phone, DeliveryStatus.DELIVERED) for phone in phones]
+        for start in range(0, COUNT, CHUNK):
+            journal.recorder.record(heard[start : start + CHUNK])
+        look(journal)
+        journal.add_unlisted([ListEntry(0, "", FIRST - 1)])
+        journal.claim(CHUNK)  # and left
+    with closing(store.open(message, resend_unknown=Silent(0.0))) as journal:
+        take_in(journal, 0)
+        journal.claim(CHUNK)
+    store.open(message, resend_unknown=True).close()
+    store.open_copy(message, resend_unknown=False).close()
+    assert_few(looked_at)
+
+
+def test_no_statement_of_messages_for_each_does(url: str, looked_at: dict[str, int]) -> None:
+    store = store_at(url, "spring")
+    message = Message("", "", b"GIF89a", "Hi {name}")
+    with closing(store.open(message)) as journal:
+        take_in(journal, 0, personal=True)
+        look(journal)
+        while (claim := journal.claim(CHUNK)) is not None:
+            finish(journal, claim, State.ACCEPTED)
+        look(journal)
+    store.open_copy(message, resend_unknown=False).close()
+    assert_few(looked_at)
+
+
+def assert_few(looked_at: dict[str, int]) -> None:
+    many = {" ".join(sql.split()): rows for sql, rows in looked_at.items() if rows > MOST_ROWS}
+    assert looked_at
+    assert not many, "\n".join(f"{rows}: {sql}" for sql, rows in many.items())
