@@ -182,7 +182,7 @@ class ClaimWriter:
         if transaction.execute(_END_BATCH, values) != 1:
             return 0, Counter()
         rows = (
-            (each, result.state, storable(result.message_id), storable(result.reason))
+            (each, result.state.value, storable(result.message_id), storable(result.reason))
             for each, result in zip(claim.ids, results, strict=True)
         )
         ended = _update(transaction, _ENDS[is_late], rows, 4, self.campaign, claim.batch)

@@ -11,10 +11,12 @@ from decimal import Decimal
 
 import psycopg
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from mmsclient import DeliveryStatus
 from mmsclient._store.heard import Reported
-from mmsclient._store.models import Claim, Message, RecipientResult, RecipientState
+from mmsclient._store.models import Claim, ListEntry, Message, PersonalMessage, RecipientResult, RecipientState
 from mmsclient._store.postgres import database as databases
 from mmsclient._store.postgres import evidence, migrations
 from mmsclient._store.postgres import lease as leases
@@ -149,6 +151,32 @@ def test_tables_of_an_older_version_are_brought_up_to_date_by_a_sender(
         spring.open_reader()
     spring.open(MESSAGE).close()
     spring.open_reader().close()
+
+
+@pytest.mark.parametrize("of_their_own", [False, True])
+def test_the_recipients_of_a_campaign_go_with_it(url: str, postgres: Server, of_their_own: bool) -> None:
+    message = Message("", "", b"GIF89a", "Hi {name}" if of_their_own else "")
+    own = PersonalMessage("Hi Ann", "") if of_their_own else None
+    for name in ("spring", "autumn"):
+        with closing(store_at(url, name).open(message)) as journal:
+            journal.add([ListEntry(1, "", 61400000000, message=own)])
+    postgres.ask("DELETE FROM mmsclient.campaign WHERE name = 'spring'", url)
+    for table, left in (("recipient", 1), ("message", int(of_their_own)), ("lease", 1)):
+        assert postgres.ask(f"SELECT count(*) FROM mmsclient.{table}", url) == [(left,)], table  # noqa: S608
+
+
+TEXTS = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"])) | st.just("NULL")
+
+
+@settings(max_examples=50, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.lists(st.none() | TEXTS), st.lists(TEXTS), st.lists(st.integers(-(2**63), 2**63 - 1)))
+def test_lists_come_back_as_they_were(
+    postgres: Server, mixed: list[str | None], texts: list[str], numbers: list[int]
+) -> None:
+    values = (mixed, texts, numbers)
+    with closing(Database(Address.of(postgres.url), "")) as database:
+        sql = "SELECT %s::text[], %s::text[], %s::bigint[]"
+        assert database.run(lambda transaction: transaction.row(sql, values)) == values
 
 
 def test_a_role_that_may_make_no_tables_is_told_who_may(url: str, postgres: Server) -> None:
