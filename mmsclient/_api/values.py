@@ -39,7 +39,8 @@ def document(text: str, scrub: Callable[[str], str] = str) -> Any:
     if _nodes(text) > MOST_NODES and _nodes(_STRING.sub("", text)) > MOST_NODES:
         raise ValueError(f"more than {MOST_NODES} values")
     value = _DECODER.decode(text)
-    return value if _is_clean(text, scrub) and _is_shallow(value) else _clean(value, DEEPEST, scrub)
+    is_shallow = text.count("[") + text.count("{") <= DEEPEST or _is_shallow(value)
+    return value if is_shallow and _is_clean(text, scrub) else _clean(value, DEEPEST, scrub)
 
 
 def _is_clean(text: str, scrub: Callable[[str], str]) -> bool:

@@ -24,9 +24,9 @@ from mmsclient._store.states import PROVE, RESEND
 __all__ = ["note", "resend", "settle", "settle_all", "unknown_summary"]
 
 # A report or a reply may speak of a message that was heard of before its phone stood in the list.
+# INSERT is the first word: Python counts the rows of no other statement.
 _NOTE = """
-WITH news (phone, message_id, time) AS (VALUES {rows})
-INSERT INTO evidence
+INSERT INTO evidence WITH news (phone, message_id, time) AS (VALUES {rows})
 SELECT news.phone, news.message_id, min(time, ifnull(
     (SELECT min(reported) FROM delivery
     WHERE delivery.message_id = news.message_id AND delivery.phone IN (0, news.phone)), time

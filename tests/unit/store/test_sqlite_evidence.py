@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from mmsclient import DeliveryStatus
+from mmsclient._store import sqlite_evidence
 from mmsclient._store.heard import Reported
 from mmsclient._store.models import Message
 from mmsclient._store.models import RecipientState as State
@@ -124,3 +125,19 @@ def test_a_journal_that_is_sent_with_is_not_settled_beside_its_sender(tmp_path: 
     with pytest.raises(JournalError, match="no such file"):
         settle_journal(tmp_path / "none.db")
     assert not (tmp_path / "none.db-lock").exists()
+
+
+def test_what_no_recipient_is_waiting_for_is_looked_up_for_nobody(tmp_path: Path) -> None:
+    """Python tells the rows that a statement changed only where its first word is INSERT or the like."""
+    with closing(open_journal(tmp_path / "spring.db", MESSAGE)) as journal:
+        journal.add(check_all([Row(f"+{phone}", line) for line, phone in enumerate(PHONES, 1)]))
+        claim = journal.claim(1)
+        assert claim is not None
+        end(journal, claim, State.ACCEPTED, "A")
+        statements: list[str] = []
+        database = journal.reader._database
+        database.connection.set_trace_callback(statements.append)
+        journal.recorder.record([Reported(f"A-{ONE}", ONE, DELIVERED)])
+        assert not [sql for sql in statements if sql.lstrip().startswith("SELECT")]
+        assert sqlite_evidence.note(database, [(ONE, f"A-{ONE}", 0.0)]) == 0
+        assert sqlite_evidence.note(database, [(ONE, "B", 0.0), (TWO, "C", 0.0)]) == 2
