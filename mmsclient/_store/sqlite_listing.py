@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
+from mmsclient._store.listing import phones_of, sort_out
 from mmsclient._store.models import Exclusion, ListEntry
+from mmsclient._store.models import RecipientState as State
 from mmsclient._store.sqlite_database import Database
 from mmsclient._store.sqlite_messages import assign
+from mmsclient._store.sqlite_rows import in_parts
 from mmsclient._store.states import EXCLUDE
 
 __all__ = ["ListWriter"]
@@ -51,44 +54,35 @@ class ListWriter:
 
     def add(self, entries: Iterable[ListEntry]) -> tuple[int, int, int]:
         """Take in rows: how many recipients are new, how many of them are excluded, and how many rows are set aside."""
-        rejected: list[tuple[int, str, Exclusion, str | None]] = []
-        new, rows = 0, 0
+        rows = list(entries)
         with self._database.transaction():
+            found = sort_out(rows, self._known(rows), self._run)
             ((last,),) = self._database.rows("SELECT ifnull(max(id), 0) FROM recipient")
-            for entry in entries:
-                rows += 1
-                if entry.problem is None and self._insert(entry, self._run):
-                    new += 1
-                elif entry.phone is None or not self._found_again(entry.phone, entry.line):
-                    rejected.append(self._rejected(entry))
+            self._insert(found.new, self._run)
             excluded = self._database.execute(_EXCLUDE, (last,)).rowcount
-            set_aside = self._database.execute_many("INSERT OR IGNORE INTO aside VALUES (?, ?, ?, ?)", rejected)
-            self._database.set_meta("rows_of_cut_list", max(self._rows_before, self._rows + rows))
-        self._rows += rows
-        return new, excluded, max(0, set_aside)
+            again = ((line, self._run, each) for each, line in found.again)
+            self._database.execute_many("UPDATE recipient SET line = ?, run = ? WHERE id = ?", again)
+            set_aside = self._database.execute_rows("INSERT OR IGNORE INTO aside VALUES {rows}", found.rejected)
+            self._database.set_meta("rows_of_cut_list", max(self._rows_before, self._rows + len(rows)))
+        self._rows += len(rows)
+        return len(found.new), excluded, set_aside
 
     def add_unlisted(self, entries: Sequence[ListEntry]) -> None:
         """Take in recipients that stand in no list; one that is known stays as it is."""
         with self._database.transaction():
-            for entry in entries:
-                self._insert(entry, 0)
+            self._insert(sort_out(entries, self._known(entries), 0).new, 0)
             self._database.execute(_EXCLUDE, (0,))
 
-    def _insert(self, entry: ListEntry, run: int) -> bool:
-        """Take in a recipient; False for one that is known."""
-        sql = "INSERT OR IGNORE INTO recipient (phone, state, line, run) VALUES (?, 'pending', ?, ?)"
-        is_new = self._database.execute(sql, (entry.phone, entry.line, run)).rowcount == 1
-        if is_new and entry.phone is not None and entry.message is not None:
-            assign(self._database, entry.phone, entry.message, entry.fields)
-        return is_new
+    def _known(self, entries: Iterable[ListEntry]) -> list[tuple[int, int, int, int]]:
+        """Phone, line, run and id of those that the journal has."""
+        sql = "SELECT phone, line, run, id FROM recipient WHERE phone IN (VALUES {rows})"
+        parts = in_parts(sql, [(phone,) for phone in phones_of(entries)])
+        return [row for part in parts for row in self._database.rows(*part)]
 
-    def _found_again(self, phone: int, line: int) -> bool:
-        """The phone is known, from an earlier run and not from this list."""
-        sql = "UPDATE recipient SET line = ?, run = ? WHERE phone = ? AND run <> ?"
-        return self._database.execute(sql, (line, self._run, phone, self._run)).rowcount == 1
-
-    def _rejected(self, entry: ListEntry) -> tuple[int, str, Exclusion, str | None]:
-        if entry.problem is not None:
-            return entry.line, entry.given, entry.exclusion, entry.problem
-        ((line,),) = self._database.rows("SELECT line FROM recipient WHERE phone = ?", (entry.phone,))
-        return entry.line, entry.given, Exclusion.DUPLICATE, f"the same phone as in line {line}"
+    def _insert(self, entries: Sequence[ListEntry], run: int) -> None:
+        """Take in new recipients."""
+        sql = "INSERT INTO recipient (phone, state, line, run) VALUES {rows}"
+        self._database.execute_rows(sql, [(entry.phone, State.PENDING, entry.line, run) for entry in entries])
+        for entry in entries:
+            if entry.phone is not None and entry.message is not None:
+                assign(self._database, entry.phone, entry.message, entry.fields)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
+from mmsclient._store.listing import phones_of, sort_out
 from mmsclient._store.models import Exclusion, ListEntry
 from mmsclient._store.postgres.database import Transaction, columns, storable
 from mmsclient._store.postgres.messages import insert
@@ -69,40 +70,21 @@ class ListWriter:
     def add(self, transaction: Transaction, entries: Sequence[ListEntry]) -> tuple[int, int, int]:
         """Take in rows: how many recipients are new, how many of them are excluded, and how many rows are set aside."""
         campaign, run = self._campaign, self._run
-        phones = list({entry.phone for entry in entries if entry.phone is not None})
-        found = transaction.rows(_KNOWN, (phones, campaign))
-        known = {phone: each for phone, _, _, each in found}
-        lines = {phone: line for phone, line, of_run, _ in found if of_run == run}  # in this list
-        new: list[ListEntry] = []
-        again: list[tuple[int, int]] = []
-        rejected: list[tuple[int, str | None, Exclusion, str | None]] = []
-        for entry in entries:
-            line = lines.get(entry.phone)
-            if entry.problem is not None and (line is not None or entry.phone not in known):
-                rejected.append((entry.line, storable(entry.given), entry.exclusion, storable(entry.problem)))
-            elif line is None:
-                lines[entry.phone] = entry.line
-                if entry.phone in known:
-                    again.append((known[entry.phone], entry.line))
-                else:
-                    new.append(entry)
-            elif line != entry.line:
-                reason = f"the same phone as in line {line}"
-                rejected.append((entry.line, storable(entry.given), Exclusion.DUPLICATE, reason))
-        excluded = insert(transaction, campaign, run, new) if new else 0
-        if again:
-            ids, again_lines = columns(again, 2)
-            transaction.execute(_FOUND_AGAIN, (run, ids, again_lines, campaign, min(ids), max(ids)))
-        set_aside = transaction.execute(_ASIDE, (campaign, *columns(rejected, 4))) if rejected else 0
+        found = sort_out(entries, transaction.rows(_KNOWN, (phones_of(entries), campaign)), run)
+        excluded = insert(transaction, campaign, run, found.new) if found.new else 0
+        if found.again:
+            ids, lines = columns(found.again, 2)
+            transaction.execute(_FOUND_AGAIN, (run, ids, lines, campaign, min(ids), max(ids)))
+        aside = [(line, storable(given), why, storable(reason)) for line, given, why, reason in found.rejected]
+        set_aside = transaction.execute(_ASIDE, (campaign, *columns(aside, 4))) if aside else 0
         rows = max(self._rows_before, self._rows + len(entries))
         transaction.execute("UPDATE campaign SET rows_of_cut_list = %s WHERE id = %s", (rows, campaign))
-        return len(new), excluded, set_aside
+        return len(found.new), excluded, set_aside
 
     def add_unlisted(self, transaction: Transaction, entries: Sequence[ListEntry]) -> None:
         """Take in recipients that stand in no list; one that is known stays as it is."""
-        phones = [entry.phone for entry in entries]
-        known = {phone for phone, *_ in transaction.rows(_KNOWN, (phones, self._campaign))}
-        if new := [entry for entry in entries if entry.phone not in known]:
+        known = transaction.rows(_KNOWN, (phones_of(entries), self._campaign))
+        if new := sort_out(entries, known, 0).new:
             insert(transaction, self._campaign, 0, new)
 
     def added(self, rows: int) -> None:

@@ -413,7 +413,7 @@ def test_recipients_of_no_list_stay_themselves_when_they_come_in_one(store: Jour
     with closing(store.open(MESSAGE)) as journal:
         journal.exclude([THREE], Exclusion.LISTED)
         journal.add(check_all(listing(ONE)))
-        journal.add_unlisted(unlisted(ONE, TWO, THREE))
+        journal.add_unlisted(unlisted(ONE, TWO, THREE, TWO))  # a number may be given twice
         assert journal.ready == 2
         journal.add(check_all([Row(f"+{TWO}", 2)]))
         found = journal.reader.recipients_of([TWO, THREE, 61400000009])
