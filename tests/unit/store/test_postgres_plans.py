@@ -110,9 +110,12 @@ def send(journal: SenderJournal) -> None:
         claim = claim.only(claim.phones[5:])
         finish(journal, claim, state)
         if state is State.PENDING:
-            again = journal.claim_again(claim.ids, claim.phones)
+            again = journal.claim_again(claim.ids)
+            assert again is not None
             journal.release(again)
-            finish(journal, journal.claim_again(claim.ids[::2], claim.phones[::2]), State.UNKNOWN)
+            again = journal.claim_again(claim.ids[::2])
+            assert again is not None
+            finish(journal, again, State.UNKNOWN)
     while (claim := journal.claim(CHUNK)) is not None:
         finish(journal, claim, State.ACCEPTED)
 
@@ -120,7 +123,14 @@ def send(journal: SenderJournal) -> None:
 def look(journal: SenderJournal) -> None:
     """All that a reader can be asked for."""
     reader, phones = journal.reader, range(FIRST, FIRST + CHUNK)
-    reader.summary(), reader.standing(), reader.calls_ahead(CHUNK), reader.first_messages(3), reader.call_costs()
+    (
+        reader.summary(),
+        reader.figures(),
+        reader.standing(),
+        reader.calls_ahead(CHUNK),
+        reader.first_messages(3),
+        reader.call_costs(),
+    )
     reader.recipients(None, 0), reader.recipients(State.ACCEPTED, CHUNK), reader.rejected_rows((0, ""))
     reader.messages_of(phones), reader.recipients_of(phones)
 
