@@ -13,6 +13,7 @@ from mmsclient import DeliveryStatus
 from mmsclient._store.evidence import PROOF_WINDOW, PROVEN, Silent
 from mmsclient._store.heard import Reported
 from mmsclient._store.models import RecipientState as State
+from mmsclient._store.postgres import migrations
 from mmsclient._store.protocol import SenderJournal
 from mmsclient._store.stores import store_at
 from mmsclient.bulk import Row
@@ -152,11 +153,8 @@ def test_those_who_were_to_be_sent_to_again_keep_their_call_when_the_tables_are_
     lose(spring, 2)
     spring.begin_run(resend_unknown=True)
     spring.close()
-    postgres.ask(
-        "DROP TABLE mmsclient.former_call; ALTER TABLE mmsclient.recipient DROP COLUMN fields;"
-        " ALTER TABLE mmsclient.message DROP COLUMN picture; DELETE FROM mmsclient.migration WHERE number >= 9",
-        url,
-    )
+    migration = dict(migrations._files())["009_former_calls.sql"]
+    postgres.ask(f"SET search_path = mmsclient; DROP TABLE former_call; {migration}", url)
     with closing(store_at(url, "spring").open(MESSAGE)) as journal:
         for phone in (ONE, TWO):
             claim = journal.claim(1)
