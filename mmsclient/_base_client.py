@@ -38,7 +38,8 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 Content = tuple[str, str, bytes | str, Sequence[str]]
-"""Text, subject, image and recipients as they go out; of a picture made to fit, the digest of what it was made of."""
+"""Text, subject, image and recipients as they go out; of a picture made to fit, the digest of what it was made of, and
+of an SMS what stands for one."""
 
 RATE = 15.0
 """Calls a second that the service allows an account (api-notes.md section 1, throttle)."""

@@ -28,6 +28,8 @@ class SMSClient(BaseClient):
         schedule_at: datetime | None = None,
         delay: int | None = None,
         timeout: float | None = None,
+        key: str | None = None,
+        retry_refused: bool = False,
     ) -> SentBatch:
         """Send a text to up to 1000 phones (api-notes.md section 3, send-sms). Costs credits.
 
@@ -46,6 +48,8 @@ class SMSClient(BaseClient):
                 the API does not document; a time that comes twice there is refused, as the API could not tell.
             delay: Minutes from 1 to 1440 after which the API sends it. Not together with `schedule_at`.
             timeout: Seconds, in place of the client's.
+            key: What this send is for: the same key is never carried out twice, as for `send`, and never for both.
+            retry_refused: With a `key` that the API refused for the message's or its recipients' sake, send again.
 
         Raises:
             InvalidRequestError: An argument is wrong; nothing was sent.
@@ -53,9 +57,16 @@ class SMSClient(BaseClient):
                 `AuthenticationError`, `PermissionDeniedError` or another.
             NotSentError: Nothing was sent, after the last attempt; so with `RateLimitError`.
             OutcomeUnknownError: It left, and the answer does not tell: **it may have been sent**.
+            KeyReusedError: With a `key`; so `SendInProgressError` and `LedgerUnavailableError`: not sent by this call.
         """
         options = _options(sender, custom_string, source, schedule_at, delay)
-        return await self._send_sms(sms_calls.send("send-sms", to, text, options, self._zone), timeout)
+        call = sms_calls.send("send-sms", to, text, options, self._zone)
+        if key is None and not retry_refused:
+            return await self._send_sms(call, timeout)
+        sent = await self._run_keyed(key, call, sms_calls.content_of(call), timeout, retry_refused=retry_refused)
+        if not sent.repeated:
+            warn_of(call.name, sent)
+        return sent
 
     async def send_sms_many(self, messages: Iterable[SMS], *, timeout: float | None = None) -> SentMany:
         """Send several texts in one call (api-notes.md section 3, bulk-send-sms). Costs credits.

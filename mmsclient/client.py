@@ -146,7 +146,7 @@ class AsyncMMSClient(SMSClient):
         self,
         *,
         text: MessageText,
-        image: CampaignImage,
+        image: CampaignImage | None = None,
         subject: MessageText | None = None,
         journal: str | os.PathLike[str] | None = None,
         **options: Unpack[CampaignOptions],
@@ -155,7 +155,7 @@ class AsyncMMSClient(SMSClient):
 
         Args:
             text: As for `send`, or a [`Template`](personal-messages.md), of which each recipient gets its own.
-            image: As for `send`, or a function that [makes each recipient's own](own-pictures.md).
+            image: As for `send`, or a function that [makes each recipient's own](own-pictures.md). None for an SMS.
             subject: As for `send`, or a `Template`.
             journal: A file or PostgreSQL database that remembers each recipient; made if it is not there, else resumed.
             options: How it is sent and reported: see `mmsclient.bulk.Campaign`.
@@ -175,7 +175,7 @@ class AsyncMMSClient(SMSClient):
         recipients: Recipients,
         *,
         text: MessageText,
-        image: CampaignImage,
+        image: CampaignImage | None = None,
         subject: MessageText | None = None,
         **options: Unpack[CampaignOptions],
     ) -> Report:

@@ -135,15 +135,15 @@ class KeyReusedError(MMSError):
     key: str
     """The key."""
     differences: tuple[str, ...]
-    """What differs: `text`, `subject`, `image`, `recipients`."""
+    """What differs: `text`, `subject`, `image`, `recipients`; `kind` where one is an MMS and one an SMS, `options` for
+    what an SMS has beside its text."""
 
     def __init__(self, key: str, differences: Iterable[str] = ()) -> None:
         self.key = key
         self.differences = tuple(differences)
         shown = one_line(key, 200)
-        what = " and ".join(
-            "other recipients" if part == "recipients" else f"another {part}" for part in self.differences
-        )
+        words = {"recipients": "other recipients", "kind": "a message of the other kind", "options": "other options"}
+        what = " and ".join(words.get(part, f"another {part}") for part in self.differences)
         super().__init__(f"key {shown!r}: it was used for {what or 'another message'}; nothing was sent")
 
 

@@ -198,6 +198,8 @@ class Reply:
     original_text: str
     subaccount_id: str
     custom_string: str | None
+    kind: str = ""
+    """`MMS` or `SMS`, as was asked for; "" where nobody says."""
     raw: Mapping[str, Any] = _raw()
 
     @property
@@ -223,6 +225,8 @@ class DeliveryReport:
     """The recipient's number, in E.164 as in `SentMessage.to`."""
     custom_string: str | None
     source: str | None
+    kind: str = ""
+    """`MMS` or `SMS` of the message, "" if the API does not say, as in its documents."""
     raw: Mapping[str, Any] = _raw()
 
 

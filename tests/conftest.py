@@ -11,8 +11,9 @@ import ssl
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AsyncExitStack, suppress
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 from uuid import uuid4
 
 import httpx
@@ -23,11 +24,16 @@ from hypothesis import settings
 from mmsclient import AsyncMMSClient
 from mmsclient._transport import retry
 from mmsclient.limiter import feedback
-from mmsclient.sandbox import Sandbox
+from mmsclient.sandbox import Sandbox, server
+from mmsclient.sandbox.answers import Statuses
+from mmsclient.sandbox.settings import Settings
 from tests.support import fuzzing  # noqa: F401 - registers the profile
 from tests.support.postgres_server import Server
 
 settings.load_profile("mmsclient")
+
+if given := os.environ.get("SANDBOX_STATUSES"):  # of every sandbox in this process that is asked for no others
+    vars(server)["Settings"] = partial(Settings, statuses=cast(Statuses, given))
 
 PNG = b"\x89PNG\r\n\x1a\n" + bytes(range(200))
 """Enough of a picture for the client and the sandbox: both look at the first bytes only."""

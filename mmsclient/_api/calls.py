@@ -71,6 +71,7 @@ def replies(page: int, kind: str, zone: tzinfo) -> Call[Page[Reply]]:
             original_text=text_of(item.get("original_body")),
             subaccount_id=text_of(item.get("subaccount_id")),
             custom_string=text_or_none(item.get("custom_string")),
+            kind=kind.upper(),
             raw=kept(raw),
         )
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import tzinfo
 from typing import Any
 
 from mmsclient._api.calls import call_result
 from mmsclient._api.checks import checked_line
+from mmsclient._api.media import digest_of
 from mmsclient._api.phone_numbers import MAX_RECIPIENTS, Recipients, recipients
 from mmsclient._api.sent_batch import longest_answer, sent_batch
 from mmsclient._api.sms_fields import Options, checked_sms_text
@@ -27,6 +29,13 @@ def send(name: str, to: str | Iterable[str], text: str, options: Options, zone: 
     phones = recipients(to)
     body = {"sms_text": checked_sms_text(text), "numbers": list(phones.numbers), **options.fields(zone)}
     return _send(name, body, phones, zone)
+
+
+def content_of(call: Call[SentBatch]) -> tuple[str, str, str, Sequence[str]]:
+    """What a call of `send` is about: its text, no subject, what it has beside them, and its recipients."""
+    options = {name: value for name, value in call.json.items() if name not in ("sms_text", "numbers")}
+    digest = digest_of(json.dumps(options, sort_keys=True).encode())
+    return call.json["sms_text"], "", f"sms {digest}", call.json["numbers"]
 
 
 def send_nz(to: str | Iterable[str], text: str, options: Options, zone: tzinfo) -> Call[SentBatch]:

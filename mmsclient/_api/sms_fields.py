@@ -42,6 +42,10 @@ class Options:
         }
         return {name: value for name, value in fields.items() if value is not None}
 
+    def check(self) -> None:
+        """Raise `InvalidRequestError` for what cannot go out."""
+        self.fields(UTC)
+
     def _schedule(self, zone: tzinfo) -> str | None:
         if self.delay is not None:
             check_whole("delay", self.delay, 1, MOST_MINUTES, error=InvalidRequestError)

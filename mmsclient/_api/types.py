@@ -7,11 +7,14 @@ A `Call` says what to send and how to read the answer. A `Response` is what came
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any, Generic, Literal, TypeVar
+from typing import Any, Generic, Literal, TypeAlias, TypeVar
 
 from attrs import field, frozen
 
 T = TypeVar("T")
+
+Kind: TypeAlias = Literal["mms", "sms"]
+"""Of a message."""
 
 MAX_BODY = 8 * 1024 * 1024
 """Bytes of an answer that are read; a longer one is an error."""

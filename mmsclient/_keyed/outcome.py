@@ -85,15 +85,23 @@ def proven_batch(heard_of: Sequence[tuple[int, str]], total: int) -> SentBatch:
     )
 
 
-def repeated_error(key: str, held: KeyedSend) -> MMSError:
-    """The error of a send that was refused, or of which it is not known whether it was carried out."""
+def repeated_error(key: str, call: str, held: KeyedSend) -> MMSError:
+    """The error of a send that was refused, or of which it is not known whether it was carried out.
+
+    `call`: its name, where the error that is held does not tell.
+    """
     when = sent_at(held)
     about = f"key {errors.one_line(key, 200)!r}, sent at {when.isoformat(timespec='seconds')}"
     if held.state is SendState.REFUSED:
         refusal = restored_error(held.result, APIError)
         refusal.add_note(f"{about}: it was refused then; retry_refused=True sends it again")
         return refusal
-    described = {**held.result, "class": "", "description": f"{about}: {held.result.get('description', '')}"}
+    described = {
+        "call": call,
+        **held.result,
+        "class": "",
+        "description": f"{about}: {held.result.get('description', '')}",
+    }
     unknown = restored_error(described, OutcomeUnknownError)
     unknown.sent_at = when
     return unknown

@@ -100,7 +100,7 @@ class KeyedSends:
             key: What the send is for.
             call: The send.
             content: Its text, subject, image and recipients, as they go out; or the digest of what the image was made
-                of.
+                of, or what stands for one of an SMS.
             run: Carries `call` out; the `Recall` takes it back.
             timeout: Seconds to wait for the end of another send with the key.
             retry_refused: Send also where the API refused it before.
@@ -188,7 +188,9 @@ class KeyedSends:
         outcome = await self._send(under_way)
         if under_way.is_left and not isinstance(outcome, NotSentError):
             ended = one_line(str(outcome), 500)
-            log.warning("send-mms: the caller of key %r was cancelled after it had left; %s", order.key, ended)
+            log.warning(
+                "%s: the caller of key %r was cancelled after it had left; %s", order.call.name, order.key, ended
+            )
         return outcome
 
     async def _send(self, under_way: _UnderWay) -> SentBatch | MMSError:
@@ -200,7 +202,8 @@ class KeyedSends:
             outcome = error
         except asyncio.CancelledError:  # the event loop is ending
             never_left = under_way.recall.never_left
-            left = OutcomeUnknownError("the event loop was stopped before its answer came", call="send-mms")
+            why = "the event loop was stopped before its answer came"
+            left = OutcomeUnknownError(why, call=under_way.order.call.name)
             await self._record(claim, SendEnd(SendState.FAILED, {}) if never_left else end_of(left))
             raise
         except Exception as error:
@@ -246,7 +249,7 @@ async def _told_again(order: _Order, held: KeyedSend) -> SentBatch | KeyedSend |
     if held.state is SendState.SENDING:
         return held
     if held.state is not SendState.ACCEPTED:
-        return repeated_error(order.key, held)
+        return repeated_error(order.key, order.call.name, held)
     try:
         return await anyio.to_thread.run_sync(repeated_result, order.call, held, len(order.phones))  # it may be large
     except MMSError as error:

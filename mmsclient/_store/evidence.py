@@ -5,7 +5,8 @@ named for somebody else, which came after a call began that may have been carrie
 the recipient's last call where it is unknown, and each one that had left it unknown before it was to be sent to again.
 These former calls are kept, whatever becomes of later ones, and whoever is proven by one is not claimed again. Each
 phone is in a journal once, so no other call of the journal can have caused it; another send of the same account to the
-same phone at the same time can, if its reports go into this journal too.
+same phone at the same time can, if its reports go into this journal too. What tells that it is of the other kind, SMS
+or MMS, proves nothing.
 
 **Silence.** Proves nothing by itself. It is acted on only when asked, only where `ENOUGH` of the recipients whom an
 answer had named as accepted were reported on by their number, and only for recipients of whom nothing at all was heard.

@@ -24,6 +24,8 @@ class Reported:
     phone: int
     """The digits of its recipient, 0 where it names none."""
     status: DeliveryStatus
+    kind: str = ""
+    """Of the message: mms or sms, "" where the report does not say."""
 
 
 @frozen
@@ -34,6 +36,8 @@ class Replied:
     phone: int
     received: float | None
     """Unix seconds, None where that is not known."""
+    kind: str = ""
+    """Of the reply, and so of the message, as far as anybody says: mms or sms, or ""."""
 
 
 Heard: TypeAlias = Reported | Replied
@@ -41,7 +45,7 @@ Heard: TypeAlias = Reported | Replied
 
 def report_heard(report: DeliveryReport) -> Reported:
     """What a delivery report says."""
-    return Reported(report.message_id, digits(report.recipient), report.status)
+    return Reported(report.message_id, digits(report.recipient), report.status, _kind(report.kind))
 
 
 def reply_heard(reply: InboundMessage | Reply) -> Replied | None:
@@ -50,7 +54,12 @@ def reply_heard(reply: InboundMessage | Reply) -> Replied | None:
     if not message_id or not phone:
         return None
     received = None if reply.received_at is None else reply.received_at.timestamp() + TRUNCATED
-    return Replied(message_id, phone, received)
+    return Replied(message_id, phone, received, _kind(reply.kind))
+
+
+def _kind(told: str) -> str:
+    kind = told.strip().lower()
+    return kind if kind in ("mms", "sms") else ""
 
 
 def digits(number: str) -> int:
@@ -64,6 +73,8 @@ class Gathered:
 
     notes: dict[tuple[int, str], float | None] = field(factory=dict)
     """Phone and message id, and when something was first heard of them; None: now."""
+    kinds: dict[tuple[int, str], str] = field(factory=dict)
+    """Of these, the kind of those of which it is told."""
     deliveries: dict[tuple[str, int], tuple[str, bool]] = field(factory=dict)
     """Message id and phone; the status, and whether it is final. A final one stays."""
 
@@ -81,6 +92,8 @@ def gathered(heard: Iterable[Heard], storable: Callable[[str | None], str | None
         note = (each.phone, message_id)
         received = (found.notes.get(note), each.received if isinstance(each, Replied) else None)
         found.notes[note] = min((time for time in received if time is not None), default=None)
+        if each.kind:
+            found.kinds.setdefault(note, each.kind)
         if isinstance(each, Reported):
             delivery = (message_id, each.phone)
             if not found.deliveries.get(delivery, ("", False))[1]:

@@ -31,6 +31,7 @@ from mmsclient._store.models import Owner
 __all__ = [
     "DIED",
     "PURGE_EVERY",
+    "SMS",
     "Fingerprint",
     "KeyClaim",
     "KeyedSend",
@@ -63,6 +64,10 @@ class SendState(StrEnum):
     """It may have been sent."""
 
 
+SMS = "sms "
+"""Begins what a fingerprint of an SMS has in place of the image."""
+
+
 @frozen
 class Fingerprint:
     """What tells a message and its recipients from others: a digest of each part."""
@@ -70,6 +75,7 @@ class Fingerprint:
     text: str
     subject: str
     image: str
+    """Of an SMS: `SMS`, and a digest of what it has beside its text."""
     recipients: str
 
     @classmethod
@@ -86,8 +92,16 @@ class Fingerprint:
         )
 
     def differences(self, other: Fingerprint) -> tuple[str, ...]:
-        """The names of the parts that differ."""
-        return tuple(part.name for part in attrs.fields(Fingerprint) if _differ(part.name, self, other))
+        """The names of the parts that differ: `kind` where one is an MMS, and one an SMS."""
+        names = tuple(part.name for part in attrs.fields(Fingerprint) if _differ(part.name, self, other))
+        if self.is_sms != other.is_sms:
+            return ("kind", *(name for name in names if name != "image"))
+        return tuple("options" if name == "image" and self.is_sms else name for name in names)
+
+    @property
+    def is_sms(self) -> bool:
+        """It is that of an SMS."""
+        return self.image.startswith(SMS)
 
 
 def _differ(part: str, one: Fingerprint, other: Fingerprint) -> bool:

@@ -12,10 +12,13 @@ from typing import Any
 
 from attrs import evolve, field, frozen
 
+from mmsclient._api.types import Kind
 from mmsclient._store.evidence import UnknownSummary
 from mmsclient.models import DeliveryStatus
 
 __all__ = [
+    "FALLBACK",
+    "SMS_FIELDS",
     "Claim",
     "Exclusion",
     "ListEntry",
@@ -91,6 +94,13 @@ class Recipient:
     """When that report came, in UTC."""
 
 
+FALLBACK = " (sms)"
+"""Stands behind the name of a campaign in that of the SMS to those whose MMS of it did not arrive."""
+
+SMS_FIELDS = "sender, source or custom_string"
+"""What the fields of an SMS are called together where they differ."""
+
+
 @frozen
 class Message:
     """What a campaign sends. Two campaigns are the same where their messages are."""
@@ -102,6 +112,9 @@ class Message:
     image: bytes
     template: str = ""
     """Where each recipient gets a text, subject or picture of its own: what is to be known of how it is made."""
+    kind: Kind = "mms"
+    sms: str = ""
+    """Of an SMS: its sender, source and custom string, as JSON."""
 
     @property
     def image_sha256(self) -> str:
@@ -110,11 +123,23 @@ class Message:
     @property
     def parts(self) -> Mapping[str, str]:
         """What tells it from another one, by name."""
-        return {"text": self.text, "subject": self.subject, "image": self.image_sha256, "template": self.template}
+        parts = {"text": self.text, "subject": self.subject, "image": self.image_sha256, "template": self.template}
+        return {**parts, "kind": self.kind, SMS_FIELDS: self.sms}
 
-    def differences(self, parts: Mapping[str, str]) -> list[str]:
-        """The names of those of its parts that are others."""
-        return [name for name, part in self.parts.items() if part != parts[name]]
+    def objection(self, parts: Mapping[str, str], *, another: str) -> str:
+        """Why a journal with these parts is that of another message; "" where it is of this one.
+
+        `another`: what is to be used for this one.
+        """
+        if parts["kind"] != self.kind:
+            return (
+                f"it belongs to a campaign of kind {parts['kind']!r}, and this one is of kind {self.kind!r};"
+                f" use {another} for this one"
+            )
+        different = [name for name, part in self.parts.items() if part != parts[name]]
+        if not different:
+            return ""
+        return f"it belongs to a message with another {' and '.join(different)}; use {another} for this one"
 
 
 @frozen
@@ -286,6 +311,7 @@ class Summary:
     """The median from a call to the report of a delivery."""
     unknown: UnknownSummary = field(factory=UnknownSummary)
     """What is known of those whose outcome no answer told."""
+    kind: Kind = "mms"
 
 
 RECIPIENT_COLUMNS = "id, phone, state, line, message_id, exclusion, reason, batch, status, reported"

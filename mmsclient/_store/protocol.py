@@ -62,6 +62,10 @@ class JournalReader(Protocol):
         """Different messages that a run would send, and the calls that takes. Walks through all recipients."""
         ...
 
+    def texts_ahead(self) -> list[tuple[str | None, int]]:
+        """What a run would send, None for what all get, and to how many. Walks through all recipients."""
+        ...
+
     def first_messages(self, most: int) -> list[tuple[int, PersonalMessage]]:
         """The phones that a run would send messages of their own to, the first of the list, with what they get."""
         ...

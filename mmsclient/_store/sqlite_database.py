@@ -28,7 +28,7 @@ __all__ = [
 
 APPLICATION_ID = 0x4D4D5363
 """What marks a SQLite file as a journal: "MMSc"."""
-VERSION = 5
+VERSION = 6
 """Of the schema: the number of the last of its files."""
 MEMORY = ""
 """The path of a journal in memory."""
@@ -86,6 +86,7 @@ class Database:
             "runs": 0,
             "list_read": 0,
             **({"template": message.template} if message.template else {}),
+            **({} if message.kind == "mms" else {"kind": message.kind, "sms": message.sms}),
         }
         self.execute_many("INSERT INTO meta VALUES (?, ?)", facts.items())
 

@@ -26,14 +26,14 @@ __all__ = ["note", "resend", "settle", "settle_all", "unknown_summary"]
 # A report or a reply may speak of a message that was heard of before its phone stood in the list.
 # INSERT is the first word: Python counts the rows of no other statement.
 _NOTE = """
-INSERT INTO evidence WITH news (phone, message_id, time) AS (VALUES {rows})
+INSERT INTO evidence (phone, message_id, heard, kind) WITH news (phone, message_id, time, kind) AS (VALUES {rows})
 SELECT news.phone, news.message_id, min(time, ifnull(
     (SELECT min(reported) FROM delivery
     WHERE delivery.message_id = news.message_id AND delivery.phone IN (0, news.phone)), time
-))
+)), news.kind
 FROM news CROSS JOIN recipient ON recipient.phone = news.phone
 WHERE NOT (recipient.state = 'accepted' AND recipient.message_id IS news.message_id)
-ON CONFLICT DO UPDATE SET heard = min(heard, excluded.heard)
+ON CONFLICT DO UPDATE SET heard = min(heard, excluded.heard), kind = ifnull(kind, excluded.kind)
 """
 
 _PROVEN = f"""
@@ -42,7 +42,9 @@ CROSS JOIN recipient ON recipient.phone = evidence.phone CROSS JOIN batch AS cal
     SELECT recipient.batch WHERE recipient.state = 'unknown'
     UNION ALL SELECT former_call.batch FROM former_call WHERE former_call.recipient = recipient.id
 )
-WHERE {PROVE.guard} AND heard BETWEEN call.started AND call.started + {PROOF_WINDOW} AND NOT EXISTS (
+WHERE {PROVE.guard} AND heard BETWEEN call.started AND call.started + {PROOF_WINDOW}
+AND (evidence.kind IS NULL OR evidence.kind = ifnull((SELECT value FROM meta WHERE key = 'kind'), 'mms'))
+AND NOT EXISTS (
     SELECT 1 FROM recipient AS named WHERE named.message_id = evidence.message_id
     AND named.id <> recipient.id AND named.reason IS NOT '{PROVEN}'
 )
@@ -85,8 +87,11 @@ SELECT recipient.batch, total(state = 'unknown'), total(state = 'accepted'), tot
 """  # noqa: S608
 
 
-def note(database: Database, heard: Sequence[tuple[int, str, float]]) -> int:
-    """Remember of which messages to which phones something was heard, and when; how many of these may say anything."""
+def note(database: Database, heard: Sequence[tuple[int, str, float, str | None]]) -> int:
+    """Remember of which messages to which phones something was heard, and when; how many of these may say anything.
+
+    The last of each: the kind of the message, None where that was not told.
+    """
     return database.execute_rows(_NOTE, heard)
 
 

@@ -12,23 +12,26 @@ from mmsclient._store.sqlite_database import storable
 __all__ = ["note"]
 
 _NOTE = """
-INSERT INTO heard SELECT :phone, :message_id, min(ifnull(:at, :now), :now)
+INSERT INTO heard (phone, message_id, at) SELECT :phone, :message_id, min(ifnull(:at, :now), :now)
 WHERE EXISTS (SELECT 1 FROM recipient WHERE phone = :phone) AND NOT {named}
 ON CONFLICT DO UPDATE SET at = min(at, excluded.at)
 """
 
 
-def note(database: sqlite3.Connection, heard: Sequence[Heard], named: str) -> list[int]:
+def note(database: sqlite3.Connection, heard: Sequence[Heard], named: str, *, but: str = "") -> list[int]:
     """Remember that something was heard of messages to phones; the phones of which that may say anything.
 
     Args:
         database: Where to.
         heard: What was heard.
         named: The condition that an answer named the id `{of}`.
+        but: A kind of messages; what tells that it is of that says nothing here.
     """
     now, sql = time.time(), _NOTE.format(named=named.format(of=":message_id"))
+    found = gathered(heard, storable)
     return [
         phone
-        for (phone, message_id), at in gathered(heard, storable).notes.items()
-        if database.execute(sql, {"phone": phone, "message_id": message_id, "at": at, "now": now}).rowcount
+        for (phone, message_id), at in found.notes.items()
+        if not (but and found.kinds.get((phone, message_id)) == but)
+        and database.execute(sql, {"phone": phone, "message_id": message_id, "at": at, "now": now}).rowcount
     ]

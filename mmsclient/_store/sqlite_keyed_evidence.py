@@ -7,16 +7,20 @@ import sqlite3
 from collections.abc import Iterable
 
 from mmsclient._store.call_evidence import Evidence, calls_of, proof
+from mmsclient._store.heard import Heard
+from mmsclient._store.ledger import SMS
+from mmsclient._store.sqlite_database import storable
 
-__all__ = ["NAMED", "forget_unneeded", "name", "remember_recipients", "settle"]
+__all__ = ["NAMED", "forget_unneeded", "name", "note_kind", "remember_recipients", "settle"]
 
 NAMED = "EXISTS (SELECT 1 FROM message WHERE message.message_id = {of})"
 """An answer named the id `{of}`."""
 
 _HEARD = f"""
-SELECT at, phone, message_id FROM recipient JOIN heard USING (phone)
-WHERE claim = ? AND NOT {NAMED.format(of="heard.message_id")}
-"""  # noqa: S608 - our own constant
+SELECT at, phone, heard.message_id FROM recipient JOIN heard USING (phone) JOIN send ON send.claim = recipient.claim
+WHERE recipient.claim = ? AND NOT {NAMED.format(of="heard.message_id")}
+AND (heard.kind IS NULL OR heard.kind = CASE WHEN send.image LIKE '{SMS}%' THEN 'sms' ELSE 'mms' END)
+"""  # noqa: S608 - our own constants
 _OTHERS = """
 SELECT send.claim, recipient.phone, claimed, state, CASE WHEN proven THEN result END, message_id,
     claimed FROM recipient
@@ -39,6 +43,13 @@ def name(database: sqlite3.Connection, claim: str, messages: Iterable[tuple[str,
     """An answer named `messages`."""
     rows = ((message_id, phone, claim) for message_id, phone in messages)
     database.executemany("INSERT OR IGNORE INTO message VALUES (?, ?, ?)", rows)
+
+
+def note_kind(database: sqlite3.Connection, heard: Heard) -> None:
+    """Note of which kind the message is, where that is told."""
+    if heard.kind:
+        sql = "UPDATE heard SET kind = ? WHERE phone = ? AND message_id = ? AND kind IS NULL"
+        database.execute(sql, (heard.kind, heard.phone, storable(heard.message_id)))
 
 
 def settle(database: sqlite3.Connection, claim: str, began: float) -> None:

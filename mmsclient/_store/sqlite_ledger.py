@@ -150,6 +150,7 @@ class _Transactions:
     def record(self, heard: Heard, database: sqlite3.Connection) -> None:
         self._opened[-1].check_files()
         note(database, [heard], sqlite_keyed_evidence.NAMED)
+        sqlite_keyed_evidence.note_kind(database, heard)
 
     def _lose_dead(self, opened: OpenLedger) -> None:
         """What dead senders were sending is unknown, and their lock files go."""

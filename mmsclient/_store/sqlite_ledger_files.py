@@ -21,7 +21,7 @@ __all__ = ["OpenLedger", "check_ledger", "translated"]
 
 APPLICATION_ID = 0x4D4D536C
 """What marks a SQLite file as a ledger: "MMSl"."""
-VERSION = 2
+VERSION = 3
 """Of the schema: the number of the last of its files."""
 
 BUSY = 5.0

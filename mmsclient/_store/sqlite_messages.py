@@ -20,6 +20,7 @@ __all__ = [
     "first_messages",
     "messages_of",
     "own_rows",
+    "texts_ahead",
 ]
 
 TEMPLATE = "template"
@@ -42,6 +43,10 @@ SELECT count(*) FROM recipient WHERE message IS NOT NULL AND (message, id) > (?,
 _CALLS_AHEAD = f"""
 SELECT count(*), ifnull(sum((members + ? - 1) / ?), 0)
 FROM (SELECT count(*) AS members FROM recipient WHERE {CLAIM.guard} GROUP BY message)
+"""  # noqa: S608
+_TEXTS_AHEAD = f"""
+SELECT (SELECT text FROM message WHERE id = ahead.message), members
+FROM (SELECT message, count(*) AS members FROM recipient WHERE {CLAIM.guard} GROUP BY message) AS ahead
 """  # noqa: S608
 _FIRST = f"""
 SELECT phone, text, subject, picture FROM recipient JOIN message ON message.id = recipient.message
@@ -138,6 +143,11 @@ def calls_ahead(database: Database, batch_size: int) -> tuple[int, int]:
     """Different messages that a run would send, and the calls that takes at least. Walks through all recipients."""
     ((messages, calls),) = database.rows(_CALLS_AHEAD, (batch_size, batch_size))
     return messages, calls
+
+
+def texts_ahead(database: Database) -> list[tuple[str | None, int]]:
+    """What a run would send, None for what all get, and to how many. Walks through all recipients."""
+    return database.rows(_TEXTS_AHEAD)
 
 
 def first_messages(database: Database, most: int) -> list[tuple[int, PersonalMessage]]:

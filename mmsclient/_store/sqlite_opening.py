@@ -145,11 +145,9 @@ def _check_header(path: Path) -> None:
 
 def _check_same(reader: SQLiteReader, message: Message, owner: Owner | None) -> None:
     with translated_errors(reader.path):
-        different = message.differences(reader.message().parts)
-        objection = "" if owner is None else reader.objection(owner)
-    if different:
-        problem = f"it belongs to a message with another {' and '.join(different)}; use a new file for this one"
-        raise JournalMismatchError(reader.path, problem)
+        objection = message.objection(reader.message().parts, another="a new file")
+        if not objection and owner is not None:
+            objection = reader.objection(owner)
     if objection:
         raise JournalMismatchError(reader.path, objection)
 

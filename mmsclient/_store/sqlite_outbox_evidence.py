@@ -53,7 +53,7 @@ class SQLiteOutboxRecorder:
         """Note what was heard, and what it proves, in one transaction."""
         database = self._file.database
         with translated_errors(str(self._file.path)), self._turns, database.transaction():
-            settle_heard(database, note(database.connection, heard, _NAMED))
+            settle_heard(database, note(database.connection, heard, _NAMED, but="sms"))
 
     def close(self) -> None:
         """Close the connection. May be called again."""

@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any, Self
 
+from mmsclient._api.types import Kind
 from mmsclient._store import sqlite_messages
 from mmsclient._store.errors import JournalError
 from mmsclient._store.figures import Figures
@@ -53,9 +54,11 @@ RECIPIENT_STATUS = """(
 
 _CALL_COSTS = """
 SELECT
-    recipients, ended IS NULL OR accepted IS NULL, ifnull(accepted, 0), credits, ifnull(taken, 0), ifnull(doubtful, 0)
+    recipients, ended IS NULL OR accepted IS NULL, ifnull(accepted, 0), credits, ifnull(taken, 0), ifnull(doubtful, 0),
+    (SELECT text FROM message WHERE message.id = counted.message)
 FROM batch LEFT JOIN (
-    SELECT batch AS id, total(state = 'accepted') AS taken, total(state IN ('sending', 'unknown')) AS doubtful
+    SELECT batch AS id, total(state = 'accepted') AS taken, total(state IN ('sending', 'unknown')) AS doubtful,
+        max(message) AS message
     FROM recipient WHERE batch IS NOT NULL GROUP BY batch
 ) AS counted ON counted.id = batch.id
 """
@@ -115,10 +118,11 @@ class SQLiteReader:
 
     def message(self) -> Message:
         """The message that the journal belongs to. Raises `JournalError` where it is not whole."""
-        sql = "SELECT key, value FROM meta WHERE key IN ('text', 'subject', 'image', 'image_sha256', 'template')"
-        found = dict(self._database.rows(sql))
+        names = "'text', 'subject', 'image', 'image_sha256', 'template', 'kind', 'sms'"
+        found = dict(self._database.rows(f"SELECT key, value FROM meta WHERE key IN ({names})"))  # noqa: S608
+        others = found.get("template", ""), found.get("kind", "mms"), found.get("sms", "")
         try:
-            message = Message(found["text"], found["subject"], found["image"], found.get("template", ""))
+            message = Message(found["text"], found["subject"], found["image"], *others)
             if message.image_sha256 == found["image_sha256"]:
                 return message
         except (KeyError, TypeError):
@@ -151,6 +155,7 @@ class SQLiteReader:
             deliveries = {DeliveryStatus(status): count for status, count in statuses}
             seconds = self._delivery_seconds(deliveries.get(DeliveryStatus.DELIVERED, 0))
             unknown = unknown_summary(database)
+            kind: Kind = database.meta("kind") or "mms"
         return Summary(
             counts,
             exclusions,
@@ -163,6 +168,7 @@ class SQLiteReader:
             deliveries,
             seconds,
             unknown,
+            kind,
         )
 
     def figures(self) -> Figures:
@@ -180,6 +186,10 @@ class SQLiteReader:
     def calls_ahead(self, batch_size: int) -> tuple[int, int]:
         """Different messages that a run would send, and the calls that takes. Walks through all recipients."""
         return sqlite_messages.calls_ahead(self._database, batch_size)
+
+    def texts_ahead(self) -> list[tuple[str | None, int]]:
+        """What a run would send, None for what all get, and to how many. Walks through all recipients."""
+        return sqlite_messages.texts_ahead(self._database)
 
     def first_messages(self, most: int) -> list[tuple[int, PersonalMessage]]:
         """The phones that a run would send messages of their own to, the first of the list, with what they get."""

@@ -63,13 +63,21 @@ class SQLiteRecorder:
     def _record(self, heard: Sequence[Heard]) -> None:
         now = time.time()
         found = gathered(heard, storable)
-        notes = [(*note, now if heard_at is None else min(now, heard_at)) for note, heard_at in found.notes.items()]
+        notes = [
+            (*note, now if heard_at is None else min(now, heard_at), found.kinds.get(note))
+            for note, heard_at in found.notes.items()
+        ]
         deliveries = [(*delivery, *status, now) for delivery, status in found.deliveries.items()]
         with self._database.transaction():
             is_news = sqlite_evidence.note(self._database, notes)
             self._database.execute_rows(_RECORD, deliveries)
             if is_news:
                 sqlite_evidence.settle(self._database, {phone: None for phone, _ in found.notes})
+
+    def of_others(self, heard: Sequence[Heard]) -> list[Heard]:
+        """Of what was heard, what does not name a message of this journal."""
+        sql = "SELECT 1 FROM recipient WHERE message_id = ? LIMIT 1"
+        return [each for each in heard if not self._database.rows(sql, (storable(each.message_id),))]
 
     def close(self) -> None:
         """Close the connection. May be called again."""

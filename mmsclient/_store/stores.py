@@ -12,16 +12,16 @@ from mmsclient._extras import needed
 from mmsclient._store.evidence import Silent
 from mmsclient._store.handled_events import HandledEvents
 from mmsclient._store.ledger import Ledger
-from mmsclient._store.models import Message, Owner
+from mmsclient._store.models import FALLBACK, Message, Owner
 from mmsclient._store.outbox import OutboxStore
 from mmsclient._store.protocol import JournalReader, ReportRecorder, SenderJournal
 from mmsclient._store.sqlite_database import Database, translated_errors
 from mmsclient._store.sqlite_events import events_in_file
+from mmsclient._store.sqlite_fallback import RecorderWithFallback, check_fallback, fallback_file, note_fallback
 from mmsclient._store.sqlite_ledger import SQLiteLedger
 from mmsclient._store.sqlite_opening import open_copy, open_journal, settle_journal
 from mmsclient._store.sqlite_outbox import SQLiteOutbox
 from mmsclient._store.sqlite_reader import SQLiteReader
-from mmsclient._store.sqlite_recorder import SQLiteRecorder
 from mmsclient._store.sqlite_steering import give_order
 from mmsclient._store.sqlite_suppression import suppression_in_file
 from mmsclient._store.steering import Order
@@ -29,6 +29,8 @@ from mmsclient._store.suppression import SuppressionStore
 from mmsclient.errors import InvalidRequestError
 
 __all__ = [
+    "FALLBACK",
+    "LONGEST_NAME",
     "FileStore",
     "JournalStore",
     "events_at",
@@ -53,6 +55,23 @@ class JournalStore(Protocol):
     @property
     def waits(self) -> bool:
         """A sender that finds another one waits for its end."""
+        ...
+
+    @property
+    def fallback(self) -> JournalStore:
+        """Where the SMS are journalled that those get whose MMS of this campaign did not arrive."""
+        ...
+
+    def exists(self) -> bool:
+        """There is a journal. Raises `JournalError` where nobody can tell."""
+        ...
+
+    def note_fallback(self) -> None:
+        """Note that its fallback has been begun."""
+        ...
+
+    def check_fallback(self) -> None:
+        """Raise `JournalError` where its fallback has been begun, and is not there."""
         ...
 
     def open(
@@ -96,6 +115,23 @@ class FileStore:
         """The path, "" for memory."""
         return self.path or ""
 
+    @property
+    def fallback(self) -> FileStore:
+        """A file beside this one, whichever name led to it."""
+        return FileStore(fallback_file(self.shown))
+
+    def exists(self) -> bool:
+        """The file is there."""
+        return os.path.exists(self.shown)
+
+    def note_fallback(self) -> None:
+        """As the function of that name."""
+        note_fallback(self.shown)
+
+    def check_fallback(self) -> None:
+        """As the function of that name."""
+        check_fallback(self.shown)
+
     def open(
         self, message: Message, owner: Owner | None = None, *, resend_unknown: bool | Silent = False
     ) -> SenderJournal:
@@ -123,8 +159,8 @@ class FileStore:
         return SQLiteReader.open(self.shown)
 
     def open_recorder(self) -> ReportRecorder:
-        """As `SQLiteRecorder.open`."""
-        return SQLiteRecorder.open(self.shown)
+        """As `RecorderWithFallback.open`."""
+        return RecorderWithFallback.open(self.shown)
 
 
 def is_url(journal: str | os.PathLike[str]) -> bool:

@@ -21,6 +21,7 @@ from mmsclient.bulk.errors import (
     SuppressionListError,
     SuppressionListUnavailableError,
 )
+from mmsclient.bulk.fallback_options import SMSFallback
 from mmsclient.bulk.html import html_report
 from mmsclient.bulk.models import Batch, Exclusion, Progress, Recipient, RecipientState, UnknownRecipients
 from mmsclient.bulk.options import CampaignOptions
@@ -70,6 +71,7 @@ __all__ = [
     "Report",
     "ReportRecorder",
     "Row",
+    "SMSFallback",
     "Sample",
     "Sending",
     "StopRequestedError",

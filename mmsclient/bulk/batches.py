@@ -16,6 +16,8 @@ from mmsclient.bulk.capacity import Capacity
 from mmsclient.bulk.claim_source import ClaimSource
 from mmsclient.bulk.control import HELD, Control, Stop
 from mmsclient.bulk.errors import JournalError
+from mmsclient.bulk.kinds import CALLS
+from mmsclient.bulk.kinds import sent as sent_as
 from mmsclient.bulk.meter import Meter
 from mmsclient.bulk.options import STOP_AFTER, Options
 from mmsclient.bulk.outcome import Next, Outcome, outcome_of_answer, outcome_of_error
@@ -107,7 +109,7 @@ class BatchSender:
                 middle = len(called.ids) // 2
                 parts += [called.ids[middle:], called.ids[:middle]]
             accepted += outcome.accepted
-            failure = (error or _nobody_accepted(batch)) if outcome.failed else failure
+            failure = (error or _nobody_accepted(batch, CALLS[self._message.kind])) if outcome.failed else failure
         self._count_in_a_row(batch, None if accepted else failure, any_accepted=accepted > 0)
 
     def _count_in_a_row(self, batch: Claim, failure: MMSError | None, *, any_accepted: bool) -> None:
@@ -209,13 +211,7 @@ class BatchSender:
         self._capacity.begin_call(batch.batch, loop.time())
         try:
             async with self._screening.watched(claim, recall):
-                sent = await client.send(
-                    to=claim.numbers,
-                    text=message.text,
-                    image=message.image,
-                    subject=message.subject or None,
-                    timeout=self._options.timeout,
-                )
+                sent = await sent_as(client, self._message, message, claim.numbers, self._options.timeout)
             return sent, None
         except MMSError as error:
             failure = error
@@ -234,7 +230,7 @@ class BatchSender:
             self._control.changed.set()
 
 
-def _nobody_accepted(claim: Claim) -> RecipientsError:
+def _nobody_accepted(claim: Claim, call: str) -> RecipientsError:
     return RecipientsError(
-        f"the API accepted none of {counted(len(claim.ids), 'recipient')}", call="send-mms", http_status=200
+        f"the API accepted none of {counted(len(claim.ids), 'recipient')}", call=call, http_status=200
     )

@@ -5,19 +5,22 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import AsyncIterator, Callable
+from functools import partial
 from types import TracebackType
-from typing import Self, Unpack
+from typing import Protocol, Self, Unpack
 
 from mmsclient._store.group_recorder import GroupRecorder
 from mmsclient._store.heard import Heard, reply_heard, report_heard
+from mmsclient._store.stores import FileStore
 from mmsclient.bulk.errors import JournalError
+from mmsclient.bulk.fallback import Fallback, FallbackRun
 from mmsclient.bulk.models import Batch, Progress
 from mmsclient.bulk.options import CampaignOptions, Options
 from mmsclient.bulk.own_pictures import CampaignImage
 from mmsclient.bulk.preflight import Preflight, look_ahead, outlook
 from mmsclient.bulk.preparation import Preparation
 from mmsclient.bulk.recipients import Recipients
-from mmsclient.bulk.report import Report, report_from, report_of
+from mmsclient.bulk.report import Report, report_from, report_of, with_fallback
 from mmsclient.bulk.runner import Runner
 from mmsclient.bulk.sender import Sender
 from mmsclient.bulk.template import MessageText
@@ -46,8 +49,8 @@ class Campaign:
             ([a message for each](personal-messages.md)). Then the list is read to its end before the first call.
         image: As for `AsyncMMSClient.send`; it is read once. Or a function, async or not, that makes each recipient's
             own of the fields of its row ([a picture for each](own-pictures.md)), or a `PictureColumn`. Then the list is
-            read to its end before the first call.
-        subject: As for `AsyncMMSClient.send`, or a `Template`.
+            read to its end before the first call. None for an SMS, and only for that.
+        subject: As for `AsyncMMSClient.send`, or a `Template`. Not of an SMS.
         journal: A file that remembers each recipient; it is made if it is not there, and resumed if it is. On a local
             disk. Or the URL of a PostgreSQL database (`postgresql://user@host/database`, extra `postgres`), for senders
             on several machines: one sends, the others wait and take over when it dies. Left out: in memory, for as long
@@ -55,6 +58,14 @@ class Campaign:
 
     Keyword Args:
         name (str | None): What the campaign is called in the database; only there, and needed there.
+        kind (Literal["mms", "sms"]): What it sends. With "sms" a text alone ([SMS campaigns](sms-campaigns.md)), and
+            credits are counted by its parts.
+        sender (str | None): Of an SMS, as for `AsyncMMSClient.send_sms`; so `source` and `custom_string`.
+        source (str | None): Of an SMS.
+        custom_string (str | None): Of an SMS.
+        fallback (Literal["sms"] | SMSFallback | None): Those whose MMS ends Failed, Rejected or Expired by its delivery
+            report get its text as an SMS, once ([when an MMS does not arrive](sms-fallback.md)). Needs a journal, and a
+            receiver that records into it.
         fit (bool): Make the picture fit first, as for `AsyncMMSClient.send`. The journal holds the one that fits.
         batch_size (int): Recipients a call, up to 1000.
         exclude (Recipients): Numbers that get nothing, in any form that `send` takes. One that cannot be read is an
@@ -84,8 +95,8 @@ class Campaign:
             or not told (`BalanceTooLowError`). Left out, a log line warns.
         max_credits (Decimal | float | None): What all runs of the campaign together may cost. It stops before the call
             that would pass this (`BudgetReachedError`); those who are unknown, or whose call is under way, count.
-        credits_per_message (Decimal | float): What a message is taken to cost as long as no answer tells more; 1 if
-            left out. The API documents no price.
+        credits_per_message (Decimal | float): What a message, or a part of an SMS, is taken to cost as long as no
+            answer tells more; 1 if left out. The API documents no price.
         test (str | Iterable[str | Mapping[str, object]]): Numbers that are sent to first; with a template, mappings as
             in the list. Everybody else waits until their delivery reports were recorded; where one fails or is missing,
             nobody else is sent to (`DeliveryTestError`).
@@ -114,7 +125,7 @@ class Campaign:
         mms: Sender,
         *,
         text: MessageText,
-        image: CampaignImage,
+        image: CampaignImage | None = None,
         subject: MessageText | None = None,
         journal: str | os.PathLike[str] | None = None,
         **options: Unpack[CampaignOptions],
@@ -122,8 +133,22 @@ class Campaign:
         self._options = Options(text=text, image=image, subject=subject, journal=journal, **options)
         self._preparation = Preparation(mms, self._options)
         self._runner: Runner | None = None
-        store = self._options.store
+        store, fallback = self._options.store, self._options.fallback
         self._recorder = None if store is None else GroupRecorder(store)
+        self._fallback = None if fallback is None else Fallback(self._preparation, fallback, self._for_sms)
+        self._fallback_run: FallbackRun | None = None
+        self._client = mms
+
+    def _for_sms(self, *, text: MessageText, options: CampaignOptions) -> Campaign:
+        """The campaign that sends the SMS of the fallback."""
+        journal, store = self._options.journal, self._options.store
+        if isinstance(store, FileStore):
+            journal = store.fallback.path
+        return Campaign(self._client, text=text, journal=journal, **options)
+
+    def _start_fallback(self, fallback: Fallback, *, waits: bool) -> FallbackRun:
+        self._fallback_run = FallbackRun(fallback, waits=waits)
+        return self._fallback_run
 
     def send(self, recipients: Recipients | None = None) -> Sending:
         """Send to `recipients`, and to those that an earlier run left pending or failed; iterate over the result.
@@ -143,7 +168,21 @@ class Campaign:
             InvalidRequestError: When iterated: the text, the image or an exclusion is wrong. Whatever `recipients` and
                 `on_progress` raise is raised as it is.
         """
-        return Sending(lambda: self._start(recipients))
+        fallback = self._fallback
+        after = None if fallback is None else partial(self._start_fallback, fallback, waits=True)
+        return Sending(lambda: self._start(recipients), after)
+
+    def send_fallback(self) -> Sending:
+        """Send an SMS to those whose MMS did not arrive, by the reports that have come by now; iterate over the result.
+
+        It waits for no reports, and sends nothing else. Raises what `send` raises, when iterated.
+
+        Raises:
+            ConfigurationError: The campaign has no `fallback`.
+        """
+        if (fallback := self._fallback) is None:
+            raise ConfigurationError("fallback: this campaign has none; give it one: campaign(fallback='sms')")
+        return Sending(partial(self._start_fallback, fallback, waits=False))
 
     def _start(self, recipients: Recipients | None) -> Runner:
         if self._runner is not None and not self._runner.is_over:
@@ -185,7 +224,8 @@ class Campaign:
         if runner is not None and runner.is_stopping:
             await runner.ended()
         if runner is not None and (report := await runner.report()) is not None:
-            return report
+            store = self._options.store
+            return report if store is None else await with_fallback(report, store)
         if self._options.store is not None:
             return await report_of(self._options.store)
         memory = self._preparation.memory or await self._preparation.open_journal()
@@ -225,6 +265,9 @@ class Campaign:
         if self._runner is not None:
             self._runner.stop()
             await self._runner.drained()
+        if self._fallback_run is not None:
+            self._fallback_run.stop()
+            await self._fallback_run.drained()
 
     async def aclose(self) -> None:
         """End a `send` that was left early, as its own `aclose` does, and forget a journal in memory."""
@@ -242,6 +285,16 @@ class Campaign:
         await self.aclose()
 
 
+class Run(Protocol):
+    """What a `Sending` hands out the results of."""
+
+    async def next(self) -> Batch: ...
+    def progress(self) -> Progress | None: ...
+    def stop(self) -> None: ...
+    def abandon(self) -> None: ...
+    async def drained(self) -> None: ...
+
+
 class Sending(AsyncIterator[Batch]):
     """The results of a campaign's calls, as they complete. Sends while it is iterated; iterate it once.
 
@@ -250,9 +303,10 @@ class Sending(AsyncIterator[Batch]):
     that; after a `break` `Campaign.report()`, `Campaign.aclose()` or `aclose()` here do.
     """
 
-    def __init__(self, start: Callable[[], Runner]) -> None:
+    def __init__(self, start: Callable[[], Run], after: Callable[[], Run] | None = None) -> None:
         self._start = start
-        self._runner: Runner | None = None
+        self._after = after
+        self._runner: Run | None = None
         self._stopped = False
 
     def __aiter__(self) -> Self:
@@ -264,7 +318,7 @@ class Sending(AsyncIterator[Batch]):
                 raise StopAsyncIteration
             self._runner = self._start()
         try:
-            return await self._runner.next()
+            return await self._next(self._runner)
         except asyncio.CancelledError:
             self._runner.stop()
             await self._runner.drained()
@@ -274,6 +328,18 @@ class Sending(AsyncIterator[Batch]):
     def progress(self) -> Progress | None:
         """How far the campaign is at this moment; None before its journal is open, and when the run is over."""
         return None if self._runner is None else self._runner.progress()
+
+    async def _next(self, run: Run) -> Batch:
+        after, self._after = self._after, None  # an error ends all of it
+        try:
+            batch = await run.next()
+            self._after = after
+        except StopAsyncIteration:
+            if after is None or self._stopped:
+                raise
+            self._runner = after()
+            return await self._runner.next()
+        return batch
 
     def stop(self) -> None:
         """Start nothing new. The iteration goes on with the calls under way, and then ends.

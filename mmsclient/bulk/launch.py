@@ -10,7 +10,9 @@ from mmsclient._api.envelope import is_of_the_api
 from mmsclient.bulk.batches import BatchSender, RunParts
 from mmsclient.bulk.control import Stop
 from mmsclient.bulk.errors import BalanceTooLowError
+from mmsclient.bulk.fallback_settings import spent_by_fallback
 from mmsclient.bulk.journal_thread import JournalThread
+from mmsclient.bulk.kinds import balance_of
 from mmsclient.bulk.preparation import Preparation
 from mmsclient.bulk.trial import Trial
 from mmsclient.errors import APIError, AuthenticationError, MMSError, RateLimitError, ServerError, UnknownCallError
@@ -59,8 +61,10 @@ class Launch:
             self._is_checked = True
             if options.max_credits is not None or options.require_credit:
                 self._parts.budget.add(await self._thread.run(self._thread.journal.reader.call_costs))
+                self._parts.budget.spend(await spent_by_fallback(options))
             self._spent_before = self._parts.budget.spent
             self._phones = await self._preparation.add_tests(self._thread)
+            await self._weight()
             await self._check_account()
         if self._phones and not control.is_stopping:
             self.is_over = await Trial(self._thread, self._parts, self._phones).run(sender)
@@ -75,11 +79,11 @@ class Launch:
         account = await self._account()
         if account is not None:
             await self._preparation.note(self._thread, account, is_after=False)
-            self._balance = account.mms_balance
+            self._balance = balance_of(account, options.kind)
         if options.require_credit:
             await self._require_credit()
         else:
-            self.warn_of_credit()
+            await self.warn_of_credit()
 
     async def _account(self) -> Account | None:
         """The account; None where the API does not tell of it, or the run is to stop."""
@@ -99,23 +103,30 @@ class Launch:
         control = self._parts.control
         while not self._is_list_read() and not control.is_stopping:
             await control.wait_for_change(None)
-        needed = self._needed()
+        needed = await self._needed()
         if not control.is_stopping and (self._balance is None or self._balance < needed):
             control.fail(Stop(BalanceTooLowError(needed, self._balance), WHEN))
 
-    def warn_of_credit(self) -> None:
+    async def warn_of_credit(self) -> None:
         """Warn, once the list was read and the balance is known, where that seems too small."""
         if self._parts.options.require_credit or not self._is_list_read() or self._balance is None:
             return
-        if self._balance < (needed := self._needed()):
+        if self._balance < (needed := await self._needed()):
             log.warning("%s", BalanceTooLowError(needed, self._balance))
 
-    def _needed(self) -> Decimal:
+    async def _needed(self) -> Decimal:
         """Credits that this run needs, what it has spent by now included."""
-        budget = self._parts.budget
+        budget, weight = self._parts.budget, await self._weight()
         spent = budget.spent - self._spent_before
-        needed = budget.price * self._thread.journal.ready
+        needed = budget.price * weight
         return spent + (needed if budget.left is None else min(needed, budget.left))
+
+    async def _weight(self) -> Decimal:
+        """Of all messages that are still to be sent; from now on that of the heaviest is known."""
+        weights, journal = self._parts.budget.weights, self._thread.journal
+        if weights.are_equal:
+            return journal.ready * weights.heaviest
+        return await self._thread.run(lambda: weights.ahead(journal.reader))
 
 
 def is_harmless(error: MMSError) -> bool:

@@ -13,17 +13,21 @@ from attrs.validators import optional
 
 from mmsclient._api.checks import check_whole, checked_time
 from mmsclient._api.phone_numbers import MAX_RECIPIENTS
+from mmsclient._api.sms_fields import checked_sms_text
+from mmsclient._api.types import Kind
 from mmsclient._store.evidence import Silent
-from mmsclient._store.stores import JournalStore, store_at
+from mmsclient._store.stores import FALLBACK, LONGEST_NAME, JournalStore, store_at
 from mmsclient.bulk import launch_options as launch
 from mmsclient.bulk.brake import MOST
+from mmsclient.bulk.fallback_options import SMSFallback, fallback_of
+from mmsclient.bulk.kind_options import check_kind
 from mmsclient.bulk.models import Progress, Recipient
 from mmsclient.bulk.opt_out_line import check_opt_out_line
 from mmsclient.bulk.own_pictures import CampaignImage
-from mmsclient.bulk.personal import checked_template_subject
+from mmsclient.bulk.personal import checked_template_subject, with_line
 from mmsclient.bulk.recipients import Recipients, Row
 from mmsclient.bulk.suppression import SuppressionList
-from mmsclient.bulk.template import MessageText
+from mmsclient.bulk.template import MessageText, Template
 from mmsclient.bulk.window import Window
 from mmsclient.errors import InvalidRequestError
 
@@ -40,6 +44,11 @@ class CampaignOptions(TypedDict, total=False):
     """The options of a campaign beside its message and its journal: see `Campaign`."""
 
     name: str | None
+    kind: Kind
+    sender: str | None
+    source: str | None
+    custom_string: str | None
+    fallback: Literal["sms"] | SMSFallback | None
     fit: bool
     batch_size: int
     exclude: Recipients
@@ -111,10 +120,15 @@ class Options:
     """What a campaign was asked for. Raises `InvalidRequestError` for a wrong option."""
 
     text: MessageText
-    image: CampaignImage
+    image: CampaignImage | None = None
     subject: MessageText | None = field(default=None, converter=checked_template_subject)
     journal: str | os.PathLike[str] | None = field(default=None, repr=False)
     name: str | None = None
+    kind: Kind = "mms"
+    sender: str | None = None
+    source: str | None = None
+    custom_string: str | None = None
+    fallback: SMSFallback | None = field(default=None, converter=fallback_of)
     fit: bool = False
     batch_size: int = field(default=MAX_RECIPIENTS, validator=_whole(MAX_RECIPIENTS))
     exclude: Recipients = ()
@@ -150,12 +164,26 @@ class Options:
     """`suppress`, or the list at that place."""
 
     def __attrs_post_init__(self) -> None:
+        check_kind(self)
         if self.journal is None and self.name is not None:
             raise InvalidRequestError("name", self.name, "a journal in PostgreSQL beside it")
         store = None if self.journal is None else store_at(self.journal, self.name)
         object.__setattr__(self, "store", store)
+        if self.fallback is not None:
+            self._check_fallback()
         is_list = self.suppress is None or isinstance(self.suppress, SuppressionList)
         object.__setattr__(self, "suppression", self.suppress if is_list else _list_at(self.suppress))
+
+    def _check_fallback(self) -> None:
+        if self.store is None:
+            raise InvalidRequestError("fallback", "no journal", "a journal beside it: who got an SMS is kept there")
+        if self.name is not None and len(self.name) > LONGEST_NAME - len(FALLBACK):
+            expected = f"at most {LONGEST_NAME - len(FALLBACK)} characters where there is a fallback"
+            raise InvalidRequestError("name", self.name, expected)
+        text = self.text if self.fallback is None or self.fallback.text is None else self.fallback.text
+        text = with_line(text, self.opt_out_line)
+        if not isinstance(text, Template):
+            checked_sms_text(text)
 
     @property
     def shown_name(self) -> str:

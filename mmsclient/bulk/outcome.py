@@ -47,7 +47,7 @@ UNDIVIDED = "the API refused its call, maybe for another recipient in it"
 _STOPPING = (*OF_THE_ACCOUNT, FieldEmptyError, FieldInvalidError)
 """Refusals of the account, the message or the set-up."""
 
-_MESSAGE_FIELD = re.compile(r"\b(mms_text|mms_file|subject)\b")
+_MESSAGE_FIELD = re.compile(r"\b(mms_text|mms_file|subject|sms_text|custom_string|source|field from)\b")
 
 
 def outcome_of_answer(phones: Sequence[int], sent: SentBatch) -> Outcome:

@@ -11,6 +11,7 @@ from attrs import evolve, field, frozen
 
 from mmsclient._api.checks import character_at, checked_subject, checked_text
 from mmsclient._api.media import Image
+from mmsclient._api.sms_fields import checked_sms_text
 from mmsclient._store.models import Claim, ListEntry, Message, PersonalMessage
 from mmsclient.bulk.opt_out_line import with_opt_out_line
 from mmsclient.bulk.recipients import Row, check
@@ -53,11 +54,12 @@ class Renderer:
     text: MessageText
     subject: MessageText
     """Empty for none."""
-    image: Image
+    image: Image | None
+    """None for an SMS."""
 
     def message(self, fields: Mapping[str, object]) -> PersonalMessage:
         """What a recipient with these fields gets. Raises `InvalidRequestError`."""
-        text = checked_text(_rendered(self.text, fields), self.image)
+        text = _checked(_rendered(self.text, fields), self.image)
         if (nul := text.find("\0")) >= 0:
             raise InvalidRequestError("text", character_at(text, nul), "text without NUL")
         return PersonalMessage(text, checked_subject(_rendered(self.subject, fields)) or "")
@@ -99,28 +101,29 @@ def checked_template_subject(subject: MessageText | None) -> MessageText | None:
 
 
 def message_of(
-    text: MessageText, subject: MessageText | None, image: Image, pictures: Mapping[str, object] | None = None
+    text: MessageText, subject: MessageText | None, image: Image | None, pictures: Mapping[str, object] | None = None
 ) -> tuple[Message, Renderer | None]:
     """What a campaign is about, and what makes everybody's own of it; None where all get the same.
 
     Args:
         text: Of the campaign.
         subject: Of the campaign.
-        image: Of the campaign, or `NO_IMAGE`.
+        image: Of the campaign, or `NO_IMAGE`; None for an SMS.
         pictures: How each recipient's picture is made, None where all get the same.
 
     Raises:
         InvalidRequestError: The text is one that cannot go out, whatever its fields hold.
     """
+    data = b"" if image is None else image.data
     if not isinstance(text, Template) and not isinstance(subject, Template) and pictures is None:
-        return Message(checked_text(text, image), subject or "", image.data), None
+        return Message(_checked(text, image), subject or "", data), None
     if not isinstance(text, Template):
-        text = checked_text(text, image)
+        text = _checked(text, image)
     elif text.literal.strip():
-        checked_text(text.literal, image)
+        _checked(text.literal, image)
     parts = {"text": _defaults(text), "subject": _defaults(subject or "")}
     template = json.dumps(parts if pictures is None else {**parts, "image": pictures}, sort_keys=True)
-    return Message(_source(text), _source(subject or ""), image.data, template), Renderer(text, subject or "", image)
+    return Message(_source(text), _source(subject or ""), data, template), Renderer(text, subject or "", image)
 
 
 def how_pictures_are_made(message: Message) -> Mapping[str, Any] | None:
@@ -165,7 +168,12 @@ def own_parts(claim: Claim) -> tuple[str, ...]:
     """The fields of the call of which others of the campaign may get other ones."""
     if claim.message is None:
         return ()
-    return ("mms_text", "subject", "mms_file") if claim.message.picture else ("mms_text", "subject")
+    texts = ("mms_text", "sms_text", "subject")
+    return (*texts, "mms_file") if claim.message.picture else texts
+
+
+def _checked(text: str, image: Image | None) -> str:
+    return checked_sms_text(text) if image is None else checked_text(text, image)
 
 
 def _rendered(text: MessageText, fields: Mapping[str, object]) -> str:

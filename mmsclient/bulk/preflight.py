@@ -8,10 +8,12 @@ from urllib.parse import urlsplit
 
 from attrs import evolve, frozen
 
+from mmsclient._api.types import Kind
 from mmsclient._store.models import Exclusion, RecipientState
 from mmsclient._store.spending import CallCost
 from mmsclient._words import counted
 from mmsclient.bulk.budget import Budget
+from mmsclient.bulk.kinds import balance_of
 from mmsclient.bulk.launch import is_harmless
 from mmsclient.bulk.options import Options
 from mmsclient.bulk.plan import Plan
@@ -20,6 +22,7 @@ from mmsclient.bulk.recipients import Recipients
 from mmsclient.bulk.report import Report, report_from
 from mmsclient.bulk.schedule import Schedule
 from mmsclient.bulk.screening import exclude_suppressed
+from mmsclient.bulk.weights import Weights
 from mmsclient.errors import MMSError
 from mmsclient.models import Account
 
@@ -39,12 +42,14 @@ class Preflight:
     seconds: float | None
     """That these take at the least, at the cap and with `recipients_per_minute`; None where nothing names a rate.
     Closed hours are not in it."""
+    kind: Kind
+    """`mms` or `sms`."""
     credits_per_message: Decimal
-    """What a message is taken to cost."""
+    """What a message is taken to cost; of SMS, a part of one."""
     credits_needed: Decimal
     """What the recipients cost at that price."""
     credits_available: Decimal | None
-    """The account's MMS balance; None where the API does not tell."""
+    """The account's balance for messages of its kind; None where the API does not tell."""
     credits_left: Decimal | None
     """What `max_credits` leaves after earlier runs; None without it."""
     server: str
@@ -76,6 +81,9 @@ class Outlook:
     """Of the calls of earlier runs."""
     tests: int
     """Test numbers that would be sent to."""
+    weights: Weights
+    weight: Decimal
+    """Of all messages together."""
 
 
 async def outlook(preparation: Preparation, recipients: Recipients | None) -> Outlook:
@@ -93,7 +101,11 @@ async def outlook(preparation: Preparation, recipients: Recipients | None) -> Ou
         to_send = (RecipientState.PENDING, RecipientState.FAILED)
         count = sum(recipient.state in to_send for _, recipient in tests)
         plan = await preparation.plan(copy, count)
-        return Outlook(evolve(report, plan=plan), plan, tuple(costs), count)
+        weights = Weights(preparation.options)
+        weight = plan.recipients * weights.heaviest
+        if not weights.are_equal:
+            weight = await copy.run(lambda: weights.ahead(journal.reader))
+        return Outlook(evolve(report, plan=plan), plan, tuple(costs), count, weights, weight)
     finally:
         await preparation.end_run(None)
         await copy.close()
@@ -112,21 +124,22 @@ async def look_ahead(preparation: Preparation, recipients: Recipients | None) ->
             raise
         problem = error
     seen = await outlook(preparation, recipients)
-    budget = Budget(options.max_credits, options.credits_per_message)
+    budget = Budget(options.max_credits, options.credits_per_message, seen.weights)
     budget.add(seen.costs)
-    needed = seen.plan.recipients * budget.price
-    balance = None if account is None else account.mms_balance
+    needed = seen.weight * budget.price
+    balance = None if account is None else balance_of(account, options.kind)
     return Preflight(
         recipients=seen.plan.recipients,
         tests=seen.tests,
         calls=seen.plan.calls,
+        kind=options.kind,
         seconds=seen.plan.seconds,
         credits_per_message=budget.price,
         credits_needed=needed,
         credits_available=balance,
         credits_left=budget.left,
         server=urlsplit(client.base_url).netloc,
-        warning=_warning(seen.plan.recipients, balance, budget),
+        warning=_warning(seen, balance, budget),
         notes=(*_hours(Schedule(options)), *_notes(seen, budget, needed, options, problem)),
         report=seen.report,
     )
@@ -137,20 +150,22 @@ def _hours(schedule: Schedule) -> Iterator[str]:
         yield f"it is outside its hours, and begins at {schedule.opens_at.isoformat(' ', 'seconds')}"
 
 
-def _warning(count: int, balance: Decimal | None, budget: Budget) -> str | None:
-    needed = budget.price * count
+def _warning(seen: Outlook, balance: Decimal | None, budget: Budget) -> str | None:
+    needed = budget.price * seen.weight
     if balance is None or balance >= (needed if budget.left is None else min(needed, budget.left)):
         return None
-    has, who = counted(balance, "credit"), counted(count, "recipient")
-    return f"{has} for {who}: at {counted(budget.price, 'credit')} each it stops before the end"
+    has, who = counted(balance, "credit"), counted(seen.plan.recipients, "recipient")
+    each = f"{counted(budget.dearest, 'credit')} each" if seen.weights.are_equal else counted(needed, "credit")
+    return f"{has} for {who}: at {each} it stops before the end"
 
 
 def _notes(seen: Outlook, budget: Budget, needed: Decimal, options: Options, problem: MMSError | None) -> Iterator[str]:
     report = seen.report
     if any(cost.price is not None for cost in seen.costs):
-        yield f"an answer has told that a message costs {counted(budget.price, 'credit')}"
+        what = "a message" if options.kind == "mms" else "a part of a message"
+        yield f"an answer has told that {what} costs {counted(budget.price, 'credit')}"
     if budget.left is not None and budget.left < needed:
-        fit = counted(int(budget.left // budget.price), "recipient")
+        fit = counted(int(budget.left // budget.dearest), "recipient")
         yield f"max_credits leaves {counted(budget.left, 'credit')}: it stops after about {fit}"
     if problem is not None:
         yield f"the account was not told: {problem}"

@@ -17,6 +17,7 @@ from mmsclient.bulk.control import Control
 from mmsclient.bulk.errors import JournalBusyError, JournalError
 from mmsclient.bulk.exclusions import check_opt_outs, excluded_phones, opted_out_phones
 from mmsclient.bulk.journal_thread import JournalThread
+from mmsclient.bulk.kinds import balance_of, sms_message
 from mmsclient.bulk.options import Options
 from mmsclient.bulk.own_pictures import PictureMaker, is_picture_function
 from mmsclient.bulk.personal import NO_IMAGE, Renderer, message_of, with_line
@@ -59,7 +60,9 @@ class Preparation:
         if self._message is None:
             options = self.options
             text = with_line(options.text, options.opt_out_line)
-            if is_picture_function(options.image):
+            if options.kind == "sms":
+                self._message, self.renderer = sms_message(options)
+            elif is_picture_function(options.image):
                 self.pictures = PictureMaker(options.image, fit=options.fit)
                 self._message, self.renderer = message_of(text, options.subject, NO_IMAGE, self.pictures.facts)
             else:
@@ -113,9 +116,7 @@ class Preparation:
     async def exclude(self, thread: JournalThread, *, is_dry: bool = False) -> None:
         """Note who gets nothing. Where there is a suppression list, the API's opt-outs go there, unless `is_dry`."""
         journal = thread.journal
-        if self._excluded is None:  # kept: a generator gives its numbers once
-            self._excluded = await excluded_phones(self.options.exclude)
-        if excluded := self._excluded:
+        if excluded := await self.excluded():
             await thread.run(lambda: journal.exclude(excluded, Exclusion.LISTED))
         options, suppression = self.options, self.options.suppression
         if suppression is not None:
@@ -128,6 +129,12 @@ class Preparation:
             may_be_partial = options.partial_opt_outs or not options.exclude_opt_outs
             phones = await opted_out_phones(self.client.opt_outs(), may_be_partial=may_be_partial)
             await thread.run(lambda: journal.exclude(phones, Exclusion.OPTED_OUT))
+
+    async def excluded(self) -> list[int]:
+        """The phones of `exclude=`. Raises `InvalidRequestError` for a number that cannot be read."""
+        if self._excluded is None:  # kept: a generator gives its numbers once
+            self._excluded = await excluded_phones(self.options.exclude)
+        return self._excluded
 
     async def add_tests(self, thread: JournalThread) -> list[int]:
         """Take in the numbers of `test=` that stand in no list, each with what it gets; the phones of all of them.
@@ -202,7 +209,7 @@ class Preparation:
 
     async def note(self, thread: JournalThread, account: Account, *, is_after: bool) -> None:
         """Note the balance of the account, if that was asked for and is known."""
-        if self.options.check_balance and (balance := account.mms_balance) is not None:
+        if self.options.check_balance and (balance := balance_of(account, self.options.kind)) is not None:
             await thread.run(lambda: thread.journal.note_balance(balance, is_after=is_after))
 
     async def end_run(self, thread: JournalThread | None) -> None:

@@ -9,8 +9,9 @@ from decimal import Decimal
 from typing import Any, TypeVar
 
 import anyio.to_thread
-from attrs import field, frozen
+from attrs import evolve, field, frozen
 
+from mmsclient._api.types import Kind
 from mmsclient._store.evidence import UnknownSummary
 from mmsclient._store.models import Exclusion, Recipient, RecipientState
 from mmsclient._store.protocol import JournalReader
@@ -28,6 +29,8 @@ T = TypeVar("T")
 class Report:
     """A campaign in figures, as it was when it was asked for. Each recipient is in one state."""
 
+    kind: Kind = "mms"
+    """`mms` or `sms`."""
     counts: Mapping[RecipientState, int]
     """Recipients in each state."""
     exclusions: Mapping[Exclusion, int]
@@ -52,6 +55,8 @@ class Report:
     """What is known of those whose outcome no answer told."""
     plan: Plan | None = None
     """What a run would do; only `Campaign.dry_run` says it."""
+    fallback: Report | None = None
+    """Of the SMS to those whose message did not arrive; None where nobody was sent one."""
     _store: JournalStore | None = field(default=None, repr=False, eq=False, alias="store")
     _rows: tuple[Recipient, ...] = field(factory=tuple, repr=False, alias="rows")
 
@@ -90,7 +95,8 @@ class Report:
     def __str__(self) -> str:
         counts = ", ".join(f"{count} {state}" for state, count in self.counts.items() if count)
         calls, credits_used = counted(self.calls, "call"), counted(self.credits_used, "credit")
-        return f"{counted(self.total, 'recipient')}: {counts or 'none'}; {calls}, {credits_used}"
+        by_sms = "" if self.fallback is None else f"; by SMS {self.fallback}"
+        return f"{counted(self.total, 'recipient')}: {counts or 'none'}; {calls}, {credits_used}{by_sms}"
 
 
 async def read_report(journal: str | os.PathLike[str], name: str | None = None) -> Report:
@@ -108,7 +114,16 @@ async def report_of(store: JournalStore) -> Report:
     return await _in_thread(store.shown, _read, store)
 
 
+async def with_fallback(report: Report, store: JournalStore) -> Report:
+    """A report of the journal in `store`, with that of its fallback."""
+    return await _in_thread(store.fallback.shown, _with_fallback, report, store)
+
+
 def _read(store: JournalStore) -> Report:
+    return _with_fallback(_read_alone(store), store)
+
+
+def _read_alone(store: JournalStore) -> Report:
     reader = store.open_reader()
     try:
         return report_from(reader, store)
@@ -116,11 +131,19 @@ def _read(store: JournalStore) -> Report:
         reader.close()
 
 
+def _with_fallback(report: Report, store: JournalStore) -> Report:
+    if report.kind == "sms" or not store.fallback.exists():
+        return report
+    beside = _read_alone(store.fallback)
+    return evolve(report, fallback=beside) if beside.kind == "sms" else report
+
+
 def report_from(reader: JournalReader, store: JournalStore | None, state: RecipientState | None = None) -> Report:
     """The report of an open journal; one in memory (`store` None) gives its rows along, or those in `state`."""
     summary = reader.summary()
     rows = () if store is not None else tuple(row for page in recipient_pages(reader, state) for row in page)
     return Report(
+        kind=summary.kind,
         counts=Counts(summary.counts),
         exclusions=summary.exclusions,
         list_read=summary.list_read,

@@ -12,6 +12,7 @@ from mmsclient._store.models import Message
 from mmsclient._store.sqlite_database import translated_errors
 from mmsclient._store.stores import JournalStore, store_at
 from mmsclient.bulk.campaign import Campaign
+from mmsclient.bulk.kind_options import options_of
 from mmsclient.bulk.options import CampaignOptions
 from mmsclient.bulk.own_pictures import CampaignImage, PictureColumn, PictureFunction
 from mmsclient.bulk.personal import how_pictures_are_made, texts_of
@@ -28,7 +29,7 @@ class CampaignMaker(Protocol):
         self,
         *,
         text: MessageText,
-        image: CampaignImage,
+        image: CampaignImage | None = None,
         subject: MessageText | None = None,
         journal: str | os.PathLike[str] | None = None,
         **options: Unpack[CampaignOptions],
@@ -66,6 +67,9 @@ async def resume(
     store = store_at(journal, options.get("name"))
     message = await anyio.to_thread.run_sync(_message_of, store)
     text, subject = texts_of(message)
+    if message.kind == "sms":
+        given: CampaignOptions = {"kind": "sms", **options_of(message), **options}  # type: ignore[typeddict-item]
+        return mms.campaign(text=text, image=image, journal=journal, **given)
     made = how_pictures_are_made(message)
     if made is not None:
         options.setdefault("fit", made["fit"])

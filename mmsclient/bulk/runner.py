@@ -30,6 +30,7 @@ from mmsclient.bulk.schedule import Schedule
 from mmsclient.bulk.screening import Screening
 from mmsclient.bulk.steering import Steering
 from mmsclient.bulk.waiting import all_done, is_ending
+from mmsclient.bulk.weights import Weights
 from mmsclient.errors import MMSError
 from mmsclient.models import SentBatch
 from mmsclient.observe.campaigns import RunObserver
@@ -60,7 +61,7 @@ class Runner:
         self._hours = Hours(self._schedule, self._control, preparation, self._observer)
         self._steering = Steering(self._options.store, self._control, self._schedule, self._observer)
         self._capacity = Capacity(preparation.client, slow_start=options.slow_start, most=options.max_concurrency)
-        self._budget = Budget(options.max_credits, options.credits_per_message)
+        self._budget = Budget(options.max_credits, options.credits_per_message, Weights(options))
         self._control.objection = lambda: self._schedule.objection() or self._budget.objection()
         self._meter = Meter()
         self._thread: JournalThread | None = None
@@ -220,7 +221,7 @@ class Runner:
             await self._preparation.read_list(thread, self._recipients, self._control.changed.set)
             await self._preparation.tell_plan(thread)
             self._is_list_read = True
-            launch.warn_of_credit()
+            await launch.warn_of_credit()
             self._control.changed.set()
         except asyncio.CancelledError as error:
             if is_ending():
@@ -263,7 +264,7 @@ class Runner:
             return
         if (claim := await self._schedule.begin(lambda: source.claim(size))) is None:
             return
-        self._budget.reserve(claim.batch, len(claim.ids))
+        self._budget.reserve(claim)
         self._capacity.begin_batch(claim.batch)
         self._unsent[claim.batch] = claim
         task = self._loop.create_task(self._send(sender, claim))

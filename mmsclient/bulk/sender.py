@@ -54,6 +54,19 @@ class Sender(Protocol):
         """The same one with other options."""
         ...
 
+    async def send_sms(
+        self,
+        *,
+        to: str | Iterable[str],
+        text: str,
+        sender: str | None,
+        custom_string: str | None,
+        source: str | None,
+        timeout: float | None,
+    ) -> SentBatch:
+        """Send a text to up to 1000 phones."""
+        ...
+
     async def send(
         self, *, to: str | Iterable[str], text: str, image: bytes, subject: str | None, timeout: float | None
     ) -> SentBatch:

@@ -93,7 +93,7 @@ class Trial:
 
         claim = await self._parts.schedule.begin(take)
         if claim is not None:  # else evidence has proven meanwhile that they were sent to, or they have no picture
-            budget.reserve(claim.batch, len(claim.ids))
+            budget.reserve(claim)
             self._parts.capacity.begin_batch(claim.batch)
             await sender.send(claim)
         return rest

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
@@ -14,17 +13,8 @@ from mmsclient import bulk
 from mmsclient._api.phone_numbers import MAX_RECIPIENTS
 from mmsclient._store.stores import is_url
 from mmsclient._words import counted
-from mmsclient.bulk import (
-    Campaign,
-    CampaignOptions,
-    CSVList,
-    Preflight,
-    RecipientState,
-    html_report,
-    read_csv,
-    read_report,
-)
-from mmsclient.cli import sending, steering
+from mmsclient.bulk import Campaign, CampaignOptions, CSVList, Preflight, read_csv
+from mmsclient.cli import reporting, sending, steering
 from mmsclient.cli.bulk_output import (
     Commands,
     balance_in_words,
@@ -32,13 +22,11 @@ from mmsclient.cli.bulk_output import (
     invalid_in,
     plan_document,
     plan_facts,
-    print_csv,
-    show_reconciliation,
-    show_report,
-    write_page,
 )
 from mmsclient.cli.connection import DEFAULT, Connection
+from mmsclient.cli.fallback import NO_FALLBACK, FallbackOptions
 from mmsclient.cli.good_hours import AT_ONCE, HoursOptions
+from mmsclient.cli.kinds import AS_MMS, KindOptions
 from mmsclient.cli.output import Form, show_facts
 from mmsclient.cli.picture import picture_of
 from mmsclient.cli.safeguards import UNSAID, Approval, SafeguardOptions, is_on_terminal
@@ -72,9 +60,10 @@ class ListOptions:
     def read(self, path: Path) -> CSVList:
         return read_csv(path, self.column, region=self.region, encoding=self.encoding)
 
-    def in_words(self) -> list[str]:
-        """As arguments of the command."""
-        return words_of({"--column": self.column, "--region": self.region, "--encoding": self.encoding})
+    def words_of(self, path: Path | None) -> list[str]:
+        """A list as arguments of the command."""
+        options = {"--column": self.column, "--region": self.region, "--encoding": self.encoding}
+        return [] if path is None else [str(path), *words_of(options)]
 
 
 @Parameter(name="*")
@@ -145,13 +134,15 @@ async def send(
     opt_out_line: str | None = None,
     exclude: Path | None = None,
     fit: Annotated[bool, Parameter(show_default=False)] = False,
+    kind: KindOptions = AS_MMS,
+    fallback: FallbackOptions = NO_FALLBACK,
     listing: ListOptions = ListOptions(),
     options: SendOptions = SendOptions(),
     hours: HoursOptions = AT_ONCE,
     safeguards: SafeguardOptions = UNSAID,
     connection: Connection = DEFAULT,
 ) -> int:
-    """Send a picture and a text to everybody in a CSV file. Costs credits.
+    """Send a picture and a text, or an SMS, to everybody in a CSV file. Costs credits.
 
     A journal that is there already is resumed: nobody in it gets the message twice. Ctrl-C and SIGTERM wait for the
     calls under way; once more ends it at once.
@@ -161,9 +152,9 @@ async def send(
     recipients
         CSV file with the numbers.
     text
-        At most 1000 characters. With --template, those of each recipient.
+        At most 1000 characters, of an SMS six parts. With --template, those of each recipient.
     image
-        PNG, GIF or JPEG file; at most 380 000 bytes with the text.
+        PNG, GIF or JPEG file; at most 380 000 bytes with the text. Needed, unless --kind is sms.
     image_column
         In place of --image: header of the column with the path of each recipient's own picture.
     journal
@@ -178,11 +169,15 @@ async def send(
     fit
         Make the picture fit first: any photograph, scaled down and without its metadata. Needs the extra images.
     """
+    if image_column is not None and kind.kind == "sms":
+        raise UsageError("--image-column: nothing that --kind sms has")
     approval, form = safeguards.approval(is_agreed=options.yes), Form.chosen(options.json)
     excluded = None if exclude is None else listing.read(exclude)
     async with connection.client() as mms:
         text_of_all, subject_of_all = filling.texts(text, subject)
         asked: CampaignOptions = {
+            **kind.of_campaign(),
+            **fallback.of_campaign(),
             **options.of_campaign(excluded, opt_out_line),
             "fit": fit,
             **hours.of_campaign(form),
@@ -190,13 +185,14 @@ async def send(
         }
         campaign = mms.campaign(
             text=text_of_all,
-            image=await picture_of(image, image_column, fit=fit, form=form),
+            image=image if kind.kind == "sms" else await picture_of(image, image_column, fit=fit, form=form),
             subject=subject_of_all,
             journal=journal,
             **asked,
         )
-        words = [*options.in_words(), *hours.in_words(), *safeguards.in_words(), *connection.cap.in_words()]
-        commands = _commands(journal, options.name, recipients, listing, words)
+        words = [*fallback.in_words(), *options.in_words(), *hours.in_words(), *safeguards.in_words()]
+        words += connection.cap.in_words()
+        commands = Commands.of(journal, options.name, listing.words_of(recipients), words)
         rows = listing.read(recipients)
         return await _send(campaign, rows, options, commands, form, safeguards=safeguards, approval=approval)
 
@@ -206,6 +202,7 @@ async def resume(
     journal: str,
     recipients: Path | None = None,
     *,
+    fallback: FallbackOptions = NO_FALLBACK,
     listing: ListOptions = ListOptions(),
     options: SendOptions = SendOptions(),
     hours: HoursOptions = AT_ONCE,
@@ -224,88 +221,59 @@ async def resume(
     approval, form = safeguards.approval(is_agreed=options.yes), Form.chosen(options.json)
     async with connection.client() as mms:
         asked: CampaignOptions = {
+            **fallback.of_campaign(),
             **options.of_campaign(),
             **hours.of_campaign(form),
             **safeguards.of_campaign(approval),
         }
         campaign = await bulk.resume(mms, journal, **asked)
         rows = None if recipients is None else listing.read(recipients)
-        words = [*options.in_words(), *hours.in_words(), *safeguards.in_words(), *connection.cap.in_words()]
-        commands = _commands(journal, options.name, recipients, listing, words)
+        words = [*fallback.in_words(), *options.in_words(), *hours.in_words(), *safeguards.in_words()]
+        words += connection.cap.in_words()
+        commands = Commands.of(journal, options.name, listing.words_of(recipients), words)
         return await _send(campaign, rows, options, commands, form, safeguards=safeguards, approval=approval)
 
 
-@app.command
-async def report(
+@app.command(name="fallback")
+async def send_fallback(
     journal: str,
     *,
-    name: str | None = None,
-    json: OneJSON = False,
-    as_csv: Annotated[
-        bool, Parameter(name="--csv", help="Print every recipient as a line of CSV.", show_default=False)
-    ] = False,
-    state: RecipientState | None = None,
-    html: Path | None = None,
+    fallback: FallbackOptions = NO_FALLBACK,
+    options: SendOptions = SendOptions(),
+    hours: HoursOptions = AT_ONCE,
+    safeguards: SafeguardOptions = UNSAID,
+    connection: Connection = DEFAULT,
 ) -> int:
-    """Show what became of a campaign, also while it is being sent. Calls no API.
+    """Send an SMS to those whose MMS did not arrive, by the delivery reports that have come by now. Costs credits.
+
+    Whoever got one gets no other. Nothing else is sent, and no report is waited for.
 
     Parameters
     ----------
     journal
         File of the campaign, or the URL of a PostgreSQL database.
-    name
-        What the campaign is called in the database.
-    state
-        With --csv: only the recipients in this state.
-    html
-        Write it into this file, as a page for people: figures, reasons, deliveries over time; no phone numbers.
     """
-    if json + as_csv + (html is not None) > 1:
-        raise UsageError("--json, --csv and --html: choose one")
-    if state is not None and not as_csv:
-        raise UsageError("--state chooses among the lines of --csv: give that too")
-    if html is not None:
-        return write_page(await html_report(journal, name), html)
-    found = await read_report(journal, name)
-    if as_csv:
-        await print_csv(found, state)
-    else:
-        show_report(found, Form.chosen(json), await invalid_in(found), _commands(journal, name, None, ListOptions()))
-    return Status.DONE
+    if options.dry_run or safeguards.test:
+        raise UsageError("--dry-run and --test: not of this command; `mmsclient bulk report` tells who is concerned")
+    async with connection.client() as mms:
+        asked: CampaignOptions = {
+            **options.of_campaign(),
+            **hours.of_campaign(Form.chosen(options.json)),
+            **safeguards.of_campaign(None),
+            "fallback": fallback.given(),
+        }
+        campaign = await bulk.resume(mms, journal, **asked)
+        commands = Commands.of(journal, options.name)
+        form = Form.chosen(options.json)
+        return await sending.send(campaign, None, form, commands, begun=campaign.send_fallback()) or Status.DONE
 
 
-@app.command
-async def reconcile(journal: str, *, name: str | None = None, json: OneJSON = False) -> int:
-    """Settle those of whom no answer tells whether they got it, by the reports and replies that came. Calls no API.
-
-    Parameters
-    ----------
-    journal
-        File of the campaign, which is not being sent, or the URL of a PostgreSQL database.
-    name
-        What the campaign is called in the database.
-    """
-    done = await bulk.reconcile(journal, name)
-    show_reconciliation(done, Form.chosen(json))
-    return Status.OUTCOME_UNKNOWN if done.report.unknown.count else Status.DONE
-
-
+app.command(reporting.report)
+app.command(reporting.reconcile)
 app.command(steering.status)
 app.command(steering.pause)
 app.command(steering.continue_, name="continue")
 app.command(steering.stop)
-
-
-def _commands(
-    journal: str, name: str | None, recipients: Path | None, listing: ListOptions, options: Sequence[str] = ()
-) -> Commands:
-    """What is told of how to go on. A URL may hold a password, and is not told."""
-    words = (journal,) if name is None else ("URL", "--name", name)
-    return Commands(
-        words,
-        ("LIST",) if recipients is None else (str(recipients), *listing.in_words()),
-        tuple(options),
-    )
 
 
 # Sending ------------------------------------------------------------------------------------------------------------

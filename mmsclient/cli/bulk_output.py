@@ -5,10 +5,11 @@ from __future__ import annotations
 import csv
 import shlex
 import sys
+from collections.abc import Sequence
 from datetime import datetime
 from decimal import Decimal
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from attrs import asdict, frozen
 
@@ -22,6 +23,8 @@ from mmsclient.bulk import (
     Report,
     UnknownRecipients,
 )
+from mmsclient.cli.fallback import fallback_facts
+from mmsclient.cli.kinds import balance_name, unit_of
 from mmsclient.cli.output import WORTH_A_WORD, ZONE, Form, duration, show_facts, to_json
 from mmsclient.cli.status import Status, UsageError
 
@@ -51,6 +54,12 @@ class Commands:
     """Those that lead to the list."""
     options: tuple[str, ...] = ()
     """Those that a run must have again."""
+
+    @classmethod
+    def of(cls, journal: str, name: str | None, recipients: Sequence[str] = (), options: Sequence[str] = ()) -> Self:
+        """What is told of how to go on. A URL may hold a password, and is not told."""
+        words = (journal,) if name is None else ("URL", "--name", name)
+        return cls(words, tuple(recipients) or ("LIST",), tuple(options))
 
     def resume(self, report: Report) -> str:
         """Sends what a report leaves; it needs the list where that was not read to its end."""
@@ -114,11 +123,11 @@ def plan_facts(planned: Preflight, invalid: list[Recipient]) -> dict[str, str]:
         **({"In the journal already": counted(done, "recipient")} if done else {}),
         **_messages(report),
         **_exclusions(report),
-        "Credits needed": f"{planned.credits_needed}, at {planned.credits_per_message} a message",
-        "MMS balance": balance_in_words(planned.credits_available),
+        "Credits needed": f"{planned.credits_needed}, at {planned.credits_per_message} {unit_of(planned.kind)}",
+        balance_name(planned.kind): balance_in_words(planned.credits_available),
         **({} if planned.credits_left is None else {"Left of --max-credits": str(planned.credits_left)}),
         "Server": planned.server,
-        "Cost": "the API documents no price; its examples show 1 credit a message",
+        "Cost": f"the API documents no price; its examples show 1 credit {unit_of(planned.kind)}",
         **({"Warning": planned.warning} if planned.warning else {}),
         **notes,
         **_invalid_lines(report, invalid, "mmsclient bulk send ... --dry-run --json"),
@@ -152,7 +161,8 @@ def plan_document(planned: Preflight, invalid: list[Recipient]) -> str:
         "samples": [asdict(sample) for sample in plan.samples],
         "credits_per_message": planned.credits_per_message,
         "credits_needed": planned.credits_needed,
-        "mms_balance": planned.credits_available,
+        "kind": planned.kind,
+        f"{planned.kind}_balance": planned.credits_available,
         "credits_left": planned.credits_left,
         "server": planned.server,
         "warning": planned.warning,
@@ -175,12 +185,10 @@ def balance_in_words(balance: Decimal | None) -> str:
 def show_report(found: Report, form: Form, invalid: list[Recipient], commands: Commands, **more: object) -> None:
     """A campaign in figures. `more`: further facts for scripts."""
     if form is Form.JSON:
-        facts = {name: getattr(found, name) for name in _REPORTED}
-        times = {name: _zoned(facts[name]) for name in ("started_at", "ended_at")}
-        unknown = _document_of(found.unknown)
-        print(to_json({"event": "report", "total": found.total, **facts, **times, "unknown": unknown, **more}))
+        print(to_json({"event": "report", **_report_document(found), **more}))
         return
     facts = {
+        **({"Kind": "SMS"} if found.kind == "sms" else {}),
         "Recipients": f"{found.total}" if found.list_read else f"{found.total}, and the list was not read to its end",
         **{state.capitalize(): str(count) for state, count in found.counts.items() if count},
         **_exclusions(found),
@@ -193,10 +201,24 @@ def show_report(found: Report, form: Form, invalid: list[Recipient], commands: C
     if found.delivery_seconds is not None:
         facts["Delivered within"] = f"{found.delivery_seconds:.1f} s (median)"
     facts |= unknown_facts(found.unknown)
+    facts |= fallback_facts(found)
     if found.started_at is not None and found.ended_at is not None:
         facts["Sent"] = f"{_zoned(found.started_at)} to {_zoned(found.ended_at)}"
         facts["Took"] = duration((found.ended_at - found.started_at).total_seconds())
     show_facts(facts | _invalid_lines(found, invalid, commands.excluded()), form)
+
+
+def _report_document(found: Report) -> dict[str, Any]:
+    facts = {name: getattr(found, name) for name in _REPORTED}
+    times = {name: _zoned(facts[name]) for name in ("started_at", "ended_at")}
+    fallback = None if found.fallback is None else _report_document(found.fallback)
+    return {
+        "total": found.total,
+        **facts,
+        **times,
+        "unknown": _document_of(found.unknown),
+        **({} if found.kind == "sms" else {"fallback": fallback}),
+    }
 
 
 def unknown_facts(unknown: UnknownRecipients) -> dict[str, str]:
@@ -238,6 +260,7 @@ def _document_of(unknown: UnknownRecipients) -> dict[str, Any]:
 
 
 _REPORTED = (
+    "kind",
     "counts",
     "exclusions",
     "list_read",

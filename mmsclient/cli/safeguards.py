@@ -54,7 +54,7 @@ class SafeguardOptions:
     max_credits: float | None = None
     """Credits that all runs of the campaign together may cost; it stops before the call that would pass them."""
     credits_per_message: float = 1.0
-    """What a message is taken to cost until an answer tells more."""
+    """What a message, or a part of an SMS, is taken to cost until an answer tells more."""
     require_credit: Annotated[bool, Parameter(show_default=False)] = False
     """Send to nobody where the balance is too small for the list."""
     slow_start: int = 1

@@ -90,6 +90,8 @@ async def send(
     form: Form,
     commands: Commands,
     approval: Approval | None = None,
+    *,
+    begun: Sending | None = None,
 ) -> Status | None:
     """Send and print; the exit status. None: the test messages were sent, and `approval` is waited for.
 
@@ -99,8 +101,9 @@ async def send(
         form: Of what is printed.
         commands: What is told of how to go on.
         approval: Of the test messages, where a person gives it.
+        begun: What is sent of the campaign, where that is not all.
     """
-    sending = campaign.send(recipients)
+    sending = begun or campaign.send(recipients)
     printing = Printing()
     run = Run()
 

@@ -11,9 +11,10 @@ from decimal import Decimal
 
 from attrs import frozen
 
+from mmsclient._api.types import Kind
 from mmsclient.sandbox.answers import no_credit
 from mmsclient.sandbox.messages import Ids, Messages
-from mmsclient.sandbox.records import Kind, Send, digits, seconds_after
+from mmsclient.sandbox.records import Send, digits, seconds_after
 
 
 @frozen(kw_only=True)

@@ -4,17 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import datetime
-from typing import Literal
 from zoneinfo import ZoneInfo
 
 from attrs import define, field, frozen
+
+from mmsclient._api.types import Kind
 
 ZONE = ZoneInfo("Australia/Melbourne")
 """The service writes local times without a zone; its one live sample fits this one (api-notes.md section 1)."""
 
 TIME_FORMAT = "%Y-%m-%d %H:%M:%S"
-
-Kind = Literal["mms", "sms"]
 
 
 def seconds_after(time: datetime, seconds: float) -> datetime:

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Sequence
 from datetime import datetime
 from functools import partial
 
+from mmsclient._api.types import Kind
 from mmsclient.sandbox.answers import Refusal
 from mmsclient.sandbox.inbox import Inbox
 from mmsclient.sandbox.magic import REPLY_TEXT, Ending, Endings
@@ -18,7 +19,6 @@ from mmsclient.sandbox.outbox import Outbox
 from mmsclient.sandbox.outgoing import Order, Outgoing
 from mmsclient.sandbox.records import (
     Callback,
-    Kind,
     Message,
     OptOut,
     Reply,

@@ -117,6 +117,7 @@ def _report(item: Mapping[str, Any]) -> DeliveryReport:
         recipient=e164(text_of(item.get("recipient"))),
         custom_string=text_or_none(item.get("custom_string")),
         source=text_or_none(item.get("source")),
+        kind=text_of(item.get("type")),
         raw=item,
     )
 

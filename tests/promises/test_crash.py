@@ -10,11 +10,13 @@ import hashlib
 import time
 from collections import Counter
 from contextlib import ExitStack
+from functools import partial
 
 import pytest
-from attrs import frozen
+from attrs import evolve, frozen
 
-from mmsclient.bulk import RecipientState, Report, read_report
+from mmsclient.bulk import RecipientState, Report, ReportRecorder, read_report
+from mmsclient.models import DeliveryReport, DeliveryStatus
 from mmsclient.sandbox import Sandbox
 from mmsclient.sandbox.faults import Latency, Reset, TruncatedBody, server_error, throttle
 from tests.support.killing import (
@@ -77,7 +79,8 @@ async def compared(sandbox: Sandbox, plan: Plan, interrupted: int) -> Outcome:
     assert phones == set(numbers(recipients))
     assert {state: count for state, count in report.counts.items() if count} == dict(seen)
     assert sum(seen.values()) == recipients
-    carried_out = [number for send in sandbox.sends for number in send.recipients]
+    sends = (sandbox.sms if plan.kind == "sms" else sandbox.mms).sends
+    carried_out = [number for send in sends for number in send.recipients]
     assert len(carried_out) == len(set(carried_out)) == seen[RecipientState.ACCEPTED] + unknown_carried_out
     assert sandbox.errors == []
     return Outcome(report, interrupted, unknown_carried_out)
@@ -136,6 +139,65 @@ def test_killed_again_and_again_each_gets_its_own_picture_and_nobody_two(place: 
             assert {(each["code"], each["name"]) for each in others} <= {(row["code"], row["name"])}
     assert outcome.interrupted >= 1
     assert outcome.report.counts[RecipientState.ACCEPTED] > 300
+
+
+def test_killed_again_and_again_nobody_gets_two_sms(place: tuple[str, str]) -> None:
+    with Sandbox(rate=None, magic=False) as sandbox:
+        sandbox.faults.add(Latency(0.01, jitter=0.02, carried_out=True), call="send-sms")
+        for fault in (Reset(carried_out=True), throttle()):
+            sandbox.faults.add(fault, call="send-sms", share=0.03)
+        plan = Plan(sandbox.url, sandbox.app_key, *place, recipients=400, batch_size=3, rate=150, texts=100, kind="sms")
+        interrupted = 0
+        for sends in (30, 60, 90):
+            interrupted += killed_when(plan, lambda sends=sends: until(lambda: len(sandbox.sms.sends) >= sends))  # type: ignore[misc]
+        sandbox.faults.clear()
+        asyncio.run(sent(plan))
+        outcome = asyncio.run(compared(sandbox, plan, interrupted=interrupted))
+        names = {str(row["to"]): row["name"] for row in rows(plan.recipients, plan.texts)}
+        sends_made = sandbox.sms.sends
+        assert {send.text == f"Sale on now, {names[each]}" for send in sends_made for each in send.recipients} == {True}
+        assert sandbox.mms.sends == []
+    assert outcome.interrupted >= 1
+    assert outcome.report.kind == "sms"
+    assert outcome.report.counts[RecipientState.ACCEPTED] > 300
+
+
+@pytest.mark.parametrize("texts", [0, 60])
+async def test_killed_again_and_again_nobody_whose_mms_failed_gets_two_sms(place: tuple[str, str], texts: int) -> None:
+    with Sandbox(rate=None, magic=False) as sandbox:
+        plan = Plan(sandbox.url, sandbox.app_key, *place, recipients=240, batch_size=3, rate=150, texts=texts)
+        await sent(plan)
+        async with ReportRecorder(plan.journal, plan.name or None) as recorder:
+            for message in sandbox.mms.messages:
+                await recorder.record(
+                    DeliveryReport(
+                        message_id=message.id,
+                        status=DeliveryStatus.FAILED,
+                        recipient=message.to,
+                        custom_string=None,
+                        source=None,
+                    )
+                )
+        sandbox.faults.add(Latency(0.01, jitter=0.02, carried_out=True), call="send-sms")
+        sandbox.faults.add(throttle(), call="send-sms", share=0.03)
+        plan = evolve(plan, fallback=True)
+        interrupted = 0
+        for sends in (15, 30, 45):
+            wait = partial(until, lambda sends=sends: len(sandbox.sms.sends) >= sends)  # type: ignore[misc]
+            interrupted += await asyncio.to_thread(killed_when, plan, wait)
+        sandbox.faults.clear()
+        report = (await sent(plan)).fallback
+        assert report is not None
+        got = Counter(number for send in sandbox.sms.sends for number in send.recipients)
+        assert set(got.values()) == {1}
+        unknown = {each.number async for each in report.recipients(RecipientState.UNKNOWN)}
+        accepted = {each.number async for each in report.recipients(RecipientState.ACCEPTED)}
+        assert accepted | unknown == set(numbers(plan.recipients))
+        assert accepted <= got.keys()
+        assert {send.text for send in sandbox.sms.sends} <= {send.text for send in sandbox.mms.sends}
+        assert len(sandbox.mms.messages) == plan.recipients
+    assert interrupted >= 1
+    assert len(accepted) > 150
 
 
 def main() -> None:

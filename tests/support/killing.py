@@ -14,13 +14,14 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from attrs import frozen
 
 from mmsclient import AsyncMMSClient
+from mmsclient._api.types import Kind
 from mmsclient._store.postgres import lease as leases
-from mmsclient.bulk import Campaign, Report, Template, preparation
+from mmsclient.bulk import Campaign, Report, SMSFallback, Template, preparation
 from tests.conftest import PNG
 from tests.support.postgres_server import Server
 
@@ -67,6 +68,8 @@ class Plan:
     """What it may cost, 0 for anything."""
     pictures: int = 0
     """Different ones, of a function; 0 for one to all."""
+    kind: Kind = "mms"
+    fallback: bool = False
 
     def arguments(self) -> list[str]:
         return [
@@ -75,13 +78,17 @@ class Plan:
             str(self.texts),
             str(self.max_credits),
             str(self.pictures),
+            self.kind,
+            "fallback" if self.fallback else "",
         ]
 
     def campaign(self, mms: AsyncMMSClient, *, resend_silent: bool = False) -> Campaign:
         """It goes on whatever fails; with `resend_silent` it waits for no report that has not come."""
         return mms.campaign(
             text=Template("Sale on now, {name}") if self.texts else "Sale on now",
-            image=picture_of if self.pictures else PNG,
+            image=None if self.kind == "sms" else picture_of if self.pictures else PNG,
+            kind=self.kind,
+            fallback=SMSFallback(wait=0) if self.fallback else None,
             journal=self.journal,
             name=self.name or None,
             batch_size=self.batch_size,
@@ -153,10 +160,12 @@ def place_of_a_full_run(in_postgres: bool) -> Iterator[tuple[str, str]]:
 
 
 if __name__ == "__main__":
-    url, key, journal, name, recipients, batch_size, rate, suppress, start_at, texts, most, pictures = sys.argv[1:]
+    *given, kind, fallback = sys.argv[1:]
+    url, key, journal, name, recipients, batch_size, rate, suppress, start_at, texts, most, pictures = given
     if name:
         leases.LEASE, preparation.LOOK_AGAIN = LEASE, 0.05
     print("ready", flush=True)
     numbered = int(recipients), int(batch_size), float(rate)
-    plan = Plan(url, key, journal, name, *numbered, suppress, start_at, int(texts), int(most), int(pictures))
+    figures = int(texts), int(most), int(pictures)
+    plan = Plan(url, key, journal, name, *numbered, suppress, start_at, *figures, cast(Kind, kind), bool(fallback))
     asyncio.run(sent(plan))

@@ -8,7 +8,7 @@ neither does one that another call to the same phone may have caused.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 from mmsclient._store.evidence import (
     HEARD_SINCE,
@@ -20,6 +20,7 @@ from mmsclient._store.evidence import (
     UnknownSummary,
     run_figures,
 )
+from mmsclient._store.heard import Gathered
 from mmsclient._store.models import RecipientState
 from mmsclient._store.postgres.database import Transaction, columns
 from mmsclient._store.postgres.other_calls import (
@@ -42,12 +43,13 @@ __all__ = [
 
 # A report or a reply may speak of a message that was heard of before its phone stood in a list.
 _NOTE = f"""
-INSERT INTO evidence (phone, message_id, heard)
+INSERT INTO evidence (phone, message_id, heard, kind)
 SELECT news.phone, news.message_id, least(clock_timestamp(), to_timestamp(news.time), (
     SELECT min(reported) FROM delivery
     WHERE delivery.message_id = news.message_id AND delivery.phone IN (0, news.phone)
-))
-FROM unnest(%s::bigint[], %s::text[], %s::float8[]) WITH ORDINALITY AS news (phone, message_id, time, place)
+)), news.kind
+FROM unnest(%s::bigint[], %s::text[], %s::float8[], %s::text[])
+    WITH ORDINALITY AS news (phone, message_id, time, kind, place)
 WHERE (
     (SELECT true FROM recipient WHERE recipient.phone = news.phone LIMIT 1) IS NOT NULL
     OR {STANDS_OUTSIDE_CAMPAIGNS.format(of="news")}
@@ -56,12 +58,17 @@ WHERE (
     WHERE recipient.phone = news.phone AND state = 'accepted' AND recipient.message_id = news.message_id LIMIT 1
 ) IS NULL AND NOT {NAMED_OUTSIDE_CAMPAIGNS.format(of="news")}
 ORDER BY place
-ON CONFLICT (phone, message_id) DO UPDATE SET heard = least(evidence.heard, excluded.heard)
+ON CONFLICT (phone, message_id) DO UPDATE
+SET heard = least(evidence.heard, excluded.heard), kind = coalesce(evidence.kind, excluded.kind)
 """  # noqa: S608 - our own constants
 
 FORMER_CALLS = (
     "FROM former_call WHERE former_call.campaign = recipient.campaign AND former_call.recipient = recipient.id"
 )
+
+_IS_OF_ITS_KIND = """
+(evidence.kind IS NULL OR evidence.kind = (SELECT kind FROM campaign WHERE campaign.id = recipient.campaign LIMIT 1))
+"""
 
 # Rows are looked up one by one, by subqueries that cannot become joins, and by indexes that `+ 0` leaves alone: new
 # tables, and those with a new campaign, have statistics that know nothing of it, and might lead to all rows each time.
@@ -104,9 +111,9 @@ UPDATE recipient SET state = 'accepted', message_id = proof.message_id, batch = 
     ) AS own CROSS JOIN LATERAL (
         SELECT started FROM batch WHERE batch.campaign = recipient.campaign AND batch.id = own.call LIMIT 1
     ) AS called CROSS JOIN LATERAL (
-        SELECT message_id, phone, heard FROM evidence WHERE evidence.phone = recipient.phone OFFSET 0
+        SELECT message_id, phone, heard, kind FROM evidence WHERE evidence.phone = recipient.phone OFFSET 0
     ) AS evidence
-    WHERE {{scope}} AND {_MAY_BE_PROVEN}
+    WHERE {{scope}} AND {_MAY_BE_PROVEN} AND {_IS_OF_ITS_KIND}
     AND heard BETWEEN started AND started + make_interval(secs => {PROOF_WINDOW}) AND (
         SELECT true FROM recipient AS named WHERE named.message_id = evidence.message_id
         AND (named.campaign, named.id) <> (recipient.campaign, recipient.id)
@@ -169,22 +176,19 @@ count(*) FILTER (WHERE state = 'accepted' AND EXISTS (
 
 EVIDENCE = f"""
 SELECT evidence.phone, evidence.message_id,
-    CASE WHEN {_MAY_BE_ANOTHERS} THEN 'infinity' ELSE extract(epoch FROM heard)::float8 END
+    CASE WHEN {_MAY_BE_ANOTHERS} THEN 'infinity' ELSE extract(epoch FROM heard)::float8 END, evidence.kind
 FROM evidence JOIN recipient ON recipient.phone = evidence.phone
 WHERE recipient.campaign = %s AND NOT {_NAMED_ELSEWHERE}
 """  # noqa: S608
-"""A campaign's evidence for a copy of it alone: phone, message id and when, never where another may have caused it."""
+"""A campaign's evidence for a copy of it alone: phone, message id, when (never, where another may have caused it) and
+kind."""
 
 
-def note(transaction: Transaction, heard: Mapping[tuple[int, str], float | None]) -> int:
-    """Remember that something was heard of messages to phones; of how many of these that may say anything.
-
-    Args:
-        transaction: Where to.
-        heard: Phone and message id, and the Unix time, None for now; in an order that all who write here keep to.
-    """
-    phones, ids = columns(heard, 2)
-    return transaction.execute(_NOTE, (phones, ids, list(heard.values())))
+def note(transaction: Transaction, heard: Gathered) -> int:
+    """Remember that something was heard of messages to phones; of how many of these that may say anything."""
+    phones, ids = columns(heard.notes, 2)
+    kinds = [heard.kinds.get(note) for note in heard.notes]
+    return transaction.execute(_NOTE, (phones, ids, list(heard.notes.values()), kinds))
 
 
 def settle_heard(transaction: Transaction, phones: Sequence[int]) -> None:

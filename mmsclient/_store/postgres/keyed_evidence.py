@@ -9,6 +9,7 @@ import json
 from collections.abc import Iterable
 
 from mmsclient._store.call_evidence import Evidence, proof
+from mmsclient._store.ledger import SMS
 from mmsclient._store.postgres.database import Transaction, columns, storable
 from mmsclient._store.postgres.other_calls import NAMED, calls_to
 
@@ -16,8 +17,10 @@ __all__ = ["name", "remember_recipients", "settle"]
 
 _HEARD = f"""
 SELECT extract(epoch FROM heard)::float8, phone, message_id FROM send_recipient JOIN evidence USING (phone)
-WHERE claim = %s AND NOT {NAMED}
-"""  # noqa: S608 - our own constant
+JOIN send ON send.claim = send_recipient.claim
+WHERE send_recipient.claim = %s AND NOT {NAMED}
+AND (evidence.kind IS NULL OR evidence.kind = CASE WHEN starts_with(send.image, '{SMS}') THEN 'sms' ELSE 'mms' END)
+"""  # noqa: S608 - our own constants
 _PROVE = """
 UPDATE send SET state = 'accepted', proven = true, result = %s
 WHERE claim = %s AND (state = 'unknown' OR proven AND result <> %s)

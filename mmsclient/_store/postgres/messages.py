@@ -21,6 +21,7 @@ __all__ = [
     "insert",
     "messages_of",
     "own_rows",
+    "texts_ahead",
 ]
 
 _LAST_ID = 2**63 - 1
@@ -55,6 +56,12 @@ WHERE campaign = %s AND message IS NOT NULL AND (message, id) > (%s, %s) AND {CL
 _CALLS_AHEAD = f"""
 SELECT count(*), coalesce(sum((members + %s - 1) / %s), 0)::bigint
 FROM (SELECT count(*) AS members FROM recipient WHERE campaign = %s AND {CLAIM.guard} GROUP BY message) AS grouped
+"""  # noqa: S608
+_TEXTS_AHEAD = f"""
+SELECT (SELECT text FROM message WHERE message.campaign = %s AND message.id = ahead.message), members
+FROM (
+    SELECT message, count(*) AS members FROM recipient WHERE campaign = %s AND {CLAIM.guard} GROUP BY message
+) AS ahead
 """  # noqa: S608
 _FIRST = f"""
 SELECT phone, text, subject, picture FROM recipient
@@ -219,6 +226,11 @@ def calls_ahead(transaction: Transaction, campaign: int, batch_size: int) -> tup
     """Different messages that a run would send, and the calls that takes at least. Walks through all recipients."""
     messages, calls = transaction.row(_CALLS_AHEAD, (batch_size, batch_size, campaign))
     return int(messages), int(calls)
+
+
+def texts_ahead(transaction: Transaction, campaign: int) -> list[tuple[str | None, int]]:
+    """What a run would send, None for what all get, and to how many. Walks through all recipients."""
+    return transaction.rows(_TEXTS_AHEAD, (campaign, campaign))
 
 
 def first_messages(transaction: Transaction, campaign: int, most: int) -> list[tuple[int, PersonalMessage]]:

@@ -9,7 +9,7 @@ from attrs import frozen
 
 from mmsclient._store.errors import JournalBusyError, JournalError, JournalMismatchError
 from mmsclient._store.evidence import Silent
-from mmsclient._store.models import Message, Owner
+from mmsclient._store.models import FALLBACK, Message, Owner
 from mmsclient._store.postgres import lease as leases
 from mmsclient._store.postgres.address import Address
 from mmsclient._store.postgres.claims import end_dead_run, lose
@@ -44,6 +44,22 @@ class PostgresStore:
     def shown(self) -> str:
         """Host, database and campaign, for errors and logs."""
         return f"{self.address.shown} ({self.name})"
+
+    @property
+    def fallback(self) -> PostgresStore:
+        """Under another name, beside this one."""
+        return PostgresStore(self.address, f"{self.name}{FALLBACK}")
+
+    def exists(self) -> bool:
+        """There is such a campaign."""
+        with closing(self._database()) as database:
+            return self._campaign(database) is not None
+
+    def note_fallback(self) -> None:
+        """Nothing is to be noted: both are in one database."""
+
+    def check_fallback(self) -> None:
+        """It cannot be elsewhere."""
 
     def open(
         self, message: Message, owner: Owner | None = None, *, resend_unknown: bool | Silent = False
@@ -152,10 +168,10 @@ class PostgresStore:
         return database, campaign
 
     def _check_same(self, reader: PostgresReader, message: Message, owner: Owner | None) -> None:
-        if different := reader.differences(message):
-            problem = f"it belongs to a message with another {' and '.join(different)}; use another name for this one"
-            raise JournalMismatchError(self.shown, problem)
-        if owner is not None and (objection := reader.objection(owner)):
+        objection = message.objection(reader.parts(), another="another name")
+        if not objection and owner is not None:
+            objection = reader.objection(owner)
+        if objection:
             raise JournalMismatchError(self.shown, objection)
 
     def _acquire(self, database: Database, campaign: int) -> CampaignLease:
@@ -191,11 +207,11 @@ def _found_or_made(database: Database, name: str, message: Message) -> int:
         if campaign is not None:
             return campaign
         sql = (
-            "INSERT INTO campaign (name, text, subject, image, image_sha256, template) VALUES (%s, %s, %s, %s, %s, %s)"
-            " ON CONFLICT (name) DO NOTHING"
+            "INSERT INTO campaign (name, text, subject, image, image_sha256, template, kind, sms)"
+            " VALUES (%s, %s, %s, %s, %s, %s, %s, %s) ON CONFLICT (name) DO NOTHING"
         )
         parts = (message.text, message.subject, message.image, message.image_sha256, message.template)
-        transaction.execute(sql, (name, *parts))
+        transaction.execute(sql, (name, *parts, message.kind, message.sms))
         campaign = _find(transaction, name)
         assert campaign is not None  # noqa: S101
         transaction.execute("INSERT INTO lease (campaign) VALUES (%s) ON CONFLICT DO NOTHING", (campaign,))

@@ -30,7 +30,7 @@ SELECT o.id, extract(epoch FROM coalesce(doubted, claimed))::float8, extract(epo
     extract(epoch FROM heard)::float8, r.phone, evidence.message_id
 FROM (SELECT * FROM outbox WHERE {MAY_BE_PROVEN} AND {{scope}}) AS o
 JOIN outbox_recipient AS r ON r.outbox = o.id JOIN evidence ON evidence.phone = r.phone
-WHERE (r.state IS NULL OR r.state = 'unknown') AND NOT {NAMED}
+WHERE (r.state IS NULL OR r.state = 'unknown') AND evidence.kind IS DISTINCT FROM 'sms' AND NOT {NAMED}
 AND heard BETWEEN coalesce(doubted, claimed) AND claimed + make_interval(secs => {PROOF_WINDOW})
 ORDER BY o.id
 """  # noqa: S608

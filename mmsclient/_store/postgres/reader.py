@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC
 from decimal import Decimal
 from typing import Any
 
+from mmsclient._api.types import Kind
 from mmsclient._store.errors import JournalError
 from mmsclient._store.figures import Figures
 from mmsclient._store.models import (
     RECIPIENT_COLUMNS,
+    SMS_FIELDS,
     Message,
     Owner,
     OwnRow,
@@ -67,17 +69,26 @@ FROM batch WHERE campaign = %s
 
 
 _CALL_COSTS = """
-SELECT max(recipients), bool_or(is_open), max(accepted), max(credits), sum(taken), sum(doubtful) FROM (
-    SELECT id, recipients, ended IS NULL OR accepted IS NULL AS is_open, coalesce(accepted, 0) AS accepted, credits,
-        0 AS taken, 0 AS doubtful
-    FROM batch WHERE campaign = %s
-    UNION ALL
-    SELECT batch, NULL, NULL, NULL, NULL, count(*) FILTER (WHERE state = 'accepted'),
-        count(*) FILTER (WHERE state IN ('sending', 'unknown'))
-    FROM recipient WHERE campaign = %s AND batch IS NOT NULL GROUP BY batch
-) AS figures GROUP BY id HAVING max(recipients) IS NOT NULL
+SELECT recipients, is_open, accepted, credits, taken, doubtful,
+    (SELECT text FROM message WHERE message.campaign = %s AND message.id = own LIMIT 1)
+FROM (
+    SELECT max(recipients) AS recipients, bool_or(is_open) AS is_open, max(accepted) AS accepted,
+        max(credits) AS credits, sum(taken) AS taken, sum(doubtful) AS doubtful, max(message) AS own
+    FROM (
+        SELECT id, recipients, ended IS NULL OR accepted IS NULL AS is_open, coalesce(accepted, 0) AS accepted, credits,
+            0 AS taken, 0 AS doubtful, NULL::bigint AS message
+        FROM batch WHERE campaign = %s
+        UNION ALL
+        SELECT batch, NULL, NULL, NULL, NULL, count(*) FILTER (WHERE state = 'accepted'),
+            count(*) FILTER (WHERE state IN ('sending', 'unknown')), max(message)
+        FROM recipient WHERE campaign = %s AND batch IS NOT NULL GROUP BY batch
+    ) AS figures GROUP BY id HAVING max(recipients) IS NOT NULL
+) AS calls
 """
 """No join of the two: where statistics know nothing of the campaign, it may be each with each."""
+
+
+_PURGED: tuple[bool, Kind] = (False, "mms")
 
 
 class PostgresReader:
@@ -98,18 +109,18 @@ class PostgresReader:
 
     def message(self) -> Message:
         """The message that the journal belongs to. Raises `JournalError` where it is not whole."""
-        sql = "SELECT text, subject, image, template, image_sha256 FROM campaign WHERE id = %s"
-        text, subject, image, template, image_sha256 = self._only_row(sql)
-        message = Message(text, subject, bytes(image), template)
+        sql = "SELECT image_sha256, text, subject, image, template, kind, sms FROM campaign WHERE id = %s"
+        image_sha256, text, subject, image, *others = self._only_row(sql)
+        message = Message(text, subject, bytes(image), *others)
         if message.image_sha256 != image_sha256:
             raise JournalError(self.path, "the message in it is not the one it was made with")
         return message
 
-    def differences(self, message: Message) -> list[str]:
-        """The names of the parts in which the journal's message is another. Does not fetch its image."""
-        sql = "SELECT text, subject, image_sha256, template FROM campaign WHERE id = %s"
-        names = ("text", "subject", "image", "template")
-        return message.differences(dict(zip(names, self._only_row(sql), strict=True)))
+    def parts(self) -> Mapping[str, str]:
+        """The parts of the journal's message. Does not fetch its image."""
+        sql = "SELECT text, subject, image_sha256, template, kind, sms FROM campaign WHERE id = %s"
+        names = ("text", "subject", "image", "template", "kind", SMS_FIELDS)
+        return dict(zip(names, self._only_row(sql), strict=True))
 
     def objection(self, owner: Owner) -> str:
         """Why the journal is not `owner`'s; "" where it is, or where nobody has sent with it yet."""
@@ -128,7 +139,8 @@ class PostgresReader:
         calls, started, last_started, ended = transaction.row(_CALLS, (campaign,))
         sql = "SELECT credits FROM batch WHERE campaign = %s AND credits <> ''"
         credits_used = sum((Decimal(text) for (text,) in transaction.rows(sql, (campaign,))), Decimal(0))
-        (list_read,) = transaction.row("SELECT list_read FROM campaign WHERE id = %s", (campaign,)) or (False,)
+        sql = "SELECT list_read, kind FROM campaign WHERE id = %s"
+        list_read, kind = transaction.row(sql, (campaign,)) or _PURGED
         sql = f"SELECT status, count(*) FROM {RECIPIENT_STATUS} WHERE status IS NOT NULL GROUP BY status"  # noqa: S608
         deliveries = {DeliveryStatus(status): count for status, count in transaction.rows(sql, (campaign,))}
         (seconds,) = transaction.row(_DELIVERY_SECONDS, (campaign,))
@@ -145,6 +157,7 @@ class PostgresReader:
             deliveries,
             seconds,
             unknown,
+            kind,
         )
 
     def figures(self) -> Figures:
@@ -162,6 +175,10 @@ class PostgresReader:
     def calls_ahead(self, batch_size: int) -> tuple[int, int]:
         """Different messages that a run would send, and the calls that takes. Walks through all recipients."""
         return self._database.run(lambda each: messages.calls_ahead(each, self._campaign, batch_size), reads=True)
+
+    def texts_ahead(self) -> list[tuple[str | None, int]]:
+        """What a run would send, None for what all get, and to how many. Walks through all recipients."""
+        return self._database.run(lambda each: messages.texts_ahead(each, self._campaign), reads=True)
 
     def first_messages(self, most: int) -> list[tuple[int, PersonalMessage]]:
         """The phones that a run would send messages of their own to, the first of the list, with what they get."""
@@ -200,7 +217,7 @@ class PostgresReader:
 
     def call_costs(self) -> list[CallCost]:
         """What each call cost, or may have. Walks through all recipients."""
-        values = (self._campaign, self._campaign)
+        values = (self._campaign,) * 3
         rows = self._database.run(lambda transaction: transaction.rows(_CALL_COSTS, values), reads=True)
         return [CallCost.of_row(row) for row in rows]
 

@@ -38,7 +38,7 @@ class PostgresRecorder:
         deliveries = [(*delivery, *status) for delivery, status in found.deliveries.items()]
 
         def work(transaction: Transaction) -> None:
-            is_news = evidence.note(transaction, found.notes)
+            is_news = evidence.note(transaction, found)
             if deliveries:
                 transaction.execute(_RECORD, columns(deliveries, 4))
             if is_news:

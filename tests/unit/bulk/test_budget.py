@@ -15,12 +15,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mmsclient import AsyncMMSClient, InvalidRequestError
-from mmsclient._store.models import RecipientResult
+from mmsclient._store.models import Claim, PersonalMessage, RecipientResult
 from mmsclient._store.spending import CallCost
 from mmsclient._transport import retry
-from mmsclient.bulk import BudgetReachedError, CampaignStoppedError, RecipientState, read_report
+from mmsclient.bulk import BudgetReachedError, CampaignStoppedError, RecipientState, Template, read_report
 from mmsclient.bulk.budget import Budget
+from mmsclient.bulk.options import Options
 from mmsclient.bulk.outcome import Next, Outcome
+from mmsclient.bulk.weights import Weights
 from mmsclient.limiter import feedback
 from mmsclient.sandbox import Sandbox
 from mmsclient.sandbox.faults import Fault, Reject, Reset, server_error, throttle
@@ -154,14 +156,26 @@ def test_no_course_of_faults_and_runs_costs_more(runs: list[tuple[list[str], int
 
 @given(
     limit=st.integers(0, 60),
+    heaviest=st.integers(1, 3),
     steps=st.lists(
-        st.tuples(st.integers(1, 9), st.sampled_from(["well", "unknown", "again", "refused", "part"]), st.booleans()),
+        st.tuples(
+            st.integers(1, 9),
+            st.sampled_from(["well", "unknown", "again", "refused", "part"]),
+            st.booleans(),
+            st.integers(1, 3),
+        ),
         max_size=30,
     ),
 )
-def test_no_order_of_answers_lets_a_budget_be_passed(limit: int, steps: list[tuple[int, str, bool]]) -> None:
-    budget, spent, number = Budget(Decimal(limit), Decimal(1)), 0, 0
+def test_no_order_of_answers_lets_a_budget_be_passed(
+    limit: int, heaviest: int, steps: list[tuple[int, str, bool, int]]
+) -> None:
+    """Of SMS in one to three parts."""
+    weights = Weights(Options(text=Template("{text}"), kind="sms"))
+    weights.heaviest = Decimal(heaviest)
+    budget, spent, number = Budget(Decimal(limit), Decimal(1), weights), 0, 0
     under_way: dict[int, int] = {}
+    weight: dict[int, int] = {}
 
     def end(batch: int, how: str) -> None:
         nonlocal spent
@@ -172,22 +186,23 @@ def test_no_order_of_answers_lets_a_budget_be_passed(limit: int, steps: list[tup
         accepted = sum(result.state is ACCEPTED for result in results)
         budget.count(batch, size, Outcome(results, following, accepted), None)
         if how != "again":
-            spent += sum(result.state in (ACCEPTED, UNKNOWN) for result in results)
+            spent += weight[batch] * sum(result.state in (ACCEPTED, UNKNOWN) for result in results)
             budget.end(batch)
             del under_way[batch]
 
-    for wanted, how, first in steps:
+    for wanted, how, first, parts in steps:
         if size := budget.size(wanted, others_under_way=bool(under_way)):
             assert size <= wanted
             number += 1
-            under_way[number] = size
-            budget.reserve(number, size)
+            under_way[number], weight[number] = size, min(parts, heaviest)
+            ids = tuple(range(size))
+            budget.reserve(Claim(number, ids, ids, PersonalMessage("x" * 153 * min(parts, heaviest), "")))
         elif not under_way:
-            assert spent == limit
+            assert limit - heaviest < spent <= limit
         if under_way:
             end(next(iter(under_way)) if first else next(reversed(under_way)), how)
-        assert spent + sum(under_way.values()) <= limit
-        assert budget.spent == spent + sum(under_way.values())
+        reserved = sum(size * weight[batch] for batch, size in under_way.items())
+        assert budget.spent == spent + reserved <= limit
         assert budget.covers_calls()
 
 
@@ -199,7 +214,7 @@ def test_calls_of_earlier_runs_count_as_much_as_they_may_have_cost() -> None:
         CallCost(10, is_open=False, accepted=0, told=None),  # surely not carried out
         CallCost(10, is_open=False, accepted=0, told=None, taken=1, doubtful=2),  # of an earlier version
     ]
-    budget = Budget(Decimal(100), Decimal("0.5"))
+    budget = Budget(Decimal(100), Decimal("0.5"), Weights(Options(text="Sale", image=b"")))
     budget.add(costs)
     assert (budget.price, budget.spent) == (Decimal(2), Decimal(16 + 20 + 20 + 6))
     assert budget.size(20, others_under_way=True) == 0

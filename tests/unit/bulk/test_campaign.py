@@ -392,7 +392,8 @@ async def test_a_refusal_of_its_own_is_kept_and_never_sent_again(api: Sandbox, m
         assert report.counts[RecipientState.REFUSED] == 25
         await agrees(report, api, listed)
     reasons = {row.reason async for row in report.recipients("refused")}
-    assert reasons == {"send-mms: Mind your words (TOO_RUDE, HTTP 400)"}
+    status = api.settings.http_status("TOO_RUDE")
+    assert reasons == {f"send-mms: Mind your words (TOO_RUDE, HTTP {status})"}
 
 
 async def test_recipients_that_are_all_refused(api: Sandbox, mms: AsyncMMSClient, path: Path) -> None:

@@ -118,8 +118,8 @@ def made(folder: Path, title: str, recipients: int = 0) -> str:
                 f" FROM n WHERE i < {recipients // 10}"
             )
             database.execute(
-                f"INSERT INTO recipient {numbers} SELECT i + 1, 61400000000 + i, 'accepted', i, 1, i / 10, 'm' || i,"  # noqa: S608
-                " NULL, NULL, NULL FROM n"
+                f"INSERT INTO recipient (id, phone, state, line, run, batch, message_id) {numbers}"  # noqa: S608
+                " SELECT i + 1, 61400000000 + i, 'accepted', i, 1, i / 10, 'm' || i FROM n"
             )
             database.execute(
                 "INSERT INTO delivery SELECT message_id, phone, 'Delivered', 1, 1.8e9 + batch / 15.0 + id % 97"

@@ -56,6 +56,59 @@ def cli(api: Sandbox, folder: Path, capsys: pytest.CaptureFixture[str]) -> Cli:
     return in_this_process(api.app_key, capsys)
 
 
+def test_a_campaign_of_sms(cli: Cli, api: Sandbox, folder: Path) -> None:
+    write_list(folder, 60)
+    sms = ("bulk", "send", "list.csv", "--kind", "sms", "--text", "x" * 161, "--journal", "spring.db")
+    options = ("--sender", "SHOP", "--source", "shop", "--custom-string", "a-1", "--batch-size", "30")
+    planned = cli(*sms, *options, "--dry-run", "--json").documents[0]
+    assert (planned["kind"], planned["credits_needed"], planned["sms_balance"]) == ("sms", "160.20", "1000000.00")
+    assert "SMS balance: 1000000.00 credits" in cli(*sms, *options, "--dry-run").out.splitlines()
+    assert cli(*sms, *options, "--max-credits", "81").status == 5
+    assert {(send.sender, send.source, send.custom_string) for send in api.sms.sends} == {("SHOP", "shop", "a-1")}
+    assert cli("bulk", "resume", "spring.db").status == 0
+    assert (len(api.sms.messages), len(api.mms.messages)) == (60, 0)
+    report = cli("bulk", "report", "spring.db")
+    assert {"Kind: SMS", "Accepted: 60", "Credits used: 160.2"} <= set(report.out.splitlines())
+    assert cli("bulk", "report", "spring.db", "--json").documents[0]["kind"] == "sms"
+
+
+def test_an_sms_to_those_whose_mms_failed(cli: Cli, api: Sandbox, folder: Path) -> None:
+    write_list(folder, 3)
+    assert cli(*SEND).status == 0
+    recorder = SQLiteRecorder.open("spring.db")
+    with closing(recorder):
+        for message, status in zip(api.mms.messages, ("Failed", "Delivered", "Expired"), strict=True):
+            recorder.record([Reported(message.id, int(message.to[1:]), DeliveryStatus(status))])
+    sent = cli("bulk", "fallback", "spring.db", "--fallback-text", "See example.com", "--fallback-sender", "SHOP")
+    assert sent.status == 0
+    assert "By SMS: 2 recipients: 2 accepted; 1 call, 2.66 credits" in sent.out.splitlines()
+    assert {(send.text, send.sender) for send in api.sms.sends} == {("See example.com", "SHOP")}
+    again = cli("bulk", "resume", "spring.db", "--fallback", "sms", "--fallback-wait", "0", "--json")
+    assert (again.status, len(api.sms.messages)) == (0, 2)
+    (report,) = cli("bulk", "report", "spring.db", "--json").documents
+    assert (report["kind"], report["fallback"]["kind"], report["fallback"]["counts"]["accepted"]) == ("mms", "sms", 2)
+    told = cli("bulk", "resume", "spring.db", "--fallback-wait", "0")
+    assert (told.status, told.error) == (2, "--fallback-...: say --fallback sms, too")
+    assert cli("bulk", "fallback", "spring.db", "--dry-run").status == 2
+
+
+@pytest.mark.parametrize(
+    ("options", "problem"),
+    [
+        (("--kind", "sms", "--image", "sale.png"), "image: expected nothing: a campaign of kind='sms'"),
+        (("--kind", "sms", "--subject", "Sale"), "subject: expected nothing: a campaign of kind='sms'"),
+        (("--image", "sale.png", "--sender", "SHOP"), "sender: expected nothing beside kind='mms'"),
+        ((), "--image and --image-column: give one"),
+        (("--kind", "sms", "--image-column", "picture"), "--image-column: nothing that --kind sms has"),
+    ],
+)
+def test_an_option_of_the_other_kind_is_told(cli: Cli, api: Sandbox, options: tuple[str, ...], problem: str) -> None:
+    told = cli("bulk", "send", "list.csv", "--text", "Hi", "--journal", "spring.db", "--yes", *options)
+    assert told.status == 2
+    assert problem in told.error
+    assert api.arrivals == []
+
+
 def test_a_message_for_each(cli: Cli, api: Sandbox, folder: Path) -> None:
     rows = ["Mobile,First Name,code", "0400000000,Ann,1", "0400000001,,2", "0400000002,Bob,", "nonsense,Cy,3"]
     (folder / "list.csv").write_text("\n".join(rows), encoding="utf-8")

@@ -47,6 +47,16 @@ def test_a_text_is_sent_and_each_number_told(cli: Cli, mms_sandbox: Sandbox) -> 
     assert cli("status", message.id).status == 0
 
 
+def test_the_same_key_is_sent_once_and_printed_twice(cli: Cli, mms_sandbox: Sandbox, tmp_path: Path) -> None:
+    keyed = ("sms", "send", "--to", NUMBER, "--text", "Hi", "--key", "order-17", "--ledger", str(tmp_path / "sends.db"))
+    first, again = cli(*keyed), cli(*keyed)
+    assert (first.status, again.status) == (0, 0)
+    assert "sent before, and not again" in again.out
+    assert cli(*keyed, "--sender", "SHOP").status == 2
+    assert cli("sms", "send", "--to", NUMBER, "--text", "Hi", "--key", "order-17").status == 2
+    assert mms_sandbox.carried_out(NUMBER) == 1
+
+
 def test_what_goes_wrong_has_its_exit_status(cli: Cli, mms_sandbox: Sandbox) -> None:
     sms = ("sms", "send", "--to", NUMBER, "--text")
     assert cli(*sms, "x" * 919).status == 2

@@ -8,11 +8,12 @@ from contextlib import closing
 from decimal import Decimal
 
 import pytest
-from attrs import define, field
+from attrs import define, evolve, field
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from mmsclient import DeliveryStatus
+from mmsclient._api.types import Kind
 from mmsclient._store.evidence import PROOF_WINDOW, PROVEN, RESENT, Silent
 from mmsclient._store.heard import Replied, Reported
 from mmsclient._store.models import Claim, RecipientResult
@@ -59,6 +60,31 @@ def journal(empty: SenderJournal) -> SenderJournal:
 
 def resume(journal: SenderJournal) -> None:
     journal.begin_run(resend_unknown=False)
+
+
+# What it is of -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("own", ["mms", "sms"])
+def test_what_tells_that_it_is_of_the_other_kind_proves_nothing(
+    engine: tuple[JournalStore, Clock], own: Kind, clock: Clock
+) -> None:
+    other = "sms" if own == "mms" else "mms"
+    message = evolve(MESSAGE, kind=own, sms="" if own == "mms" else "{}")
+    with closing(engine[0].open(message)) as journal:
+        journal.add(check_all(LIST))
+        lose(journal, 3)
+        reply = Replied("B", TWO, clock.of_store(clock.now + 1), other)
+        journal.recorder.record([Reported("A", ONE, DELIVERED, other), reply, Reported("C", THREE, DELIVERED, own)])
+        journal.recorder.record([Reported("A", ONE, DELIVERED), Reported("B", TWO, DELIVERED)])
+        states = [row(journal, phone).state for phone in PHONES]
+        assert states == [State.UNKNOWN, State.UNKNOWN, State.ACCEPTED]
+        resume(journal)
+        assert [row(journal, phone).state for phone in PHONES] == states
+        journal.begin_run(resend_unknown=Silent(0))  # something was heard of them all the same
+        assert journal.counts[State.PENDING] == 0
+        journal.recorder.record([Reported("D", ONE, DELIVERED)])
+        assert row(journal, ONE).state is State.ACCEPTED
 
 
 # What proves ----------------------------------------------------------------------------------------------------------

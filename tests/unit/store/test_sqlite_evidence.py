@@ -139,5 +139,5 @@ def test_what_no_recipient_is_waiting_for_is_looked_up_for_nobody(tmp_path: Path
         database.connection.set_trace_callback(statements.append)
         journal.recorder.record([Reported(f"A-{ONE}", ONE, DELIVERED)])
         assert not [sql for sql in statements if sql.lstrip().startswith("SELECT")]
-        assert sqlite_evidence.note(database, [(ONE, f"A-{ONE}", 0.0)]) == 0
-        assert sqlite_evidence.note(database, [(ONE, "B", 0.0), (TWO, "C", 0.0)]) == 2
+        assert sqlite_evidence.note(database, [(ONE, f"A-{ONE}", 0.0, None)]) == 0
+        assert sqlite_evidence.note(database, [(ONE, "B", 0.0, None), (TWO, "C", 0.0, None)]) == 2

@@ -68,7 +68,7 @@ def foreign(path: Path) -> None:
 def newer(path: Path) -> None:
     ledger(path)
     with closing(sqlite3.connect(path)) as file:
-        file.execute("PRAGMA user_version = 3")
+        file.execute("PRAGMA user_version = 4")
 
 
 def text(path: Path) -> None:
@@ -92,7 +92,7 @@ def log_alone(path: Path) -> None:
     ("make", "problem"),
     [
         (foreign, "no ledger"),
-        (newer, "version 3, and this package reads 2"),
+        (newer, "version 4, and this package reads 3"),
         (text, "no ledger"),
         (empty, "the file is empty"),
         (two_names, "2 names"),

@@ -1,0 +1,207 @@
+"""Sends an SMS to those whose MMS did not arrive: a campaign of its own, in a journal beside the first one.
+
+Its recipients are those of the first journal whose last delivery report says that the message failed, was rejected or
+has expired. Each phone stands in its journal once, so nobody gets two, whoever dies when; and a run that finds the same
+ones again finds them there.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import closing, suppress
+from typing import Protocol, TypeVar
+
+import anyio.to_thread
+
+from mmsclient._store.models import Message, RecipientState
+from mmsclient._store.protocol import JournalReader
+from mmsclient._store.sqlite_database import translated_errors
+from mmsclient._store.stores import JournalStore
+from mmsclient.bulk.fallback_options import SMSFallback
+from mmsclient.bulk.fallback_settings import settings_of
+from mmsclient.bulk.models import Batch, Progress
+from mmsclient.bulk.options import CampaignOptions
+from mmsclient.bulk.preparation import Preparation
+from mmsclient.bulk.recipients import Row
+from mmsclient.bulk.template import MessageText
+from mmsclient.models import DeliveryStatus
+
+__all__ = ["Fallback", "FallbackRun"]
+
+log: logging.Logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+DID_NOT_ARRIVE = frozenset({DeliveryStatus.FAILED, DeliveryStatus.REJECTED, DeliveryStatus.EXPIRED})
+
+FIRST_LOOK, LONGEST_PAUSE = 0.05, 10.0
+"""Seconds until the second look for reports, and between two looks at the most: each pause is twice the one before."""
+
+
+class Batches(Protocol):
+    """The results of a campaign's calls."""
+
+    @property
+    def progress(self) -> Progress | None: ...
+    async def __anext__(self) -> Batch: ...
+    def stop(self) -> None: ...
+    async def aclose(self) -> None: ...
+
+
+class SMSCampaign(Protocol):
+    """The campaign that sends the SMS."""
+
+    def send(self, recipients: AsyncIterator[Row]) -> Batches: ...
+
+
+class MakeCampaign(Protocol):
+    """Makes it."""
+
+    def __call__(self, *, text: MessageText, options: CampaignOptions) -> SMSCampaign: ...
+
+
+class Fallback:
+    """The fallback of one campaign.
+
+    Args:
+        preparation: Of the campaign, which has a journal.
+        options: Of the fallback.
+        make: Makes the campaign that sends the SMS.
+    """
+
+    def __init__(self, preparation: Preparation, options: SMSFallback, make: MakeCampaign) -> None:
+        store = preparation.options.store
+        assert store is not None  # noqa: S101 - the options were checked
+        self._preparation = preparation
+        self._options = options
+        self._make = make
+        self.store: JournalStore = store
+
+    async def look(self) -> tuple[int, float]:
+        """How many messages did not arrive, and until when others are waited for, in Unix seconds."""
+        summary = await _read(self.store, lambda reader: reader.summary())
+        failed = sum(summary.deliveries.get(status, 0) for status in DID_NOT_ARRIVE)
+        final = sum(count for status, count in summary.deliveries.items() if status.is_final)
+        is_open = summary.counts[RecipientState.ACCEPTED] > final
+        return failed, (summary.ended or 0.0) + self._options.wait if is_open else 0.0
+
+    async def campaign(self) -> SMSCampaign:
+        """The campaign that sends the SMS, as far as its budget goes at this moment."""
+        beside = self.store.fallback
+        await anyio.to_thread.run_sync(self.store.check_fallback)
+        held: Message | None = None
+        if self._options.is_default and await anyio.to_thread.run_sync(beside.exists):
+            held = await _read(beside, lambda reader: reader.message())
+        text, options = await settings_of(self._preparation, self._options, held)
+        return self._make(text=text, options=options)
+
+    async def note(self) -> None:
+        """Note in the campaign's journal that there is one of the SMS."""
+        await anyio.to_thread.run_sync(self.store.note_fallback)
+
+    async def recipients(self) -> AsyncIterator[Row]:
+        """Those whose message did not arrive, each with the text that it had, if it had one of its own."""
+        last = 0
+        while True:
+            after = last
+            last, found = await _read(self.store, lambda reader: _page(reader, after))  # noqa: B023
+            for each in found:
+                yield each
+            if last == after:
+                return
+
+
+def _page(reader: JournalReader, after: int) -> tuple[int, list[Row]]:
+    """The id of the last accepted recipient of a page, and those of them whose message did not arrive."""
+    page = reader.recipients(RecipientState.ACCEPTED, after)
+    found = {int(each.number[1:]): each for _, each in page if each.delivery in DID_NOT_ARRIVE}
+    texts = reader.messages_of(list(found)) if found else {}
+    fields = {phone: {"text": own.text.replace("\r\n", "\n")} for phone, own in texts.items()}
+    rows = [Row(each.number, each.line, fields=fields.get(phone)) for phone, each in found.items()]
+    return (page[-1][0] if page else after), rows
+
+
+async def _read(store: JournalStore, ask: Callable[[JournalReader], T]) -> T:
+    def read() -> T:
+        with translated_errors(store.shown), closing(store.open_reader()) as reader:
+            return ask(reader)
+
+    return await anyio.to_thread.run_sync(read)
+
+
+class FallbackRun:
+    """Sends to those whose message did not arrive, once or for as long as reports are waited for.
+
+    Args:
+        fallback: Of the campaign.
+        waits: Wait for reports, and send to those of whom they come.
+    """
+
+    def __init__(self, fallback: Fallback, *, waits: bool) -> None:
+        self._fallback = fallback
+        self._waits = waits
+        self._stopped = asyncio.Event()
+        self._batches: Batches | None = None
+        self._is_noted = False
+        self._known = 0  # those whose message did not arrive, when the last sending began
+
+    async def next(self) -> Batch:
+        """The next result. Raises the error of the sending, or `StopAsyncIteration`, after the last."""
+        while True:
+            if self._batches is not None:
+                try:
+                    batch = await self._batches.__anext__()
+                except StopAsyncIteration:
+                    self._batches = None
+                    continue
+                if not self._is_noted:
+                    await self._fallback.note()
+                    self._is_noted = True
+                return batch
+            if self._stopped.is_set() or not await self._begin():
+                raise StopAsyncIteration
+
+    async def _begin(self) -> bool:
+        """Begin a sending as soon as there is somebody new to send to; False where nobody is waited for any more."""
+        pause = FIRST_LOOK
+        while not self._stopped.is_set():
+            failed, give_up_at = await self._fallback.look()
+            if failed > self._known:
+                campaign = await self._fallback.campaign()
+                if self._stopped.is_set():
+                    return False
+                self._known = failed
+                self._batches = campaign.send(self._fallback.recipients())
+                return True
+            left = give_up_at - time.time()
+            if not self._waits or left <= 0:
+                return False
+            if pause == FIRST_LOOK:
+                text = "%s: waiting up to %.0f s for the delivery reports, for those whose message does not arrive"
+                log.info(text, self._fallback.store.shown, left)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(min(pause, left)):
+                    await self._stopped.wait()
+            pause = min(2 * pause, LONGEST_PAUSE)
+        return False
+
+    def progress(self) -> Progress | None:
+        """How far the sending is at this moment; None where there is none."""
+        return None if self._batches is None else self._batches.progress
+
+    def stop(self) -> None:
+        """Start nothing new."""
+        self._stopped.set()
+        if self._batches is not None:
+            self._batches.stop()
+
+    def abandon(self) -> None:
+        """Nobody looks at the results any more. The calls under way are those of a sending that sees to that."""
+
+    async def drained(self) -> None:
+        """Wait until what is under way is recorded."""
+        if self._batches is not None:
+            await self._batches.aclose()

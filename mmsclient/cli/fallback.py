@@ -1,0 +1,67 @@
+"""On the command line: what those get as an SMS whose MMS did not arrive."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from cyclopts import Group, Parameter
+
+from mmsclient.bulk import CampaignOptions, Report, SMSFallback
+from mmsclient.cli.status import UsageError
+from mmsclient.cli.words import words_of
+
+__all__ = ["NO_FALLBACK", "FallbackOptions", "fallback_facts"]
+
+
+@Parameter(name="*", group=Group("Fallback"))
+@dataclass(frozen=True, kw_only=True)
+class FallbackOptions:
+    """An SMS to those whose MMS ends Failed, Rejected or Expired by its delivery report, once."""
+
+    fallback: Literal["sms"] | None = None
+    """Send them the text as an SMS, when everybody was sent to. Needs a receiver that records into the journal."""
+    fallback_text: str | None = None
+    """In place of the text of the MMS."""
+    fallback_sender: str | None = None
+    """Whom the SMS comes from."""
+    fallback_wait: float = 600.0
+    """Seconds after its last answer that a run waits for delivery reports."""
+    fallback_max_credits: float | None = None
+    """Credits that the SMS may cost. Left out: what --max-credits leaves."""
+
+    def given(self) -> SMSFallback:
+        """As a campaign takes it."""
+        return SMSFallback(
+            text=self.fallback_text,
+            sender=self.fallback_sender,
+            wait=self.fallback_wait,
+            max_credits=self.fallback_max_credits,
+        )
+
+    def of_campaign(self) -> CampaignOptions:
+        """Those of `AsyncMMSClient.campaign`."""
+        if self.fallback is None and self != NO_FALLBACK:
+            raise UsageError("--fallback-...: say --fallback sms, too")
+        return {"fallback": None if self.fallback is None else self.given()}
+
+    def in_words(self) -> list[str]:
+        """As arguments of a command that goes on."""
+        return words_of(
+            {
+                "--fallback": self.fallback,
+                "--fallback-text": self.fallback_text,
+                "--fallback-sender": self.fallback_sender,
+                "--fallback-wait": None if self.fallback_wait == NO_FALLBACK.fallback_wait else self.fallback_wait,
+                "--fallback-max-credits": self.fallback_max_credits,
+            }
+        )
+
+
+NO_FALLBACK: FallbackOptions = FallbackOptions()
+"""Where none of them was given."""
+
+
+def fallback_facts(found: Report) -> dict[str, str]:
+    """How those were sent to whose MMS did not arrive; nothing where none was."""
+    return {} if found.fallback is None else {"By SMS": str(found.fallback)}

@@ -1,0 +1,298 @@
+"""An SMS to those whose MMS did not arrive: once, ever, and checked as all else, on both engines."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import Counter
+from collections.abc import AsyncIterator, Sequence
+from decimal import Decimal
+from os import rename
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mmsclient import AsyncMMSClient, ConfigurationError, InvalidRequestError
+from mmsclient.bulk import (
+    BudgetReachedError,
+    Campaign,
+    CampaignStoppedError,
+    Exclusion,
+    JournalError,
+    JournalMismatchError,
+    RecipientState,
+    ReportRecorder,
+    Sending,
+    SMSFallback,
+    SuppressionList,
+    Template,
+    read_report,
+    resume,
+)
+from mmsclient.models import DeliveryReport, DeliveryStatus
+from mmsclient.sandbox import Sandbox
+from mmsclient.sandbox.faults import Reset
+from tests.conftest import PNG, until
+from tests.support.campaigns import numbers
+
+pytestmark = pytest.mark.usefixtures("impatient")
+
+ACCEPTED, PENDING, UNKNOWN = RecipientState.ACCEPTED, RecipientState.PENDING, RecipientState.UNKNOWN
+DELIVERED, FAILED, REJECTED, EXPIRED, ABORTED, DISPATCHED = (
+    DeliveryStatus.DELIVERED,
+    DeliveryStatus.FAILED,
+    DeliveryStatus.REJECTED,
+    DeliveryStatus.EXPIRED,
+    DeliveryStatus.ABORTED,
+    DeliveryStatus.DISPATCHED,
+)
+AT_ONCE = SMSFallback(wait=0)
+
+
+@pytest.fixture
+async def mms(api: Sandbox) -> AsyncIterator[AsyncMMSClient]:
+    async with api.client(rate=None, timeout=30) as mms:
+        yield mms
+
+
+def campaign(mms: AsyncMMSClient, place: tuple[str, str], **options: Any) -> Campaign:
+    given = {"text": "Sale\non now", "image": PNG, "fallback": AT_ONCE, "batch_size": 25, **options}
+    return mms.campaign(journal=place[0], name=place[1] or None, **given)
+
+
+async def reported(campaign: Campaign, api: Sandbox, statuses: dict[str, DeliveryStatus]) -> None:
+    """The MMS to these numbers are reported on."""
+    ids = {message.to: message.id for message in api.mms.messages}
+    for number, status in statuses.items():
+        report = DeliveryReport(
+            message_id=ids[number], status=status, recipient=number, custom_string=None, source=None
+        )
+        await campaign.record(report)
+
+
+async def ended(sending: Sending) -> None:
+    async for _ in sending:
+        pass
+
+
+def by_sms(api: Sandbox) -> Counter[str]:
+    return Counter(number for send in api.sms.sends for number in send.recipients)
+
+
+async def failed(
+    mms: AsyncMMSClient, api: Sandbox, place: tuple[str, str], listed: Sequence[str], **options: Any
+) -> None:
+    """A campaign whose MMS to all of `listed` were accepted, and have failed."""
+    first = campaign(mms, place, **options)
+    assert (await first.send_all(listed)).counts[ACCEPTED] == len(listed)
+    await reported(first, api, dict.fromkeys(listed, FAILED))
+    assert api.sms.sends == []
+
+
+async def test_those_whose_mms_did_not_arrive_get_the_text_once(
+    api: Sandbox, mms: AsyncMMSClient, place: tuple[str, str]
+) -> None:
+    listed = numbers(8)
+    first = campaign(mms, place, opt_out_line="Reply STOP to opt out")
+    report = await first.send_all(listed)
+    assert (report.counts[ACCEPTED], report.fallback, api.sms.sends) == (8, None, [])
+    statuses = [DELIVERED, FAILED, REJECTED, EXPIRED, ABORTED, DeliveryStatus.UNKNOWN, DISPATCHED]
+    await reported(first, api, dict(zip(listed, statuses, strict=False)))
+    report = await first.send_all()
+    assert by_sms(api) == Counter(listed[1:4])
+    assert [send.text for send in api.sms.sends] == ["Sale\non now\nReply STOP to opt out"]
+    assert report.fallback is not None
+    assert (report.kind, report.fallback.kind, report.fallback.counts[ACCEPTED]) == ("mms", "sms", 3)
+    assert "; by SMS 3 recipients: 3 accepted; 1 call" in str(report)
+    await reported(first, api, {listed[6]: FAILED})
+    again = await resume(mms, place[0], name=place[1] or None, fallback="sms")
+    async for batch in again.send_fallback():
+        assert batch.recipients == (listed[6],)
+    for _ in range(2):
+        async for _ in again.send_fallback():
+            pytest.fail("nobody is left")
+    assert by_sms(api) == Counter([*listed[1:4], listed[6]])
+    assert Counter(number for send in api.mms.sends for number in send.recipients) == Counter(listed)
+    found = await read_report(place[0], place[1] or None)
+    assert found.fallback is not None
+    assert found.fallback.counts[ACCEPTED] == 4
+
+
+async def test_a_run_waits_for_reports_and_sends_what_has_failed_meanwhile(
+    api: Sandbox, mms: AsyncMMSClient, place: tuple[str, str]
+) -> None:
+    listed = numbers(3)
+    waiting = campaign(mms, place, fallback=SMSFallback(wait=600, text="Sale on now: example.com", sender="SHOP"))
+    run = asyncio.create_task(waiting.send_all(listed))
+    await until(lambda: len(api.mms.messages) == 3)
+    for number, status in zip(listed, (FAILED, DELIVERED, EXPIRED), strict=True):
+        await reported(waiting, api, {number: status})
+    report = await asyncio.wait_for(run, 60)  # it does not wait once everybody's fate is known
+    assert by_sms(api) == Counter([listed[0], listed[2]])
+    assert {(send.text, send.sender) for send in api.sms.sends} == {("Sale on now: example.com", "SHOP")}
+    assert report.fallback is not None
+    assert report.fallback.counts[ACCEPTED] == 2
+
+
+async def test_a_run_that_waits_is_stopped(
+    api: Sandbox, mms: AsyncMMSClient, place: tuple[str, str], caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "mmsclient.bulk")
+    for leave in ("stop", "cancel", "drain"):
+        waiting = campaign(mms, place, fallback="sms")
+        sending = waiting.send(numbers(3))
+        batches: list[object] = []
+
+        async def consume(sending: Any = sending, batches: list[object] = batches) -> None:
+            batches.extend([batch async for batch in sending])
+
+        run = asyncio.create_task(consume())
+        await until(lambda: "waiting up to " in caplog.text)
+        caplog.clear()
+        if leave == "stop":
+            sending.stop()
+        elif leave == "drain":
+            await waiting.drain()
+        else:
+            run.cancel()
+        async with asyncio.timeout(60):
+            await asyncio.wait([run])
+    assert api.sms.sends == []
+
+
+async def test_each_gets_the_text_that_its_mms_had(api: Sandbox, mms: AsyncMMSClient, place: tuple[str, str]) -> None:
+    rows = [
+        {"to": number, "name": name, "more": more}
+        for number, name, more in zip(numbers(3), ["Ann", "{Ben}", "Cy"], ["", "", "ч" * 500], strict=True)
+    ]
+    text = Template("Hi {name},\nsale on now {more}", defaults={"more": "!"})
+    first = campaign(mms, place, text=text, opt_out_line="Reply STOP to opt out")
+    await first.send_all(rows)
+    await reported(first, api, dict.fromkeys(numbers(3), FAILED))
+    report = await first.send_all()
+    got = {number: send.text for send in api.sms.sends for number in send.recipients}
+    assert got == {
+        numbers(3)[0]: "Hi Ann,\nsale on now !\nReply STOP to opt out",
+        numbers(3)[1]: "Hi {Ben},\nsale on now !\nReply STOP to opt out",
+    }
+    assert report.fallback is not None
+    assert report.fallback.exclusions[Exclusion.NO_MESSAGE] == 1
+
+
+async def test_who_is_suppressed_or_excluded_since_gets_none(
+    api: Sandbox, mms: AsyncMMSClient, place: tuple[str, str], tmp_path: Path
+) -> None:
+    one, two, three = listed = numbers(3)
+    await failed(mms, api, place, listed)
+    async with SuppressionList(tmp_path / "suppressed.db") as suppressed:
+        await suppressed.add(one, "asked")
+        report = await campaign(mms, place, suppress=suppressed, exclude=[two]).send_all()
+    assert by_sms(api) == Counter([three])
+    assert report.fallback is not None
+    assert report.fallback.exclusions[Exclusion.SUPPRESSED] == report.fallback.exclusions[Exclusion.LISTED] == 1
+
+
+async def test_a_budget_is_for_both_together(api: Sandbox, mms: AsyncMMSClient, place: tuple[str, str]) -> None:
+    listed = numbers(40)
+    await failed(mms, api, place, listed, max_credits=50)
+    with pytest.raises(CampaignStoppedError) as caught:
+        await campaign(mms, place, max_credits=50).send_all()
+    assert isinstance(caught.value.error, BudgetReachedError)
+    assert (len(by_sms(api)), caught.value.report.kind) == (10, "sms")
+    with pytest.raises(CampaignStoppedError):  # what the SMS have cost is not left for MMS
+        await campaign(mms, place, max_credits=52).send_all(numbers(60))
+    assert (len(api.mms.messages), len(by_sms(api))) == (42, 10)
+    own = SMSFallback(wait=0, max_credits=15)
+    with pytest.raises(CampaignStoppedError):
+        await ended(campaign(mms, place, fallback=own, max_credits=42).send_fallback())
+    assert len(by_sms(api)) == 15
+    await ended(campaign(mms, place, fallback=SMSFallback(max_credits=100)).send_fallback())
+    assert by_sms(api) == Counter(listed)
+
+
+async def test_an_sms_of_which_nobody_knows_is_not_sent_again_and_a_report_settles_it(
+    api: Sandbox, mms: AsyncMMSClient, place: tuple[str, str]
+) -> None:
+    listed = numbers(3)
+    await failed(mms, api, place, listed)
+    api.faults.add(Reset(carried_out=True), call="send-sms", times=1)
+    again = campaign(mms, place)
+    report = await again.send_all()
+    assert report.fallback is not None
+    assert report.fallback.counts[UNKNOWN] == 3
+    async with ReportRecorder(place[0], place[1] or None) as recorder:  # reports of the MMS, once more, prove nothing
+        for message in [*api.mms.messages, api.sms.messages[0]]:
+            await recorder.record(
+                DeliveryReport(
+                    message_id=message.id, status=FAILED, recipient=message.to, custom_string=None, source=None
+                )
+            )
+    report = await again.send_all()
+    assert report.fallback is not None
+    assert (report.fallback.counts[UNKNOWN], report.fallback.counts[ACCEPTED]) == (2, 1)
+    assert report.counts[ACCEPTED] == 3
+    assert by_sms(api) == Counter(listed)
+
+
+async def test_another_text_than_before_is_refused_and_none_is_the_one_of_before(
+    api: Sandbox, mms: AsyncMMSClient, place: tuple[str, str]
+) -> None:
+    listed = numbers(3)
+    first = campaign(mms, place, fallback=SMSFallback(wait=0, text="Sale: example.com", sender="SHOP"))
+    await first.send_all(listed)
+    await reported(first, api, {listed[0]: FAILED})
+    await first.send_all()
+    await reported(first, api, {listed[1]: FAILED})
+    with pytest.raises(JournalMismatchError, match="another text"):
+        await campaign(mms, place, fallback=SMSFallback(wait=0, text="Another", sender="SHOP")).send_all()
+    await campaign(mms, place).send_all()
+    assert {(send.text, send.sender) for send in api.sms.sends} == {("Sale: example.com", "SHOP")}
+    assert by_sms(api) == Counter(listed[:2])
+
+
+async def test_a_journal_that_was_moved_alone_sends_nobody_a_second_one(
+    api: Sandbox, mms: AsyncMMSClient, path: Path, tmp_path: Path
+) -> None:
+    listed = numbers(2)
+    await failed(mms, api, (str(path), ""), listed)
+    link = tmp_path / "link.db"
+    link.symlink_to(path)
+    for name in (path, link):
+        await campaign(mms, (str(name), "")).send_all()
+    moved = tmp_path / "moved.db"
+    rename(path, moved)
+    with pytest.raises(JournalError, match=r"moved\.db-sms: it is gone, and with it who got an SMS"):
+        await campaign(mms, (str(moved), "")).send_all()
+    rename(f"{path}-sms", f"{moved}-sms")
+    await campaign(mms, (str(moved), "")).send_all()
+    assert by_sms(api) == Counter(listed)
+
+
+@pytest.mark.parametrize(
+    ("options", "problem"),
+    [
+        ({"fallback": "fax"}, "fallback: expected 'sms', an SMSFallback, or None"),
+        ({"fallback": "sms", "journal": None}, "fallback: expected a journal beside it"),
+        ({"fallback": "sms", "text": "x" * 919}, "text: expected at most 918 characters"),
+        ({"fallback": "sms", "kind": "sms", "image": None}, "fallback: expected nothing: a campaign of kind='sms'"),
+    ],
+)
+async def test_a_wrong_fallback_is_told_before_anything_is_sent(
+    api: Sandbox, mms: AsyncMMSClient, path: Path, options: Any, problem: str
+) -> None:
+    with pytest.raises(InvalidRequestError, match=f"^{problem}"):
+        mms.campaign(**{"text": "Sale", "image": PNG, "journal": path, **options})
+    with pytest.raises(ConfigurationError, match="fallback: this campaign has none"):
+        mms.campaign(text="Sale", image=PNG, journal=path).send_fallback()
+    assert api.arrivals == []
+
+
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [("text", "x" * 919), ("sender", "far too long for one"), ("wait", -1), ("max_credits", "many")],
+)
+def test_a_wrong_value_is_told(option: str, value: Any) -> None:
+    with pytest.raises(InvalidRequestError, match=f"^{option}: expected "):
+        SMSFallback(**{option: value})
+    assert SMSFallback(max_credits=1.5).max_credits == Decimal("1.5")
