@@ -18,7 +18,9 @@ from mmsclient.bulk.html.drawings import shares, timeline_drawing
 from mmsclient.bulk.html.markup import Content, Markup, bare, element, facts, joined, table
 from mmsclient.bulk.html.timeline import timeline_of
 from mmsclient.bulk.models import Exclusion, RecipientState
+from mmsclient.bulk.personal import how_pictures_are_made, texts_of
 from mmsclient.bulk.report import Report
+from mmsclient.bulk.template import Template
 
 __all__ = ["Page"]
 
@@ -37,7 +39,7 @@ EXCLUSIONS = {
     Exclusion.OPTED_OUT: "The API lists it as unsubscribed.",
     Exclusion.LISTED: "It stands in a list of numbers to leave out.",
     Exclusion.SUPPRESSED: "It stood in the suppression list when its call was about to leave.",
-    Exclusion.NO_MESSAGE: "Its own text or subject cannot be made of its row.",
+    Exclusion.NO_MESSAGE: "Its own text, subject or picture cannot be made of its row.",
 }
 FEW_ROWS = 10
 """Of the list that are shown."""
@@ -235,9 +237,10 @@ class Page:
         told: dict[str, Content] = {"Text": element("pre", message.text.replace("\r\n", "\n"))}
         if message.subject:
             told["Subject"] = message.subject
-        if message.template:
+        if any(isinstance(each, Template) for each in texts_of(message)):
             told["Made for each recipient"] = "yes: names in braces are filled in"
-        told["Picture"] = f"{len(message.image):,} bytes"
+        own_pictures = how_pictures_are_made(message) is not None
+        told["Picture"] = "each recipient has one of their own" if own_pictures else f"{len(message.image):,} bytes"
         return _section("The message", facts(told, "facts"))
 
     def _footer(self) -> Markup:

@@ -6,6 +6,7 @@ import asyncio
 import re
 import sqlite3
 import tracemalloc
+from collections.abc import Mapping
 from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
@@ -114,16 +115,16 @@ def made(folder: Path, title: str, recipients: int = 0) -> str:
         numbers = f"WITH RECURSIVE n (i) AS (SELECT 0 UNION ALL SELECT i + 1 FROM n WHERE i + 1 < {recipients})"  # noqa: S608
         if recipients:
             database.execute(
-                f"INSERT INTO batch {numbers} SELECT i, 10, 1.8e9 + i / 15.0, 1.8e9 + i / 15.0 + 0.1, 10, '10', NULL"  # noqa: S608
-                f" FROM n WHERE i < {recipients // 10}"
+                f"INSERT INTO batch (id, recipients, started, ended, accepted, credits) {numbers}"  # noqa: S608
+                f" SELECT i, 10, 1.8e9 + i / 15.0, 1.8e9 + i / 15.0 + 0.1, 10, '10' FROM n WHERE i < {recipients // 10}"
             )
             database.execute(
                 f"INSERT INTO recipient (id, phone, state, line, run, batch, message_id) {numbers}"  # noqa: S608
                 " SELECT i + 1, 61400000000 + i, 'accepted', i, 1, i / 10, 'm' || i FROM n"
             )
             database.execute(
-                "INSERT INTO delivery SELECT message_id, phone, 'Delivered', 1, 1.8e9 + batch / 15.0 + id % 97"
-                " FROM recipient"
+                "INSERT INTO delivery (message_id, phone, status, final, reported)"
+                " SELECT message_id, phone, 'Delivered', 1, 1.8e9 + batch / 15.0 + id % 97 FROM recipient"
             )
         database.commit()
     return asyncio.run(html_report(journal, title=title))
@@ -134,6 +135,23 @@ def test_a_campaign_that_was_not_begun(tmp_path: Path) -> None:
     assert "Nothing was sent yet" in page.texts
     assert "The list was not read to its end, so there may be more recipients." in page.texts
     assert STRANGE.replace("\x07", " ") in page.texts
+
+
+async def test_what_was_sent_is_told(api: Sandbox, tmp_path: Path) -> None:
+    def picture(row: Mapping[str, str]) -> bytes:
+        return PNG
+
+    async with api.client(limiter=NoLimit()) as mms:
+        for name, image in (("all", PNG), ("own", picture)):
+            await mms.campaign(text="Hi {you}", image=image, journal=tmp_path / name).send_all(["+61410000000"])
+        await mms.campaign(text=Template("Hi {name}"), image=PNG, journal=tmp_path / "named").send_all(
+            [{"number": "+61410000000", "name": "Ann"}]
+        )
+    said = {name: PageReader(await html_report(tmp_path / name)).texts for name in ("all", "own", "named")}
+    assert f"{len(PNG)} bytes" in said["all"]
+    assert "each recipient has one of their own" in said["own"]
+    filled = {name for name, texts in said.items() if "yes: names in braces are filled in" in texts}
+    assert filled == {"named"}
 
 
 def test_memory_does_not_grow_with_the_list(tmp_path: Path) -> None:
