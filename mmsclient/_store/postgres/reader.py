@@ -72,7 +72,7 @@ _CALL_COSTS = """
 SELECT recipients, is_open, accepted, credits, taken, doubtful,
     (SELECT text FROM message WHERE message.campaign = %s AND message.id = own LIMIT 1)
 FROM (
-    SELECT max(recipients) AS recipients, bool_or(is_open) AS is_open, max(accepted) AS accepted,
+    SELECT id, max(recipients) AS recipients, bool_or(is_open) AS is_open, max(accepted) AS accepted,
         max(credits) AS credits, sum(taken) AS taken, sum(doubtful) AS doubtful, max(message) AS own
     FROM (
         SELECT id, recipients, ended IS NULL OR accepted IS NULL AS is_open, coalesce(accepted, 0) AS accepted, credits,
@@ -83,7 +83,7 @@ FROM (
             count(*) FILTER (WHERE state IN ('sending', 'unknown')), max(message)
         FROM recipient WHERE campaign = %s AND batch IS NOT NULL GROUP BY batch
     ) AS figures GROUP BY id HAVING max(recipients) IS NOT NULL
-) AS calls
+) AS calls ORDER BY id
 """
 """No join of the two: where statistics know nothing of the campaign, it may be each with each."""
 
