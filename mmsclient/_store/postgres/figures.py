@@ -46,10 +46,12 @@ UNION ALL SELECT line, exclusion, reason FROM recipient
 WHERE campaign = %s AND state = 'excluded' AND exclusion = 'no message' ORDER BY line LIMIT {FEW}
 """  # noqa: S608
 _UNKNOWN = f"""
-SELECT batch.id, extract(epoch FROM started)::float8, count(*), state, error
-FROM recipient JOIN batch ON batch.campaign = recipient.campaign AND batch.id = recipient.batch
-WHERE recipient.campaign = %s AND state IN ('sending', 'unknown')
-GROUP BY batch.id, started, state, error ORDER BY batch.id LIMIT {FEW}
+SELECT batch, extract(epoch FROM started)::float8, recipients, state, error FROM (
+    SELECT batch, state, count(*) AS recipients FROM recipient
+    WHERE campaign = %s AND state IN ('sending', 'unknown') GROUP BY batch, state
+) AS open CROSS JOIN LATERAL (
+    SELECT started, error FROM batch WHERE campaign = %s AND id = open.batch LIMIT 1
+) AS called ORDER BY batch LIMIT {FEW}
 """  # noqa: S608
 
 
@@ -70,5 +72,5 @@ def figures(transaction: Transaction, campaign: int, recipient_status: str) -> F
         reports=counted_reports(transaction.rows(reports, values)),
         reasons=tuple(map(reason_count, transaction.rows(_REASONS, (campaign, campaign)))),
         rejected=tuple(map(set_aside, transaction.rows(_SET_ASIDE, (campaign, campaign)))),
-        unknown=tuple(map(unknown_call, transaction.rows(_UNKNOWN, (campaign,)))),
+        unknown=tuple(map(unknown_call, transaction.rows(_UNKNOWN, (campaign, campaign)))),
     )

@@ -64,8 +64,10 @@ FROM (
 ) AS ahead
 """  # noqa: S608
 _FIRST = f"""
-SELECT phone, text, subject, picture FROM recipient
-JOIN message ON message.campaign = recipient.campaign AND message.id = recipient.message
+SELECT phone, own.* FROM recipient CROSS JOIN LATERAL (
+    SELECT text, subject, picture FROM message
+    WHERE message.campaign = recipient.campaign AND message.id = recipient.message LIMIT 1
+) AS own
 WHERE recipient.campaign = %s AND {CLAIM.guard} ORDER BY recipient.id LIMIT %s
 """  # noqa: S608
 

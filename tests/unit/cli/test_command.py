@@ -235,6 +235,7 @@ def test_replies_json(cli: Cli, mms_sandbox: Sandbox) -> None:
         "original_text",
         "subaccount_id",
         "custom_string",
+        "kind",
     }
     assert datetime.fromisoformat(documents[0]["received_at"]) == replies[0].received_at
     assert cli("replies", "--kind", "sms", "--json") == (0, "", "")

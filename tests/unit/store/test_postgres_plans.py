@@ -16,7 +16,9 @@ from mmsclient._store.evidence import Silent
 from mmsclient._store.heard import Reported
 from mmsclient._store.models import Claim, Exclusion, ListEntry, Message, PersonalMessage, RecipientResult
 from mmsclient._store.models import RecipientState as State
-from mmsclient._store.postgres.database import Transaction
+from mmsclient._store.postgres.address import Address
+from mmsclient._store.postgres.database import Database, Transaction
+from mmsclient._store.postgres.migrations import migrate
 from mmsclient._store.protocol import SenderJournal
 from mmsclient._store.stores import store_at
 from tests.support.postgres_server import Server
@@ -34,8 +36,11 @@ TABLES = ("recipient", "batch", "campaign", "lease", "run", "aside", "excluded",
 
 @pytest.fixture(params=["analysed before", "analysed when empty"])
 def url(request: pytest.FixtureRequest, postgres: Server) -> str:
-    """A database with a campaign that was sent, and its statistics."""
-    url = postgres.new_database()
+    """A database with a campaign that was sent, and its statistics, which nobody renews meanwhile."""
+    url = postgres.new_database(has_tables=False)
+    with closing(Database(Address.of(url))) as database:
+        migrate(database)
+    postgres.ask(";".join(f"ALTER TABLE mmsclient.{table} SET (autovacuum_enabled = off)" for table in TABLES), url)
     analyse = ";".join(f"ANALYZE mmsclient.{table}" for table in TABLES)
     if request.param == "analysed when empty":
         postgres.ask(analyse, url)
