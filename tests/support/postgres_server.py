@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import pwd
 import shutil
+import socket
 import subprocess
 import tempfile
 from collections.abc import Iterator
@@ -30,6 +31,12 @@ def binaries() -> Path:
     if not versions:
         _without("initdb is neither on the PATH nor in /usr/lib/postgresql (Debian: apt-get install postgresql)")
     return versions[-1].parent
+
+
+def _answers(path: Path) -> bool:
+    """Whoever made this socket takes connections."""
+    with socket.socket(socket.AF_UNIX) as client:
+        return client.connect_ex(str(path)) == 0
 
 
 def _without(missing: str) -> NoReturn:
@@ -147,7 +154,7 @@ class Server:
             subprocess.Popen([str(program), str(settings)], stdout=log, stderr=log, **self._credentials()) as process,  # noqa: S603
         ):
             try:
-                until((self.directory / ".s.PGSQL.6432").exists)
+                until(lambda: _answers(self.directory / ".s.PGSQL.6432"))  # its file is there before it listens
                 yield f"{url}&port=6432"
             finally:
                 process.terminate()
