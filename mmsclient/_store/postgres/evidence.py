@@ -24,6 +24,7 @@ from mmsclient._store.heard import Gathered
 from mmsclient._store.models import RecipientState
 from mmsclient._store.postgres.database import Transaction, columns
 from mmsclient._store.postgres.other_calls import (
+    LAST_CALL,
     MAY_BE_OF_NO_CAMPAIGN,
     NAMED_OUTSIDE_CAMPAIGNS,
     STANDS_OUTSIDE_CAMPAIGNS,
@@ -96,15 +97,18 @@ _MAY_BE_ANOTHERS = f"""
                 OR other.state = 'accepted' AND (other.message_id IS NULL OR other.message_id = evidence.message_id)
             )
         )
-        FROM batch AS call WHERE call.campaign = other.campaign AND call.id = other.batch
+        FROM batch AS call WHERE call.campaign = other.campaign AND call.id = {LAST_CALL.format(of="other")}
     )
 ))
 """  # noqa: S608
 
+# Where a former call is proven, the last one stays unknown, and what is heard next may be of that.
 _PROVE = f"""
+WITH proven AS (
 UPDATE recipient SET state = 'accepted', message_id = proof.message_id, batch = proof.call, reason = '{PROVEN}' FROM (
     SELECT DISTINCT ON (recipient.campaign, recipient.id)
-        recipient.campaign, recipient.phone, recipient.state, evidence.message_id, own.call
+        recipient.campaign, recipient.phone, recipient.state, evidence.message_id, own.call,
+        CASE WHEN recipient.state = 'unknown' THEN recipient.batch END AS last
     FROM recipient CROSS JOIN LATERAL (
         SELECT recipient.batch AS call WHERE recipient.state = 'unknown'
         UNION ALL SELECT former_call.batch {FORMER_CALLS}
@@ -121,7 +125,10 @@ UPDATE recipient SET state = 'accepted', message_id = proof.message_id, batch = 
     ) IS NULL AND NOT {_NAMED_OUTSIDE} AND NOT {_MAY_BE_ANOTHERS}
     ORDER BY recipient.campaign, recipient.id, heard, own.call DESC
 ) AS proof WHERE recipient.phone = proof.phone AND recipient.campaign + 0 = proof.campaign AND {_MAY_BE_PROVEN}
-RETURNING proof.state
+RETURNING recipient.campaign, recipient.id, proof.state, proof.call, proof.last
+), kept AS (
+    INSERT INTO former_call SELECT campaign, id, last FROM proven WHERE last <> call ON CONFLICT DO NOTHING
+) SELECT state FROM proven
 """  # noqa: S608
 _PROVE_ALL = _PROVE.format(scope="recipient.campaign = %s")
 _PROVE_SOME = _PROVE.format(

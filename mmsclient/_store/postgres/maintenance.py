@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from attrs import frozen
 
+from mmsclient._store.models import FALLBACK
 from mmsclient._store.postgres import keyed_sends
 from mmsclient._store.postgres.database import Database, Transaction
 from mmsclient._store.postgres.other_calls import STANDS_OUTSIDE_CAMPAIGNS
@@ -15,12 +16,18 @@ DAY = 86400.0
 """Seconds."""
 
 _OLD_CAMPAIGNS = """
-SELECT id, name FROM campaign JOIN lease ON lease.campaign = campaign.id
+SELECT id FROM campaign JOIN lease ON lease.campaign = campaign.id
 WHERE greatest(
     created, until, (SELECT max(greatest(started, ended)) FROM batch WHERE batch.campaign = campaign.id)
 ) < clock_timestamp() - make_interval(days => %s)
-ORDER BY name FOR UPDATE OF lease SKIP LOCKED
+ORDER BY id FOR UPDATE OF lease SKIP LOCKED
 """
+# The SMS of a campaign are kept as long as that is: else those who got one would get another.
+_FORGET = f"""
+DELETE FROM campaign WHERE id = ANY(%s) AND NOT EXISTS (
+    SELECT 1 FROM campaign AS first WHERE campaign.name = first.name || '{FALLBACK}' AND first.id <> ALL(%s)
+) RETURNING name
+"""  # noqa: S608 - our own constant
 # As long as a phone stands in a call, what was heard of it may prove that, or keep it from being sent to again.
 _OLD_EVIDENCE = f"""
 DELETE FROM evidence WHERE heard < clock_timestamp() - make_interval(days => %s)
@@ -51,14 +58,14 @@ def purge(database: Database, days: int) -> Purged:
     """
 
     def work(transaction: Transaction) -> Purged:
-        campaigns = transaction.rows(_OLD_CAMPAIGNS, (days,))
-        transaction.execute("DELETE FROM campaign WHERE id = ANY(%s)", ([row[0] for row in campaigns],))
+        old = [each for (each,) in transaction.rows(_OLD_CAMPAIGNS, (days,))]
+        campaigns = sorted(name for (name,) in transaction.rows(_FORGET, (old, old)))
         sql = "DELETE FROM delivery WHERE reported < clock_timestamp() - make_interval(days => %s)"
         reports = transaction.execute(sql, (days,))
         keyed_sends.lose_dead(transaction)
         keys = keyed_sends.forget_old(transaction, days * DAY)
         orders = forget(transaction, days * DAY)
         transaction.execute(_OLD_EVIDENCE, (days,))
-        return Purged(tuple(row[1] for row in campaigns), reports, keys, orders)
+        return Purged(tuple(campaigns), reports, keys, orders)
 
     return database.run(work)

@@ -11,7 +11,14 @@ from mmsclient._store.call_evidence import OtherCall, calls_of
 from mmsclient._store.evidence import PROOF_WINDOW, PROVEN
 from mmsclient._store.postgres.database import Transaction
 
-__all__ = ["MAY_BE_OF_NO_CAMPAIGN", "NAMED", "NAMED_OUTSIDE_CAMPAIGNS", "STANDS_OUTSIDE_CAMPAIGNS", "calls_to"]
+__all__ = [
+    "LAST_CALL",
+    "MAY_BE_OF_NO_CAMPAIGN",
+    "NAMED",
+    "NAMED_OUTSIDE_CAMPAIGNS",
+    "STANDS_OUTSIDE_CAMPAIGNS",
+    "calls_to",
+]
 
 NAMED_OUTSIDE_CAMPAIGNS = """
 ((SELECT true FROM send_message WHERE send_message.message_id = {of}.message_id LIMIT 1) IS NOT NULL
@@ -59,6 +66,14 @@ EXISTS (
 MAY_BE_OF_NO_CAMPAIGN = f"({_MAY_BE_A_SENDS} OR {_MAY_BE_AN_ORDERS})"
 """A keyed send or an order to the phone may have caused what was heard."""
 
+LAST_CALL = """
+greatest({of}.batch, (
+    SELECT max(former_call.batch) FROM former_call
+    WHERE former_call.campaign = {of}.campaign AND former_call.recipient = {of}.id
+))
+"""
+"""The last call of a campaign to a recipient `{of}`, which stands in an earlier one where that is proven."""
+
 _CALLS = f"""
 SELECT 'send ' || send.claim, send_recipient.phone, extract(epoch FROM claimed)::float8, state,
     CASE WHEN proven THEN result END, message_id, extract(epoch FROM claimed)::float8
@@ -74,7 +89,7 @@ UNION ALL
 SELECT format('%%s of campaign %%s', recipient.id, recipient.campaign), phone,
     CASE WHEN resent THEN '-infinity' ELSE extract(epoch FROM started)::float8 END,
     CASE WHEN resent THEN 'unknown' ELSE state END, NULL, message_id, extract(epoch FROM started)::float8
-FROM recipient JOIN batch ON batch.campaign = recipient.campaign AND batch.id = recipient.batch
+FROM recipient JOIN batch ON batch.campaign = recipient.campaign AND batch.id = {LAST_CALL.format(of="recipient")}
 WHERE phone = ANY(%s)
 """  # noqa: S608
 

@@ -161,6 +161,21 @@ def test_what_is_old_is_forgotten(cli: Cli, url: str, postgres: Server) -> None:
     assert [row[0] or row[1] for row in heard_of] == [2, True]  # a phone of a campaign keeps what was heard of it
 
 
+def test_the_sms_of_a_campaign_are_kept_with_it(cli: Cli, url: str, postgres: Server) -> None:
+    """Without them, those whose message did not arrive would get an SMS again."""
+    names = ["going on", "going on (sms)", "over", "over (sms)", "(sms)"]
+    for name in names:
+        assert cli(*sending(url, "--name", name)).status == 0
+    for change in (
+        "UPDATE campaign SET created = now() - interval '40 days'",
+        "UPDATE batch SET started = now() - interval '40 days', ended = NULL",
+        "UPDATE batch SET ended = now() FROM campaign WHERE campaign.id = campaign AND name = 'going on'",
+    ):
+        assert postgres.ask(f"{change} RETURNING 1", f"{url}&options=-csearch_path%3Dmmsclient")
+    *forgotten, _ = cli("store", "purge", url, "--older-than", "30").out.splitlines()
+    assert forgotten == [f"campaign {name}" for name in ("(sms)", "over", "over (sms)")]
+
+
 @pytest.mark.parametrize("arguments", [("migrate",), ("purge", "--older-than", "30")])
 def test_a_database_that_cannot_be_reached(cli: Cli, arguments: tuple[str, ...]) -> None:
     command, *more = arguments

@@ -11,7 +11,7 @@ import pytest
 
 from mmsclient import DeliveryStatus
 from mmsclient._store.evidence import PROOF_WINDOW, PROVEN, Silent
-from mmsclient._store.heard import Reported
+from mmsclient._store.heard import Replied, Reported
 from mmsclient._store.models import RecipientState as State
 from mmsclient._store.postgres import migrations
 from mmsclient._store.protocol import SenderJournal
@@ -218,3 +218,19 @@ def waits_for_a_lock(url: str, query: str) -> bool:
             " AND ltrim(query, E'\\n ') LIKE %s"
         )
         return bool(connection.execute(sql, (query,)).fetchall())
+
+
+def test_so_may_the_later_of_its_calls_where_the_earlier_one_is_proven(
+    spring: SenderJournal, summer: SenderJournal, clock: ServerClock
+) -> None:
+    """Both are of a recipient that was sent to again; what is heard next may come of the one that nothing proves."""
+    lose(summer, 2)
+    sent = clock.now
+    clock.now += PROOF_WINDOW + DAY
+    summer.begin_run(resend_unknown=True)
+    lose(summer, 2)
+    lose(spring, 2)
+    summer.recorder.record([Replied("A", ONE, clock.of_store(sent + 1))])
+    assert (row(summer, ONE).state, row(spring, ONE).state) == ("accepted", "unknown")
+    spring.recorder.record([Reported("B", ONE, DELIVERED)])
+    assert row(spring, ONE).state == "unknown"
