@@ -39,7 +39,7 @@ ON CONFLICT DO UPDATE SET heard = min(heard, excluded.heard), kind = ifnull(kind
 _PROVEN = f"""
 SELECT recipient.id, recipient.state, evidence.message_id, call.id FROM evidence
 CROSS JOIN recipient ON recipient.phone = evidence.phone CROSS JOIN batch AS call ON call.id IN (
-    SELECT recipient.batch WHERE recipient.state = 'unknown'
+    SELECT recipient.batch WHERE recipient.state = 'unknown' OR recipient.reason IS '{RESENT}'
     UNION ALL SELECT former_call.batch FROM former_call WHERE former_call.recipient = recipient.id
 )
 WHERE {PROVE.guard} AND heard BETWEEN call.started AND call.started + {PROOF_WINDOW}
@@ -55,6 +55,11 @@ _PROVE = f"""
 UPDATE recipient SET state = 'accepted', message_id = ?, batch = ?, reason = '{PROVEN}' WHERE id = ? AND {PROVE.guard}
 """  # noqa: S608
 
+# Such as a sender of a version before 4.sql, on a file of this one, left it.
+_KEEP_FORMER = f"""
+INSERT OR IGNORE INTO former_call SELECT id, batch FROM recipient
+WHERE state = 'pending' AND reason = '{RESENT}' AND batch IS NOT NULL
+"""  # noqa: S608
 _KEEP_CALL = f"""
 INSERT INTO former_call SELECT recipient.id, recipient.batch FROM recipient JOIN batch ON batch.id = recipient.batch
 WHERE {RESEND.guard}
@@ -103,6 +108,7 @@ def settle(database: Database, phones: Iterable[int]) -> Counter[RecipientState]
 
 def settle_all(database: Database) -> int:
     """Make all recipients accepted for whom there is proof; how many there were."""
+    database.execute(_KEEP_FORMER)
     return _prove(database, database.rows(f"{_PROVEN} {_IN_ORDER}")).total()
 
 

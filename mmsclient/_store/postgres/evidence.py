@@ -74,8 +74,15 @@ _IS_OF_ITS_KIND = """
 # Rows are looked up one by one, by subqueries that cannot become joins, and by indexes that `+ 0` leaves alone: new
 # tables, and those with a new campaign, have statistics that know nothing of it, and might lead to all rows each time.
 
+# A sender of a version before 009, on tables of this one, keeps no former calls: such a recipient stands in its own.
+_STANDS_IN_DOUBT = f"(recipient.state = 'unknown' OR recipient.reason IS NOT DISTINCT FROM '{RESENT}')"
+_KEEP_FORMER = f"""
+INSERT INTO former_call SELECT campaign, id, batch FROM recipient
+WHERE campaign = %s AND state = 'pending' AND reason = '{RESENT}' AND batch IS NOT NULL ON CONFLICT DO NOTHING
+"""  # noqa: S608
+
 _MAY_BE_PROVEN = f"""
-recipient.{PROVE.guard} AND (recipient.state = 'unknown' OR (SELECT true {FORMER_CALLS} LIMIT 1))
+recipient.{PROVE.guard} AND ({_STANDS_IN_DOUBT} OR (SELECT true {FORMER_CALLS} LIMIT 1))
 """
 
 _NAMED_OUTSIDE = NAMED_OUTSIDE_CAMPAIGNS.format(of="evidence")
@@ -110,7 +117,7 @@ UPDATE recipient SET state = 'accepted', message_id = proof.message_id, batch = 
         recipient.campaign, recipient.phone, recipient.state, evidence.message_id, own.call,
         CASE WHEN recipient.state = 'unknown' THEN recipient.batch END AS last
     FROM recipient CROSS JOIN LATERAL (
-        SELECT recipient.batch AS call WHERE recipient.state = 'unknown'
+        SELECT recipient.batch AS call WHERE {_STANDS_IN_DOUBT}
         UNION ALL SELECT former_call.batch {FORMER_CALLS}
     ) AS own CROSS JOIN LATERAL (
         SELECT started FROM batch WHERE batch.campaign = recipient.campaign AND batch.id = own.call LIMIT 1
@@ -218,6 +225,7 @@ def settle_some(transaction: Transaction, campaign: int, ids: Sequence[int]) -> 
 
 def settle_all(transaction: Transaction, campaign: int) -> int:
     """Make all recipients accepted for whom there is proof; how many there were."""
+    transaction.execute(_KEEP_FORMER, (campaign,))
     return transaction.execute(_PROVE_ALL, (campaign,))
 
 

@@ -18,6 +18,7 @@ from mmsclient._store.evidence import PROOF_WINDOW, PROVEN, RESENT, Silent
 from mmsclient._store.heard import Replied, Reported
 from mmsclient._store.models import Claim, RecipientResult
 from mmsclient._store.models import RecipientState as State
+from mmsclient._store.postgres.database import Database
 from mmsclient._store.protocol import SenderJournal
 from mmsclient._store.stores import JournalStore
 from mmsclient.bulk import Row
@@ -662,3 +663,38 @@ def test_the_balance_tells_of_credits_that_no_answer_names(empty: SenderJournal)
     empty.note_balance(Decimal("10.00"), is_after=False)
     empty.note_balance(Decimal("90.00"), is_after=True)  # somebody paid
     assert empty.reader.summary().unknown.unaccounted_credits == Decimal("3.00")
+
+
+# Left by senders of earlier versions ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("is_resumed", [False, True])
+def test_a_call_that_a_sender_of_an_earlier_version_was_to_repeat_may_still_be_proven(
+    journal: SenderJournal, clock: Clock, is_resumed: bool
+) -> None:
+    """It went on while others had migrated the store, and kept no former calls."""
+    lose(journal)
+    began = clock.now
+    journal.begin_run(resend_unknown=True)
+    forget_former_calls(journal)
+    if is_resumed:
+        resume(journal)
+        clock.now += PROOF_WINDOW + DAY
+        claim = journal.claim(1)
+        assert claim is not None
+        journal.release(claim)
+    journal.recorder.record([Replied("A", ONE, clock.of_store(began + 1))])
+    assert (row(journal, ONE).state, row(journal, ONE).reason) == ("accepted", PROVEN)
+    resume(journal)
+    claim = journal.claim(3)
+    assert claim is not None
+    assert claim.phones == (TWO, THREE)
+
+
+def forget_former_calls(journal: SenderJournal) -> None:
+    sql = "DELETE FROM former_call"
+    database = journal._database  # type: ignore[attr-defined]
+    if isinstance(database, Database):
+        database.run(lambda transaction: transaction.execute(sql))
+    else:
+        database.execute(sql)
