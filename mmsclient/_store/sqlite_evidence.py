@@ -26,14 +26,18 @@ __all__ = ["note", "resend", "settle", "settle_all", "unknown_summary"]
 # A report or a reply may speak of a message that was heard of before its phone stood in the list.
 # INSERT is the first word: Python counts the rows of no other statement.
 _NOTE = """
-INSERT INTO evidence (phone, message_id, heard, kind) WITH news (phone, message_id, time, kind) AS (VALUES {rows})
+INSERT INTO evidence (phone, message_id, heard) WITH news (phone, message_id, time) AS (VALUES {rows})
 SELECT news.phone, news.message_id, min(time, ifnull(
     (SELECT min(reported) FROM delivery
     WHERE delivery.message_id = news.message_id AND delivery.phone IN (0, news.phone)), time
-)), news.kind
+))
 FROM news CROSS JOIN recipient ON recipient.phone = news.phone
 WHERE NOT (recipient.state = 'accepted' AND recipient.message_id IS news.message_id)
-ON CONFLICT DO UPDATE SET heard = min(heard, excluded.heard), kind = ifnull(kind, excluded.kind)
+ON CONFLICT DO UPDATE SET heard = min(heard, excluded.heard)
+"""
+_NOTE_KIND = """
+INSERT OR IGNORE INTO evidence_kind WITH news (phone, message_id, kind) AS (VALUES {rows})
+SELECT news.* FROM news JOIN evidence USING (phone, message_id)
 """
 
 _PROVEN = f"""
@@ -43,7 +47,10 @@ CROSS JOIN recipient ON recipient.phone = evidence.phone CROSS JOIN batch AS cal
     UNION ALL SELECT former_call.batch FROM former_call WHERE former_call.recipient = recipient.id
 )
 WHERE {PROVE.guard} AND heard BETWEEN call.started AND call.started + {PROOF_WINDOW}
-AND (evidence.kind IS NULL OR evidence.kind = ifnull((SELECT value FROM meta WHERE key = 'kind'), 'mms'))
+AND NOT EXISTS (
+    SELECT 1 FROM evidence_kind AS told WHERE told.phone = evidence.phone AND told.message_id = evidence.message_id
+    AND told.kind <> ifnull((SELECT value FROM meta WHERE key = 'kind'), 'mms')
+)
 AND NOT EXISTS (
     SELECT 1 FROM recipient AS named WHERE named.message_id = evidence.message_id
     AND named.id <> recipient.id AND named.reason IS NOT '{PROVEN}'
@@ -97,7 +104,10 @@ def note(database: Database, heard: Sequence[tuple[int, str, float, str | None]]
 
     The last of each: the kind of the message, None where that was not told.
     """
-    return database.execute_rows(_NOTE, heard)
+    noted = database.execute_rows(_NOTE, [each[:3] for each in heard])
+    kinds = [(phone, message_id, kind) for phone, message_id, _, kind in heard if kind is not None]
+    database.execute_rows(_NOTE_KIND, kinds)
+    return noted
 
 
 def settle(database: Database, phones: Iterable[int]) -> Counter[RecipientState]:

@@ -19,7 +19,10 @@ NAMED = "EXISTS (SELECT 1 FROM message WHERE message.message_id = {of})"
 _HEARD = f"""
 SELECT at, phone, heard.message_id FROM recipient JOIN heard USING (phone) JOIN send ON send.claim = recipient.claim
 WHERE recipient.claim = ? AND NOT {NAMED.format(of="heard.message_id")}
-AND (heard.kind IS NULL OR heard.kind = CASE WHEN send.image LIKE '{SMS}%' THEN 'sms' ELSE 'mms' END)
+AND NOT EXISTS (
+    SELECT 1 FROM heard_kind AS told WHERE told.phone = heard.phone AND told.message_id = heard.message_id
+    AND told.kind <> CASE WHEN send.image LIKE '{SMS}%' THEN 'sms' ELSE 'mms' END
+)
 """  # noqa: S608 - our own constants
 _OTHERS = """
 SELECT send.claim, recipient.phone, claimed, state, CASE WHEN proven THEN result END, message_id,
@@ -48,7 +51,9 @@ def name(database: sqlite3.Connection, claim: str, messages: Iterable[tuple[str,
 def note_kind(database: sqlite3.Connection, heard: Heard) -> None:
     """Note of which kind the message is, where that is told."""
     if heard.kind:
-        sql = "UPDATE heard SET kind = ? WHERE phone = ? AND message_id = ? AND kind IS NULL"
+        sql = (
+            "INSERT OR IGNORE INTO heard_kind SELECT phone, message_id, ? FROM heard WHERE phone = ? AND message_id = ?"
+        )
         database.execute(sql, (heard.kind, heard.phone, storable(heard.message_id)))
 
 
@@ -68,3 +73,4 @@ def forget_unneeded(database: sqlite3.Connection) -> None:
     database.execute("DELETE FROM recipient WHERE claim NOT IN (SELECT claim FROM send)")
     database.execute("DELETE FROM message WHERE claim NOT IN (SELECT claim FROM send)")
     database.execute("DELETE FROM heard WHERE phone NOT IN (SELECT phone FROM recipient)")
+    database.execute("DELETE FROM heard_kind WHERE phone NOT IN (SELECT phone FROM recipient)")

@@ -31,7 +31,8 @@ def read_as_present(database: Database) -> None:
 def migrate(database: Database) -> None:
     """Bring a journal to the present version, in one transaction; a copy of an earlier one is kept beside its file.
 
-    Others may have it open: migrations only add tables and columns. One in memory or without a name is not copied.
+    Others may have it open: migrations only add tables, and columns of those that no version fills but by their names.
+    One in memory or without a name is not copied.
     """
     if database.version == VERSION:
         return

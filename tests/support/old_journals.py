@@ -13,7 +13,7 @@ _UNDONE = {
     3: "DROP INDEX recipient_by_text; ALTER TABLE recipient DROP COLUMN message; DROP TABLE message;",
     4: "DROP TABLE former_call;",
     5: "ALTER TABLE recipient DROP COLUMN fields; ALTER TABLE message DROP COLUMN picture;",
-    6: "ALTER TABLE evidence DROP COLUMN kind;",
+    6: "DROP TABLE evidence_kind;",
 }
 """How what each version of the schema added is taken away."""
 

@@ -29,7 +29,11 @@ _TABLES = {
         "SELECT id, first_batch, balance_before, balance_after FROM run WHERE campaign = %s"
     ),
     "former_call (recipient, batch)": "SELECT recipient, batch FROM former_call WHERE campaign = %s",
-    "evidence (phone, message_id, heard, kind)": EVIDENCE,
+    "evidence (phone, message_id, heard)": EVIDENCE,
+    "evidence_kind (phone, message_id, kind)": (
+        "SELECT evidence.phone, evidence.message_id, kind FROM evidence"
+        " JOIN recipient ON recipient.phone = evidence.phone WHERE recipient.campaign = %s AND kind IS NOT NULL"
+    ),
     "delivery (message_id, phone, status, final, reported)": (
         "SELECT DISTINCT reported.* FROM recipient CROSS JOIN LATERAL ("
         " SELECT message_id, phone, status, final, extract(epoch FROM reported)::float8 FROM delivery"

@@ -190,12 +190,11 @@ count(*) FILTER (WHERE state = 'accepted' AND EXISTS (
 
 EVIDENCE = f"""
 SELECT evidence.phone, evidence.message_id,
-    CASE WHEN {_MAY_BE_ANOTHERS} THEN 'infinity' ELSE extract(epoch FROM heard)::float8 END, evidence.kind
+    CASE WHEN {_MAY_BE_ANOTHERS} THEN 'infinity' ELSE extract(epoch FROM heard)::float8 END
 FROM evidence JOIN recipient ON recipient.phone = evidence.phone
 WHERE recipient.campaign = %s AND NOT {_NAMED_ELSEWHERE}
 """  # noqa: S608
-"""A campaign's evidence for a copy of it alone: phone, message id, when (never, where another may have caused it) and
-kind."""
+"""A campaign's evidence for a copy of it alone: phone, message id, when (never, where it may be another's)."""
 
 
 def note(transaction: Transaction, heard: Gathered) -> int:

@@ -1,3 +1,8 @@
--- `kind`: of the message, mms or sms, where a report or a reply tells it; NULL where none does
-ALTER TABLE evidence ADD COLUMN kind TEXT;
+-- No column: programs of earlier versions that have the file open go on writing `evidence`.
+CREATE TABLE evidence_kind ( -- of the messages in `evidence`, mms or sms, where a report or a reply tells it
+    phone INTEGER NOT NULL,
+    message_id TEXT NOT NULL,
+    kind TEXT NOT NULL,
+    PRIMARY KEY (phone, message_id)
+) WITHOUT ROWID;
 PRAGMA user_version = 6;

@@ -266,6 +266,7 @@ def version_1(path: Path) -> None:
             "DROP TABLE recipient",
             "DROP TABLE message",
             "DROP TABLE heard",
+            "DROP TABLE heard_kind",
             "ALTER TABLE send DROP COLUMN proven",
             "PRAGMA user_version = 1",
         ):

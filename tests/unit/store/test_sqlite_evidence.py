@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from mmsclient import DeliveryStatus
-from mmsclient._store import sqlite_evidence
+from mmsclient._store import sqlite_evidence, sqlite_ledger_files
 from mmsclient._store.heard import Reported
 from mmsclient._store.models import Message
 from mmsclient._store.models import RecipientState as State
@@ -17,6 +17,7 @@ from mmsclient._store.sqlite_database import VERSION
 from mmsclient._store.sqlite_opening import open_copy, open_journal, settle_journal
 from mmsclient._store.sqlite_reader import SQLiteReader
 from mmsclient._store.sqlite_recorder import SQLiteRecorder
+from mmsclient._store.sqlite_schema import run_script
 from mmsclient.bulk import JournalBusyError, JournalError, Row
 from mmsclient.bulk.recipients import check_all
 from tests.support.evidence import end, lose, row
@@ -141,3 +142,15 @@ def test_what_no_recipient_is_waiting_for_is_looked_up_for_nobody(tmp_path: Path
         assert not [sql for sql in statements if sql.lstrip().startswith("SELECT")]
         assert sqlite_evidence.note(database, [(ONE, f"A-{ONE}", 0.0, None)]) == 0
         assert sqlite_evidence.note(database, [(ONE, "B", 0.0, None), (TWO, "C", 0.0, None)]) == 2
+
+
+@pytest.mark.parametrize("table", ["evidence", "heard"])
+def test_who_has_it_open_in_an_earlier_version_goes_on_writing(table: str) -> None:
+    """Which names no columns there: there may be no more than it had."""
+    names = [f"{number}.sql" for number in range(1, VERSION + 1)]
+    if table == "heard":
+        names = [f"ledger-{number}.sql" for number in range(1, sqlite_ledger_files.VERSION + 1)]
+    with closing(sqlite3.connect(":memory:", isolation_level=None)) as database:
+        for name in names:
+            run_script(database, name)
+        database.execute(f"INSERT INTO {table} SELECT 61400000000, 'A', 1.0")
