@@ -1,10 +1,10 @@
 -- One sync of one process with the state of one account: it reports on its calls, and may ask for the next.
 -- docs/limiter.md has the rule. All times are microseconds, `now` is this server's clock.
 
-local STATE, BUSY, LINE, PLACES = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
+local STATE, BUSY, LINE, PLACES, KINDS = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
 local COOLING = {} -- for each kind of call
-for i = 5, #KEYS do
-  COOLING[i - 4] = KEYS[i]
+for i = 6, #KEYS do
+  COOLING[i - 5] = KEYS[i]
 end
 local sync = cjson.decode(ARGV[1])
 local me, slots, kind = sync.process, sync.slots, sync.kind + 1
@@ -49,7 +49,7 @@ end
 
 local lost = not last or now < last or entries ~= count()
 if lost or (sync.away and last < now - sync.away) then
-  redis.call('DEL', BUSY, LINE, PLACES, unpack(COOLING))
+  redis.call('DEL', BUSY, LINE, PLACES, KINDS, unpack(COOLING))
   bucket, pace = 0, 0
   local others = (sync.processes - 1) * sync.share
   for i = 1, others do
@@ -103,13 +103,37 @@ for _, report in ipairs(sync.over) do
   held = math.max(held, now + report[2])
 end
 
--- The line: processes in the order of asking. A place is lost when its process is overdue.
+-- The line: processes in the order of asking, each with the kind of its first call. A place is lost when its process is
+-- overdue.
+
+local function leave(process)
+  for _, key in ipairs({ LINE, PLACES, KINDS }) do
+    redis.call('ZREM', key, process)
+  end
+end
 
 for _, process in ipairs(redis.call('ZRANGEBYSCORE', PLACES, '-inf', now)) do
-  redis.call('ZREM', LINE, process)
-  redis.call('ZREM', PLACES, process)
+  leave(process)
 end
 queueing = queueing and redis.call('EXISTS', LINE) == 1
+
+-- When there are so many slots free for a call of that kind.
+local function free_slots(of_kind, many)
+  local cooling, busy = redis.call('ZCARD', COOLING[of_kind]), redis.call('ZCARD', BUSY)
+  local must_end = cooling + busy - slots + many
+  if must_end > cooling then
+    local nth = must_end - cooling - 1
+    local heard = tonumber(redis.call('ZRANGE', BUSY, nth, nth, 'WITHSCORES')[2])
+    local free = heard + sync.window
+    if free <= now then -- silent for long: dead, it seems
+      free = math.min(heard + sync.lease, now + sync.renew)
+    end
+    return free
+  elseif must_end > 0 then
+    return tonumber(redis.call('ZRANGE', COOLING[of_kind], must_end - 1, must_end - 1, 'WITHSCORES')[2])
+  end
+  return now
+end
 
 -- When there is room for a call and for one of each of the processes before it, or the earliest it can be.
 local function ready(before)
@@ -119,22 +143,17 @@ local function ready(before)
   if queueing and slow == 1 then
     at = math.max(at, math.max(pace, start) + (before + 1 - sync.earned) * gap)
   end
+  -- The call takes a slot of every kind, so there must be room by the kinds of those before it, too: else calls whose
+  -- slots are free sooner would go on and on, and never leave one for the first in line.
+  local kinds = { [kind] = true }
+  for _, process in ipairs(before > 0 and redis.call('ZRANGE', LINE, 0, before - 1) or {}) do
+    kinds[(tonumber(redis.call('ZSCORE', KINDS, process)) or kind - 1) + 1] = true
+  end
   -- A slot serves those before one after the other, each for a window at least.
   local rounds = math.floor(before / slots)
-  local cooling, busy = redis.call('ZCARD', COOLING[kind]), redis.call('ZCARD', BUSY)
-  local must_end = cooling + busy - slots + 1 + before % slots
-  local free = now
-  if must_end > cooling then
-    local nth = must_end - cooling - 1
-    local heard = tonumber(redis.call('ZRANGE', BUSY, nth, nth, 'WITHSCORES')[2])
-    free = heard + sync.window
-    if free <= now then -- silent for long: dead, it seems
-      free = math.min(heard + sync.lease, now + sync.renew)
-    end
-  elseif must_end > 0 then
-    free = tonumber(redis.call('ZRANGE', COOLING[kind], must_end - 1, must_end - 1, 'WITHSCORES')[2])
+  for each in pairs(kinds) do
+    at = math.max(at, free_slots(each, 1 + before % slots) + rounds * sync.window)
   end
-  at = math.max(at, free + rounds * sync.window)
   return at
 end
 
@@ -164,13 +183,13 @@ end
 local wait = 0
 if sync.more or (sync.want and granted == 0) then
   redis.call('ZADD', LINE, 'NX', now, me)
+  redis.call('ZADD', KINDS, sync.kind, me)
   local at = ready(redis.call('ZRANK', LINE, me))
   queueing = queueing or at > now
   redis.call('ZADD', PLACES, at + sync.grace, me)
   wait = math.ceil(at - now)
 else
-  redis.call('ZREM', LINE, me)
-  redis.call('ZREM', PLACES, me)
+  leave(me)
 end
 
 redis.call('HSET', STATE, 'last', now, 'entries', count(), 'episode', episode, 'held', held)

@@ -128,7 +128,7 @@ def keys_of(account: str) -> list[str]:
     """The keys of an account in Redis, all in one slot of a cluster. They tell nothing of its name."""
     tag = hashlib.blake2b(account.encode(errors="surrogatepass"), key=b"mmsclient.limiter", digest_size=16).hexdigest()
     cooling = [f"cooling:{kind.name.lower()}" for kind in CallKind]
-    return [f"mmsclient:{{{tag}}}:{part}" for part in ("state", "busy", "line", "places", *cooling)]
+    return [f"mmsclient:{{{tag}}}:{part}" for part in ("state", "busy", "line", "places", "kinds", *cooling)]
 
 
 def microseconds(seconds: float) -> int:

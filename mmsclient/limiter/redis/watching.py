@@ -20,6 +20,8 @@ __all__ = ["CapFigures", "CapWatch", "ProcessFigures"]
 WINDOW = 10.0
 """Seconds over which calls are counted."""
 
+_KEPT_FREE = ("own:", "other:")
+
 Entries = Sequence[tuple[Any, float]]
 """Members of a sorted set, with their scores: times in microseconds, by the clock of Redis."""
 
@@ -115,11 +117,13 @@ class CapWatch:
         await self._client.aclose()
 
     def _figures(self, now: float, state: Sequence[Any], entries: Sequence[Entries]) -> CapFigures:
-        busy, line, places, *cooling = entries
+        busy, line, places, _, *cooling = entries
         last, episode, held, slow = (None if each is None else float(each) for each in state)
         under_way = [_text(each) for each, at in busy if at / 1e6 > now - self._lease]
-        taken = {_text(each) for of_a_kind in cooling for each, free in of_a_kind if free / 1e6 > now}
-        counted = [each for each in taken if not each.startswith(("own:", "other:"))]
+        by_kind = [{_text(each) for each, free in of_a_kind if free / 1e6 > now} for of_a_kind in cooling]
+        taken = set.intersection(*by_kind)  # a slot that is free for some kind of call is in use no longer
+        counted = [each for each in taken if not each.startswith(_KEPT_FREE)]
+        seen = [each for each in set.union(*by_kind) if not each.startswith(_KEPT_FREE)]
         overdue = {_text(each) for each, until in places if until / 1e6 <= now}
         waiting = [process for each, _ in line if (process := _text(each)) not in overdue]
         held_until = 0.0 if held is None else held / 1e6
@@ -128,7 +132,7 @@ class CapWatch:
             full_rate=self._rule.rate,
             rate=share * self._rule.rate,
             paused_for=max(0.0, held_until - now),
-            calls_per_second=self._rate(now, [*under_way, *counted]),
+            calls_per_second=self._rate(now, [*under_way, *seen]),
             slots=self._rule.slots,
             under_way=len(under_way),
             counted=len(counted),
