@@ -14,6 +14,7 @@ import redis as redis_package
 
 from mmsclient.errors import LimiterUnavailableError
 from mmsclient.limiter import Grant, SharedTokenBucket
+from mmsclient.limiter.redis.settings import keys_of
 from mmsclient.limiter.redis.watching import CapFigures, CapWatch
 from tests.support.command import Cli, in_this_process, started
 from tests.support.redis_server import Server
@@ -84,6 +85,20 @@ async def test_a_look_shows_what_the_processes_hold(server: Server) -> None:
             await asyncio.wait([waiter])
     finally:
         await watch.aclose()
+
+
+async def test_a_slot_that_is_free_for_some_kind_of_call_is_in_use_no_longer(server: Server) -> None:
+    watch = CapWatch(server.url, account="kinds", rate=3)
+    async with sharing(server, "kinds", 3) as (_, grants):
+        for grant in grants:
+            grant.sent()
+        found = await look_until(watch, lambda found: found.counted == 3)
+        with redis_package.Redis.from_url(server.url) as connection:
+            for key in keys_of("kinds")[-2:]:  # as if it were free for the other kinds, and used again
+                connection.zpopmin(key)
+        found = await watch.look()
+        assert (found.under_way, found.counted) == (0, 2)
+    await watch.aclose()
 
 
 async def test_slots_that_are_kept_free_are_told_apart(server: Server) -> None:

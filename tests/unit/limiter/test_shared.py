@@ -547,7 +547,7 @@ def test_processes_of_an_older_version_share_the_keys_and_nobody_is_granted_anyt
 def test_calls_whose_slots_are_free_sooner_do_not_keep_the_first_in_line_waiting(
     server: Server, kind: CallKind, count: int
 ) -> None:
-    """Processes that send nothing but SMS know no least round trip of another kind, so their slots are free later for it."""
+    """Who sends nothing but SMS knows no least round trip of another kind: their slots are free later for it."""
 
     async def main() -> None:
         processes, loop = Processes(server, 1 + count), asyncio.get_running_loop()
