@@ -16,7 +16,7 @@ EXPECTED = "a number in E.164 (+61400000000) or an Australian mobile (0400000000
 NO_TRUNK_ZERO = "E.164, without the 0 that is dialled inside the country: +447911123456, not +44 (0)7911 123456"
 PLUS = "E.164, with + for the 00 or 0011 that is dialled from abroad"
 
-_FILLERS = re.compile(r"[ \t\u00a0\u2000-\u200a\u202f\u205f\u3000()\[\]\-\u2010-\u2015\u2212]")
+FILLERS = re.compile(r"[ \t\u00a0\u2000-\u200a\u202f\u205f\u3000()\[\]\-\u2010-\u2015\u2212]")
 _E164 = re.compile(r"\+[1-9][0-9]{6,14}")
 _AUSTRALIAN_MOBILE = re.compile(r"(?:(?:\+|00|0011)?61|0)(4[0-9]{8})")
 _AUSTRALIAN = re.compile(r"\+61(?!4)[0-9]{5,10}")
@@ -42,7 +42,7 @@ def normalise(number: str, argument: str = "to") -> str:
         raise InvalidRequestError(argument, number, f"{EXPECTED}, as a string")
     if mobile := _AUSTRALIAN_MOBILE.fullmatch(number):  # as nearly all are written
         return "+61" + mobile[1]
-    bare = _FILLERS.sub("", number)
+    bare = FILLERS.sub("", number)
     if _ZERO_IN_BRACKETS.search(number) or _TRUNK_ZERO.match(bare):
         raise InvalidRequestError(argument, number, NO_TRUNK_ZERO)
     if mobile := _AUSTRALIAN_MOBILE.fullmatch(bare):

@@ -289,9 +289,20 @@ async def print_csv(found: Report, state: RecipientState | None) -> None:
         writer.writerow((*(getattr(recipient, column) for column in columns), _zoned(recipient.reported_at)))
 
 
+def _is_page_or_empty(path: Path) -> bool:
+    start = b"<!DOCTYPE html>"
+    with path.open("rb") as file:
+        return file.read(len(start)) in (start, b"")
+
+
 def write_page(page: str, path: Path) -> Status:
-    """Put a page in its file. Raises `UsageError` where that cannot be written."""
+    """Put a page in its file. Raises `UsageError` where that cannot be written, or holds what is no page.
+
+    A journal or a list that is named by mistake is left as it is: who got the message stands nowhere else.
+    """
     try:
+        if path.is_file() and not _is_page_or_empty(path):
+            raise UsageError(f"--html: {path} holds something else than a page; it was left as it is")
         path.write_bytes(page.encode(errors="xmlcharrefreplace"))
     except OSError as error:
         raise UsageError(f"--html: {error.strerror}: {path}") from None

@@ -8,12 +8,14 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from attrs import frozen
 
-from mmsclient._api.phone_numbers import EXPECTED, NO_TRUNK_ZERO, masked
+from mmsclient._api.phone_numbers import EXPECTED, FILLERS, NO_TRUNK_ZERO, masked
 
 __all__ = ["Markup", "bare", "element", "escaped", "facts", "joined", "table"]
 
 _OWN_WORDS = "|".join(map(re.escape, (EXPECTED, NO_TRUNK_ZERO)))
-_NUMBER = re.compile(rf"{_OWN_WORDS}|(\+?[0-9]{{7,}})")
+_SPELLED = rf"(?<![0-9])(?:\+|(?=0|61|4))(?:[0-9]{FILLERS.pattern}{{0,2}}){{7,}}[0-9]"
+"""A number as people write it, `0400 000 000`; a date begins otherwise."""
+_NUMBER = re.compile(rf"{_OWN_WORDS}|({_SPELLED}|\+?[0-9]{{7,}})")
 
 
 @frozen
@@ -36,7 +38,7 @@ def escaped(content: Content) -> str:
 
 def bare(text: str) -> str:
     """`text` with phone numbers masked, and whatever else consists of so many digits; our own examples stay."""
-    return _NUMBER.sub(lambda found: masked(found[1]) if found[1] else found[0], text)
+    return _NUMBER.sub(lambda found: masked(FILLERS.sub("", found[1])) if found[1] else found[0], text)
 
 
 def element(tag: str, *contents: Content, **attributes: str | float) -> Markup:

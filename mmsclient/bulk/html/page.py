@@ -245,7 +245,9 @@ class Page:
 
     def _footer(self) -> Markup:
         made = self._time(self.made_at.timestamp())
-        return element("footer", f"Made {made} by mmsclient {__version__}. It holds no phone numbers.")
+        return element(
+            "footer", f"Made {made} by mmsclient {__version__}. It holds no phone numbers but those in the message."
+        )
 
     # Words ------------------------------------------------------------------------------------------------------------
 

@@ -268,3 +268,15 @@ def test_it_is_printed_on_a_few_sheets(page: Path) -> None:
     document = printed.read_bytes()
     assert document.startswith(b"%PDF")
     assert 1 <= len(re.findall(rb"/Type */Page\b", document)) <= 4
+
+
+@pytest.mark.parametrize(
+    "number", ["0400 000 005", "+61 400 000 005", "61-400-000-005", "+1 (212) 555 0005", "0400000 005"]
+)
+def test_a_number_is_masked_however_it_is_spelled(number: str) -> None:
+    assert bare(f"no file 'pics/{number}.gif'") == "no file 'pics/***005.gif'"
+
+
+@pytest.mark.parametrize("text", ["since 2026-11-29 22:22:56+11:00", "400 of 1000 recipients", "60 000 ms"])
+def test_what_is_no_number_is_not_masked(text: str) -> None:
+    assert bare(text) == text

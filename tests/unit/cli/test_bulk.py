@@ -465,6 +465,19 @@ def test_the_report_as_a_page(cli: Cli, folder: Path) -> None:
     assert page.row("Accepted")[0] == "250"
     refused = cli("bulk", "report", "spring.db", "--html", "nowhere/spring.html")
     assert (refused.status, refused.error) == (2, "--html: No such file or directory: nowhere/spring.html")
+    assert cli("bulk", "report", "spring.db", "--html", "spring.html").status == 0
+
+
+@pytest.mark.parametrize("name", ["spring.db", "list.csv"])
+def test_a_page_takes_the_place_of_no_other_file(cli: Cli, folder: Path, name: str) -> None:
+    assert cli(*SEND, "--yes").status == 0
+    before = (folder / name).read_bytes()
+    refused = cli("bulk", "report", "spring.db", "--html", name)
+    assert (refused.status, refused.error) == (
+        2,
+        f"--html: {name} holds something else than a page; it was left as it is",
+    )
+    assert (folder / name).read_bytes() == before
 
 
 @pytest.mark.parametrize(
