@@ -116,11 +116,11 @@ async def report_of(store: JournalStore) -> Report:
 
 async def with_fallback(report: Report, store: JournalStore) -> Report:
     """A report of the journal in `store`, with that of its fallback."""
-    return await _in_thread(store.fallback.shown, _with_fallback, report, store)
+    return await _in_thread(store.fallback.shown, beside_fallback, report, store)
 
 
 def _read(store: JournalStore) -> Report:
-    return _with_fallback(_read_alone(store), store)
+    return beside_fallback(_read_alone(store), store)
 
 
 def _read_alone(store: JournalStore) -> Report:
@@ -131,7 +131,8 @@ def _read_alone(store: JournalStore) -> Report:
         reader.close()
 
 
-def _with_fallback(report: Report, store: JournalStore) -> Report:
+def beside_fallback(report: Report, store: JournalStore) -> Report:
+    """`with_fallback`, in this thread."""
     if report.kind == "sms" or not store.fallback.exists():
         return report
     beside = _read_alone(store.fallback)

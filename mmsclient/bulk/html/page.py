@@ -77,6 +77,7 @@ class Page:
             self._set_aside(),
             self._unknown(),
             self._calls(),
+            self._by_sms(),
             self._content(),
             self._rows(),
         ]
@@ -232,6 +233,16 @@ class Page:
         note = element("p", "Time of sending leaves out breaks of more than a minute.", class_="note")
         return _section("Calls and credits", facts(told, "facts"), note)
 
+    def _by_sms(self) -> Markup | None:
+        if (beside := self.report.fallback) is None:
+            return None
+        told: dict[str, Content] = {"Recipients by SMS": beside.total}
+        told |= {f"SMS {state}": count for state, count in beside.counts.items() if count}
+        told |= {f"SMS reported {status}": count for status, count in beside.deliveries.items()}
+        told |= {"Calls for SMS": beside.calls, "Credits for SMS": f"{beside.credits_used:,}"}
+        note = "Those whose MMS did not arrive. These credits come on top of the ones above."
+        return _section("By SMS", facts(told, "facts"), element("p", note, class_="note"))
+
     def _content(self) -> Markup:
         message = self.message
         told: dict[str, Content] = {"Text": element("pre", message.text.replace("\r\n", "\n"))}
@@ -240,7 +251,10 @@ class Page:
         if any(isinstance(each, Template) for each in texts_of(message)):
             told["Made for each recipient"] = "yes: names in braces are filled in"
         own_pictures = how_pictures_are_made(message) is not None
-        told["Picture"] = "each recipient has one of their own" if own_pictures else f"{len(message.image):,} bytes"
+        if message.kind == "sms":
+            told["Sent as"] = "SMS"
+        else:
+            told["Picture"] = "each recipient has one of their own" if own_pictures else f"{len(message.image):,} bytes"
         return _section("The message", facts(told, "facts"))
 
     def _footer(self) -> Markup:

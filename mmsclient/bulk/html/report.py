@@ -8,12 +8,13 @@ from pathlib import PurePath
 from zoneinfo import ZoneInfo
 
 import anyio.to_thread
+from attrs import evolve
 
 from mmsclient._api.checks import checked_zone
 from mmsclient._store.sqlite_database import translated_errors
 from mmsclient._store.stores import JournalStore, store_at
 from mmsclient.bulk.html.page import Page
-from mmsclient.bulk.report import report_from
+from mmsclient.bulk.report import beside_fallback, report_from
 
 __all__ = ["html_report"]
 
@@ -59,4 +60,4 @@ def _made(store: JournalStore, title: str, zone: ZoneInfo) -> str:
             )
     finally:
         reader.close()
-    return page.html()
+    return evolve(page, report=beside_fallback(page.report, store)).html()

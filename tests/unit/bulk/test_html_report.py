@@ -21,7 +21,7 @@ from mmsclient import DeliveryReport, DeliveryStatus
 from mmsclient._store.figures import Course, Figures
 from mmsclient._store.models import Message
 from mmsclient._store.stores import store_at
-from mmsclient.bulk import JournalError, Template, html_report
+from mmsclient.bulk import JournalError, SMSFallback, Template, html_report
 from mmsclient.bulk.html.markup import bare, element, escaped
 from mmsclient.bulk.html.timeline import MOST_BARS, timeline_of
 from mmsclient.errors import ConfigurationError
@@ -280,3 +280,33 @@ def test_a_number_is_masked_however_it_is_spelled(number: str) -> None:
 @pytest.mark.parametrize("text", ["since 2026-11-29 22:22:56+11:00", "400 of 1000 recipients", "60 000 ms"])
 def test_what_is_no_number_is_not_masked(text: str) -> None:
     assert bare(text) == text
+
+
+async def test_a_page_tells_of_the_sms_to_those_whose_mms_did_not_arrive(api: Sandbox, place: Place) -> None:
+    async with api.client(limiter=NoLimit()) as mms:
+        options = {"text": "Hi", "image": PNG, "journal": place[0], "name": place[1] or None}
+        campaign = mms.campaign(**options, fallback=SMSFallback(wait=0))
+        report = await campaign.send_all(["+61410000001", "+61410000002"])
+        assert report.counts["accepted"] == 2
+        lost = api.messages[0]
+        failed = DeliveryStatus.FAILED
+        await campaign.record(
+            DeliveryReport(message_id=lost.id, status=failed, recipient=lost.to, custom_string=None, source=None)
+        )
+        async for _ in campaign.send_fallback():
+            pass
+        await campaign.aclose()
+    page = await html_report(place[0], place[1] or None)
+    assert "<dt>Recipients by SMS</dt><dd>1</dd>" in page
+    assert "<dt>SMS accepted</dt><dd>1</dd>" in page
+    assert "<dt>Credits for SMS</dt><dd>1</dd>" in page
+
+
+async def test_a_page_of_sms_tells_of_no_picture(api: Sandbox, place: Place) -> None:
+    async with api.client(limiter=NoLimit()) as mms:
+        campaign = mms.campaign(kind="sms", text="Hi", journal=place[0], name=place[1] or None)
+        await campaign.send_all(["+61410000001"])
+        await campaign.aclose()
+    page = await html_report(place[0], place[1] or None)
+    assert "<dt>Sent as</dt><dd>SMS</dd>" in page
+    assert "Picture" not in page
