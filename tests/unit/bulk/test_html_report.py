@@ -284,10 +284,10 @@ def test_what_is_no_number_is_not_masked(text: str) -> None:
 
 async def test_a_page_tells_of_the_sms_to_those_whose_mms_did_not_arrive(api: Sandbox, place: Place) -> None:
     async with api.client(limiter=NoLimit()) as mms:
-        options = {"text": "Hi", "image": PNG, "journal": place[0], "name": place[1] or None}
-        campaign = mms.campaign(**options, fallback=SMSFallback(wait=0))
-        report = await campaign.send_all(["+61410000001", "+61410000002"])
-        assert report.counts["accepted"] == 2
+        campaign = mms.campaign(
+            text="Hi", image=PNG, journal=place[0], name=place[1] or None, fallback=SMSFallback(wait=0)
+        )
+        await campaign.send_all(["+61410000001", "+61410000002"])
         lost = api.messages[0]
         failed = DeliveryStatus.FAILED
         await campaign.record(
