@@ -55,12 +55,16 @@ RECIPIENT_STATUS = """(
 _CALL_COSTS = """
 SELECT
     recipients, ended IS NULL OR accepted IS NULL, ifnull(accepted, 0), credits, ifnull(taken, 0), ifnull(doubtful, 0),
-    (SELECT text FROM message WHERE message.id = counted.message)
+    (SELECT text FROM message WHERE message.id = ifnull(counted.message, former.message))
 FROM batch LEFT JOIN (
     SELECT batch AS id, total(state = 'accepted') AS taken, total(state IN ('sending', 'unknown')) AS doubtful,
         max(message) AS message
     FROM recipient WHERE batch IS NOT NULL GROUP BY batch
 ) AS counted ON counted.id = batch.id
+LEFT JOIN (
+    SELECT former_call.batch AS id, max(recipient.message) AS message
+    FROM former_call JOIN recipient ON recipient.id = former_call.recipient GROUP BY former_call.batch
+) AS former ON former.id = batch.id
 """
 
 

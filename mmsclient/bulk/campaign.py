@@ -288,6 +288,8 @@ class Campaign:
 class Run(Protocol):
     """What a `Sending` hands out the results of."""
 
+    @property
+    def is_stopping(self) -> bool: ...
     async def next(self) -> Batch: ...
     def progress(self) -> Progress | None: ...
     def stop(self) -> None: ...
@@ -335,7 +337,7 @@ class Sending(AsyncIterator[Batch]):
             batch = await run.next()
             self._after = after
         except StopAsyncIteration:
-            if after is None or self._stopped:
+            if after is None or self._stopped or run.is_stopping:
                 raise
             self._runner = after()
             return await self._runner.next()

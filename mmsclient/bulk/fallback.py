@@ -88,22 +88,27 @@ class Fallback:
         is_open = summary.counts[RecipientState.ACCEPTED] > final
         return failed, (summary.ended or 0.0) + self._options.wait if is_open else 0.0
 
-    async def campaign(self) -> SMSCampaign:
-        """The campaign that sends the SMS, as far as its budget goes at this moment."""
+    async def campaign(self, *, is_first: bool) -> SMSCampaign:
+        """The campaign that sends the SMS, as far as its budget goes at this moment.
+
+        `is_first`: of this run, which alone sends to the unknown again; who became that since is not of an earlier run.
+        """
         beside = self.store.fallback
         await anyio.to_thread.run_sync(self.store.check_fallback)
         held: Message | None = None
         if self._options.is_default and await anyio.to_thread.run_sync(beside.exists):
             held = await _read(beside, lambda reader: reader.message())
         text, options = await settings_of(self._preparation, self._options, held)
+        if not is_first:
+            options["resend_unknown"] = False
         return self._make(text=text, options=options)
 
-    async def note(self) -> None:
-        """Note in the campaign's journal that there is one of the SMS."""
-        await anyio.to_thread.run_sync(self.store.note_fallback)
-
     async def recipients(self) -> AsyncIterator[Row]:
-        """Those whose message did not arrive, each with the text that it had, if it had one of its own."""
+        """Those whose message did not arrive, each with the text that it had, if it had one of its own.
+
+        They are asked for once the journal of the SMS is there, and that is noted before anybody can get one.
+        """
+        await anyio.to_thread.run_sync(self.store.note_fallback)
         last = 0
         while True:
             after = last
@@ -145,22 +150,22 @@ class FallbackRun:
         self._waits = waits
         self._stopped = asyncio.Event()
         self._batches: Batches | None = None
-        self._is_noted = False
         self._known = 0  # those whose message did not arrive, when the last sending began
+
+    @property
+    def is_stopping(self) -> bool:
+        """Nothing new starts."""
+        return self._stopped.is_set()
 
     async def next(self) -> Batch:
         """The next result. Raises the error of the sending, or `StopAsyncIteration`, after the last."""
         while True:
             if self._batches is not None:
                 try:
-                    batch = await self._batches.__anext__()
+                    return await self._batches.__anext__()
                 except StopAsyncIteration:
                     self._batches = None
                     continue
-                if not self._is_noted:
-                    await self._fallback.note()
-                    self._is_noted = True
-                return batch
             if self._stopped.is_set() or not await self._begin():
                 raise StopAsyncIteration
 
@@ -170,7 +175,7 @@ class FallbackRun:
         while not self._stopped.is_set():
             failed, give_up_at = await self._fallback.look()
             if failed > self._known:
-                campaign = await self._fallback.campaign()
+                campaign = await self._fallback.campaign(is_first=not self._known)
                 if self._stopped.is_set():
                     return False
                 self._known = failed

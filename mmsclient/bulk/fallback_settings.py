@@ -71,7 +71,10 @@ async def settings_of(
 def _text(options: Options, fallback: SMSFallback) -> MessageText:
     if fallback.text is None and isinstance(options.text, Template):
         return OWN_TEXT
-    return with_line(options.text if fallback.text is None else fallback.text, options.opt_out_line)
+    text = options.text if fallback.text is None else fallback.text
+    if fallback.text is None and isinstance(text, str):
+        text = text.replace("\r\n", "\n")  # as a journal gives that of an MMS
+    return with_line(text, options.opt_out_line)
 
 
 async def _most(options: Options, fallback: SMSFallback) -> Decimal | None:

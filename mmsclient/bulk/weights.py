@@ -6,7 +6,7 @@ from decimal import Decimal
 
 from attrs import evolve
 
-from mmsclient._api.sms_text import parts
+from mmsclient._api.sms_text import MOST_PARTS, Alphabet, parts
 from mmsclient._store.models import PersonalMessage
 from mmsclient._store.protocol import JournalReader
 from mmsclient._store.spending import CallCost
@@ -18,6 +18,9 @@ __all__ = ["Weights"]
 
 ONE = Decimal(1)
 
+LONGEST = "x" * (MOST_PARTS * Alphabet.GSM.each)
+"""A text of as many parts as there may be."""
+
 
 class Weights:
     """The weights of one campaign's messages."""
@@ -26,6 +29,7 @@ class Weights:
         self._options = options
         self._is_sms = options.kind == "sms"
         text = with_line(options.text, options.opt_out_line)
+        self._has_own = isinstance(text, Template)
         self._of_all = ONE if isinstance(text, Template) else self._of_text(text)
         self.heaviest: Decimal = self._of_all
         """Of all that is known of; see `ahead`."""
@@ -38,7 +42,10 @@ class Weights:
 
     def weighed(self, call: CallCost) -> CallCost:
         """A call, with the weight of its message."""
-        return evolve(call, weight=self._of_all if call.text is None else self._of_text(call.text))
+        if call.text is not None:
+            return evolve(call, weight=self._of_text(call.text))
+        is_untold = self._is_sms and self._has_own  # its recipients have gone into other calls since
+        return evolve(call, weight=self._of_text(LONGEST) if is_untold else self._of_all)
 
     def ahead(self, reader: JournalReader) -> Decimal:
         """Of all messages that a run would send together; `heaviest` is that of any of them from now on.

@@ -82,6 +82,11 @@ FROM (
         SELECT batch, NULL, NULL, NULL, NULL, count(*) FILTER (WHERE state = 'accepted'),
             count(*) FILTER (WHERE state IN ('sending', 'unknown')), max(message)
         FROM recipient WHERE campaign = %s AND batch IS NOT NULL GROUP BY batch
+        UNION ALL
+        SELECT batch, NULL, NULL, NULL, NULL, 0, 0, (
+            SELECT message FROM recipient
+            WHERE recipient.campaign = former_call.campaign AND recipient.id = former_call.recipient LIMIT 1
+        ) FROM former_call WHERE campaign = %s
     ) AS figures GROUP BY id HAVING max(recipients) IS NOT NULL
 ) AS calls ORDER BY id
 """
@@ -217,7 +222,7 @@ class PostgresReader:
 
     def call_costs(self) -> list[CallCost]:
         """What each call cost, or may have. Walks through all recipients."""
-        values = (self._campaign,) * 3
+        values = (self._campaign,) * 4
         rows = self._database.run(lambda transaction: transaction.rows(_CALL_COSTS, values), reads=True)
         return [CallCost.of_row(row) for row in rows]
 

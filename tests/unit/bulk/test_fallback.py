@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import sqlite3
 from collections import Counter
 from collections.abc import AsyncIterator, Sequence
+from contextlib import closing
 from decimal import Decimal
 from os import rename
 from pathlib import Path
@@ -32,7 +34,7 @@ from mmsclient.bulk import (
 )
 from mmsclient.models import DeliveryReport, DeliveryStatus
 from mmsclient.sandbox import Sandbox
-from mmsclient.sandbox.faults import Reset
+from mmsclient.sandbox.faults import Latency, Reset
 from tests.conftest import PNG, until
 from tests.support.campaigns import numbers
 
@@ -267,6 +269,67 @@ async def test_a_journal_that_was_moved_alone_sends_nobody_a_second_one(
     rename(f"{path}-sms", f"{moved}-sms")
     await campaign(mms, (str(moved), "")).send_all()
     assert by_sms(api) == Counter(listed)
+
+
+async def test_nothing_begins_after_a_drain_of_what_comes_before_it(
+    api: Sandbox, mms: AsyncMMSClient, place: tuple[str, str]
+) -> None:
+    listed = numbers(3)
+    await failed(mms, api, place, listed[:2])
+    again = campaign(mms, place)
+    async for _ in again.send(listed):
+        await again.drain()
+    assert (len(api.mms.messages), api.sms.sends) == (3, [])
+
+
+async def test_a_run_sends_again_only_to_those_whom_an_earlier_one_left_unknown(
+    api: Sandbox, mms: AsyncMMSClient, place: tuple[str, str]
+) -> None:
+    listed = numbers(3)
+    await failed(mms, api, place, listed[:1])
+    await campaign(mms, place, fallback=None).send_all(listed)
+    api.faults.add(Reset(carried_out=True), call="send-sms", times=1)
+    again = campaign(mms, place, fallback=SMSFallback(wait=600), resend_unknown=True)
+    run = asyncio.create_task(again.send_all())
+    for number in listed[1:]:
+        await until(lambda: len(api.sms.sends) > 0)
+        await reported(again, api, {number: FAILED})
+    report = await asyncio.wait_for(run, 60)
+    assert by_sms(api) == Counter(listed)
+    assert report.fallback is not None
+    assert (report.fallback.counts[UNKNOWN], report.fallback.counts[ACCEPTED]) == (1, 2)
+
+
+async def test_the_text_is_the_same_from_the_journal_alone(
+    api: Sandbox, mms: AsyncMMSClient, place: tuple[str, str]
+) -> None:
+    listed, options = numbers(2), SMSFallback(wait=0, sender="SHOP")
+    first = campaign(mms, place, fallback=options)
+    await first.send_all(listed)
+    for number, each in zip(
+        listed, (first, await resume(mms, place[0], name=place[1] or None, fallback=options)), strict=True
+    ):
+        await reported(first, api, {number: FAILED})
+        await each.send_all()
+    assert [(send.text, send.sender) for send in api.sms.sends] == [("Sale\non now", "SHOP")] * 2
+
+
+async def test_it_is_noted_in_the_first_journal_before_anybody_gets_one(
+    api: Sandbox, mms: AsyncMMSClient, path: Path, tmp_path: Path
+) -> None:
+    await failed(mms, api, (str(path), ""), numbers(1))
+    sending = campaign(mms, (str(path), "")).send_fallback()
+    api.faults.add(Latency(2, carried_out=True), call="send-sms")
+    result = asyncio.create_task(anext(sending))
+    await until(lambda: len(api.sms.sends) == 1)
+    with closing(sqlite3.connect(path)) as journal, closing(sqlite3.connect(tmp_path / "moved.db")) as moved:
+        journal.backup(moved)  # what somebody finds who moves it after a kill
+    (tmp_path / "moved.db").chmod(0o600)
+    with pytest.raises(JournalError, match=r"moved\.db-sms: it is gone, and with it who got an SMS"):
+        await campaign(mms, (str(tmp_path / "moved.db"), "")).send_all()
+    result.cancel()
+    await asyncio.wait([result])
+    assert by_sms(api) == Counter(numbers(1))
 
 
 @pytest.mark.parametrize(

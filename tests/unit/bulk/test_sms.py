@@ -186,6 +186,17 @@ async def test_an_unknown_call_costs_its_parts_for_good(
     assert sum(api.carried_out(each) for each in numbers(30)) <= 20
 
 
+async def test_an_unknown_call_with_a_text_of_its_own_costs_its_parts_for_good(
+    api: Sandbox, mms: AsyncMMSClient, place: tuple[str, str]
+) -> None:
+    api.faults.add(Reset(carried_out=True), call="send-sms")
+    row = {"to": numbers(1)[0], "more": "x" * 400}
+    own = {"text": Template("{more}"), "resend_unknown": True, "stop_after": 1}
+    for _ in range(6):  # of three parts each, of which the budget has room for four
+        await stopped(campaign(mms, place, max_credits=12, **own), [row])
+    assert len(api.sms.sends) == 4
+
+
 # What else a campaign has ---------------------------------------------------------------------------------------------
 
 
