@@ -173,6 +173,7 @@ async def send(
         raise UsageError("--image-column: nothing that --kind sms has")
     approval, form = safeguards.approval(is_agreed=options.yes), Form.chosen(options.json)
     excluded = None if exclude is None else listing.read(exclude)
+    fallback = fallback.with_line(opt_out_line)
     async with connection.client() as mms:
         text_of_all, subject_of_all = filling.texts(text, subject)
         asked: CampaignOptions = {

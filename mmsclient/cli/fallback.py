@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from cyclopts import Group, Parameter
 
 from mmsclient.bulk import CampaignOptions, Report, SMSFallback
+from mmsclient.bulk.opt_out_line import with_opt_out_line
 from mmsclient.cli.status import UsageError
 from mmsclient.cli.words import words_of
 
@@ -29,6 +30,11 @@ class FallbackOptions:
     """Seconds after its last answer that a run waits for delivery reports."""
     fallback_max_credits: float | None = None
     """Credits that the SMS may cost. Left out: what --max-credits leaves."""
+
+    def with_line(self, line: str | None) -> FallbackOptions:
+        """With an opt-out line below its text, as a command that goes on is to be given it: no journal knows the line."""
+        text = self.fallback_text
+        return self if text is None else replace(self, fallback_text=with_opt_out_line(text, line))
 
     def given(self) -> SMSFallback:
         """As a campaign takes it."""

@@ -22,6 +22,7 @@ from mmsclient import AsyncMMSClient, DeliveryStatus
 from mmsclient._store.heard import Reported
 from mmsclient._store.sqlite_recorder import SQLiteRecorder
 from mmsclient._words import counted
+from mmsclient.cli.fallback import FallbackOptions
 from mmsclient.cli.output import ZONE, Form
 from mmsclient.sandbox import Sandbox
 from mmsclient.sandbox.faults import Reject, Reset
@@ -568,3 +569,10 @@ def test_resending_to_all_unknown_is_still_one_word(api: Sandbox, folder: Path, 
     assert cli(*SEND, "--yes").status == 4
     assert cli("bulk", "resume", "spring.db", "--yes", "--resend-unknown").status == 0
     assert cli("bulk", "resume", "spring.db", "--resend-unknown", "some").status == 2
+
+
+def test_the_text_of_a_fallback_goes_on_with_its_opt_out_line() -> None:
+    options = FallbackOptions(fallback="sms", fallback_text="Sale").with_line("Reply STOP to opt out")
+    assert options.in_words() == ["--fallback", "sms", "--fallback-text", "Sale\nReply STOP to opt out"]
+    assert options.with_line("Reply STOP to opt out") == options
+    assert FallbackOptions().with_line("Reply STOP to opt out") == FallbackOptions()
