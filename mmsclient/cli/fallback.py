@@ -32,7 +32,7 @@ class FallbackOptions:
     """Credits that the SMS may cost. Left out: what --max-credits leaves."""
 
     def with_line(self, line: str | None) -> FallbackOptions:
-        """With an opt-out line below its text, as a command that goes on is to be given it: no journal knows the line."""
+        """With an opt-out line below its text, since no journal knows the line by itself."""
         text = self.fallback_text
         return self if text is None else replace(self, fallback_text=with_opt_out_line(text, line))
 
