@@ -43,6 +43,11 @@ class MinRTT:
         self.estimate: float = 0.0
         """Seconds; 0 until 15 exchanges are known."""
 
+    @property
+    def is_known(self) -> bool:
+        """There were enough exchanges."""
+        return len(self._exchanges) >= ENOUGH
+
     def learn(self, exchange: float) -> float:
         """Takes one more exchange into account.
 
@@ -54,11 +59,10 @@ class MinRTT:
         """
         before = self.estimate
         self._remember(exchange)
-        known = len(self._exchanges)
-        if known >= ENOUGH:
-            least = self._minima[0]
-            excess = self._sum / known - least
-            self.estimate = max(0.0, least - ALLOWANCE * excess / math.sqrt(known))
+        if self.is_known:
+            least, count = self._minima[0], len(self._exchanges)
+            excess = self._sum / count - least
+            self.estimate = max(0.0, least - ALLOWANCE * excess / math.sqrt(count))
         return before if before <= exchange else 0.0
 
     def _remember(self, exchange: float) -> None:
@@ -115,8 +119,9 @@ class SlotRule:
         if answered is None:
             return [latest] * len(self.min_rtt)
         way = 0.0 if unusual else self.min_rtt[kind].learn(answered - sent)
-        ways = [min(way, other.estimate) for other in self.min_rtt]
-        ways[kind] = way
+        others = [self.min_rtt[other] for other in KINDS if other is not kind]
+        way = min([way, *(other.estimate for other in others if other.is_known)])
+        ways = [way if other is kind or self.min_rtt[other].is_known else 0.0 for other in KINDS]
         return [min(answered - each, latest) for each in ways]
 
 
