@@ -19,7 +19,9 @@ import anyio.to_thread
 from mmsclient._store.models import Message, RecipientState
 from mmsclient._store.protocol import JournalReader
 from mmsclient._store.sqlite_database import translated_errors
+from mmsclient._store.steering import Orders
 from mmsclient._store.stores import JournalStore
+from mmsclient.bulk.errors import StopRequestedError
 from mmsclient.bulk.fallback_options import SMSFallback
 from mmsclient.bulk.fallback_settings import settings_of
 from mmsclient.bulk.models import Batch, Progress
@@ -80,13 +82,13 @@ class Fallback:
         self._make = make
         self.store: JournalStore = store
 
-    async def look(self) -> tuple[int, float]:
-        """How many messages did not arrive, and until when others are waited for, in Unix seconds."""
-        summary = await _read(self.store, lambda reader: reader.summary())
+    async def look(self) -> tuple[int, float, Orders]:
+        """How many did not arrive, until when reports are waited for, in Unix seconds, and what operators ask for."""
+        summary, orders = await _read(self.store, lambda reader: (reader.summary(), reader.orders()))
         failed = sum(summary.deliveries.get(status, 0) for status in DID_NOT_ARRIVE)
         final = sum(count for status, count in summary.deliveries.items() if status.is_final)
         is_open = summary.counts[RecipientState.ACCEPTED] > final
-        return failed, (summary.ended or 0.0) + self._options.wait if is_open else 0.0
+        return failed, (summary.ended or 0.0) + self._options.wait if is_open else 0.0, orders
 
     async def campaign(self, *, is_first: bool) -> SMSCampaign:
         """The campaign that sends the SMS, as far as its budget goes at this moment.
@@ -151,6 +153,7 @@ class FallbackRun:
         self._stopped = asyncio.Event()
         self._batches: Batches | None = None
         self._known = 0  # those whose message did not arrive, when the last sending began
+        self._stops: int | None = None  # how often a stop was asked for, when it looked first
 
     @property
     def is_stopping(self) -> bool:
@@ -170,21 +173,28 @@ class FallbackRun:
                 raise StopAsyncIteration
 
     async def _begin(self) -> bool:
-        """Begin a sending as soon as there is somebody new to send to; False where nobody is waited for any more."""
+        """Begin a sending as soon as there is somebody new to send to; False where nobody is waited for any more.
+
+        While the campaign is paused none begins. Raises `StopRequestedError` where it is to stop.
+        """
         pause = FIRST_LOOK
         while not self._stopped.is_set():
-            failed, give_up_at = await self._fallback.look()
-            if failed > self._known:
+            failed, give_up_at, orders = await self._fallback.look()
+            self._stops = orders.stops if self._stops is None else self._stops
+            if orders.stops > self._stops:
+                raise StopRequestedError(orders.stopped_by)
+            is_paused = orders.paused is not None
+            if failed > self._known and not is_paused:
                 campaign = await self._fallback.campaign(is_first=not self._known)
                 if self._stopped.is_set():
                     return False
                 self._known = failed
                 self._batches = campaign.send(self._fallback.recipients())
                 return True
-            left = give_up_at - time.time()
-            if not self._waits or left <= 0:
+            left = LONGEST_PAUSE if is_paused else give_up_at - time.time()
+            if not is_paused and (not self._waits or left <= 0):
                 return False
-            if pause == FIRST_LOOK:
+            if pause == FIRST_LOOK and not is_paused:
                 text = "%s: waiting up to %.0f s for the delivery reports, for those whose message does not arrive"
                 log.info(text, self._fallback.store.shown, left)
             with suppress(TimeoutError):

@@ -27,10 +27,14 @@ from mmsclient.bulk import (
     ReportRecorder,
     Sending,
     SMSFallback,
+    StopRequestedError,
     SuppressionList,
     Template,
+    pause,
     read_report,
     resume,
+    stop,
+    unpause,
 )
 from mmsclient.models import DeliveryReport, DeliveryStatus
 from mmsclient.sandbox import Sandbox
@@ -161,6 +165,27 @@ async def test_a_run_that_waits_is_stopped(
         async with asyncio.timeout(60):
             await asyncio.wait([run])
     assert api.sms.sends == []
+
+
+async def test_an_operator_pauses_and_stops_a_run_that_waits_for_reports(
+    api: Sandbox, mms: AsyncMMSClient, place: tuple[str, str], caplog: pytest.LogCaptureFixture
+) -> None:
+    """By the name of the campaign, which nobody sends any more."""
+    caplog.set_level(logging.INFO, "mmsclient.bulk")
+    journal = place[0], place[1] or None
+    waiting = campaign(mms, place, fallback=SMSFallback(wait=600))
+    run = asyncio.create_task(waiting.send_all(numbers(3)))
+    await until(lambda: "waiting up to " in caplog.text)
+    await pause(*journal)
+    await reported(waiting, api, {numbers(1)[0]: FAILED})
+    await unpause(*journal)
+    await until(lambda: len(api.sms.sends) == 1)
+    await pause(*journal)
+    await reported(waiting, api, dict.fromkeys(numbers(3), FAILED))
+    await stop(*journal)
+    with pytest.raises(StopRequestedError):
+        await asyncio.wait_for(run, 60)
+    assert by_sms(api) == Counter(numbers(1))
 
 
 async def test_each_gets_the_text_that_its_mms_had(api: Sandbox, mms: AsyncMMSClient, place: tuple[str, str]) -> None:
