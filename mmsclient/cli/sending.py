@@ -46,28 +46,31 @@ class Printing:
         self.error: Exception | None = None
         self._is_over = False
         self._is_hurried = False
-        self._limit: asyncio.Timeout | None = None
+        self._limits: set[asyncio.Timeout] = set()  # of what is being printed, or waits for its turn
 
     async def do(self, job: Callable[..., object], *arguments: object) -> bool:
         """Whether `job` has run."""
         if self._is_over:
             return False
         try:
-            async with asyncio.timeout(stdio.GRACE if self._is_hurried else None) as self._limit:
-                await asyncio.wrap_future(stdio.STDOUT.submit(partial(job, *arguments)))
+            async with asyncio.timeout(stdio.GRACE if self._is_hurried else None) as limit:
+                self._limits.add(limit)
+                try:
+                    await asyncio.wrap_future(stdio.STDOUT.submit(partial(job, *arguments)))
+                finally:
+                    self._limits.discard(limit)
         except TimeoutError:
             self._is_over = True
         except Exception as error:
             self.error, self._is_over = error, True
-        finally:
-            self._limit = None
         return not self._is_over
 
     def hurry(self) -> None:
         """From now on the reader has `GRACE` seconds to take what is printed."""
         self._is_hurried = True
-        if self._limit is not None and not self._limit.expired():
-            self._limit.reschedule(asyncio.get_running_loop().time() + stdio.GRACE)
+        for limit in self._limits:
+            if not limit.expired():
+                limit.reschedule(asyncio.get_running_loop().time() + stdio.GRACE)
 
 
 @define

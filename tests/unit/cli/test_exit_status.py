@@ -11,6 +11,7 @@ import subprocess
 import sys
 import termios
 import textwrap
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -20,7 +21,8 @@ from typing import Any
 import pytest
 
 from mmsclient.bulk import Sending, read_report
-from mmsclient.cli import main
+from mmsclient.cli import main, stdio
+from mmsclient.cli.sending import Printing
 from mmsclient.cli.status import Status
 from mmsclient.sandbox import Sandbox
 from mmsclient.sandbox.faults import Latency, Reject, Reset
@@ -365,6 +367,20 @@ def test_a_signal_stops_it_though_nobody_reads_its_output(api: Sandbox, slow: No
         assert process.stderr.read() == STOPPING + HINT
     os.close(reading)
     assert has_drained(api)
+
+
+async def test_after_a_signal_nothing_that_waits_to_be_printed_holds_it_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A result of a call, and a look at how far the campaign is, which comes while that waits for the reader."""
+    monkeypatch.setattr(stdio, "STDOUT", stdio.Outlet())
+    monkeypatch.setattr(stdio, "GRACE", 0.1)
+    is_read, printing = threading.Event(), Printing()
+    both = [asyncio.create_task(printing.do(is_read.wait)) for _ in range(2)]
+    try:
+        await asyncio.sleep(0)  # both have begun
+        printing.hurry()
+        assert await asyncio.wait_for(asyncio.gather(*both), 60) == [False, False]
+    finally:
+        is_read.set()
 
 
 @contextmanager
