@@ -20,6 +20,7 @@ from mmsclient.cli.output import (
     REPLIES,
     TEMPLATES,
     Form,
+    OneJSON,
     show_account,
     show_deliveries,
     show_listing,
@@ -74,7 +75,6 @@ app.command(top)
 app.command("mmsclient.cli.sms:app", name="sms", help="SMS: send texts, and see what they cost.")
 app.command("mmsclient.cli.picture:app", name="picture", help="Make pictures fit, and see what they are and give away.")
 
-OneJSON = Annotated[bool, Parameter(help="Print one JSON object for scripts.", show_default=False)]
 JSONLines = Annotated[bool, Parameter(help="Print a JSON object a line for scripts.", show_default=False)]
 
 

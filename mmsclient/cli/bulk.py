@@ -41,8 +41,6 @@ YES = ("y", "yes")
 
 app: App = App(name="bulk", default_parameter=Parameter(negative=()))
 
-OneJSON = Annotated[bool, Parameter(help="Print one JSON object for scripts.", show_default=False)]
-
 
 @Parameter(name="*", group=Group("List"))
 @dataclass(frozen=True, kw_only=True)

@@ -9,10 +9,11 @@ from contextlib import aclosing
 from datetime import datetime, timedelta
 from decimal import Decimal
 from enum import Enum, auto
-from typing import Any, Generic, TypeVar
+from typing import Annotated, Any, Generic, TypeVar
 from zoneinfo import ZoneInfo
 
 import attrs
+from cyclopts import Parameter
 from rich.console import Console, ConsoleOptions, RenderResult
 from rich.table import Table
 from rich.text import Text
@@ -30,6 +31,10 @@ WORTH_A_WORD = 10
 """Seconds from which on minutes are told."""
 ROOM = 20
 """Columns that a value needs beside its name."""
+
+
+OneJSON = Annotated[bool, Parameter(help="Print one JSON object for scripts.", show_default=False)]
+"""The option `--json` of a command that prints one thing."""
 
 
 class Form(Enum):

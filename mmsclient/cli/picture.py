@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
 
 import anyio.to_thread
 from attrs import asdict
@@ -11,14 +10,12 @@ from cyclopts import App, Parameter
 
 from mmsclient._words import counted
 from mmsclient.bulk import CampaignImage, PictureColumn
-from mmsclient.cli.output import Form, printable, show_facts, to_json
+from mmsclient.cli.output import Form, OneJSON, printable, show_facts, to_json
 from mmsclient.cli.status import Status, UsageError
 from mmsclient.pictures import FITS_ANY_TEXT, MAX_SIZE, FittedPicture, PictureFacts, examine
 from mmsclient.pictures import fit as fit_picture
 
 app: App = App(name="picture", default_parameter=Parameter(negative=()))
-
-OneJSON = Annotated[bool, Parameter(help="Print one JSON object for scripts.", show_default=False)]
 
 
 @app.command

@@ -10,10 +10,8 @@ from cyclopts import Parameter
 from mmsclient import bulk
 from mmsclient.bulk import RecipientState, html_report, read_report
 from mmsclient.cli.bulk_output import Commands, invalid_in, print_csv, show_reconciliation, show_report, write_page
-from mmsclient.cli.output import Form
+from mmsclient.cli.output import Form, OneJSON
 from mmsclient.cli.status import Status, UsageError
-
-OneJSON = Annotated[bool, Parameter(help="Print one JSON object for scripts.", show_default=False)]
 
 
 async def report(

@@ -8,14 +8,12 @@ from typing import Annotated
 from cyclopts import App, Parameter
 
 from mmsclient.cli.connection import DEFAULT, Connection, ledger_for
-from mmsclient.cli.output import Form, show_facts, show_sent, to_json
+from mmsclient.cli.output import Form, OneJSON, show_facts, show_sent, to_json
 from mmsclient.cli.status import Status, UsageError, of_sent
 from mmsclient.sms import Parts
 from mmsclient.sms import parts as count_parts
 
 app: App = App(name="sms", default_parameter=Parameter(negative=()))
-
-OneJSON = Annotated[bool, Parameter(help="Print one JSON object for scripts.", show_default=False)]
 
 
 @app.command

@@ -15,12 +15,10 @@ from cyclopts.validators import Number
 from mmsclient import bulk
 from mmsclient._words import counted
 from mmsclient.bulk import Activity, CampaignStatus, JournalUnavailableError
-from mmsclient.cli.output import ZONE, Form, duration, printable, to_json
+from mmsclient.cli.output import ZONE, Form, OneJSON, duration, printable, to_json
 from mmsclient.cli.screens import Bar
 from mmsclient.cli.status import Status, complain
 from mmsclient.cli.watching import show, show_looks
-
-OneJSON = Annotated[bool, Parameter(help="Print one JSON object for scripts.", show_default=False)]
 
 LOOK_AGAIN = 0.2
 """Seconds between two looks whether a sender has noticed an order."""
