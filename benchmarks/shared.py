@@ -3,16 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import shutil
-import socket
-import subprocess
-import tempfile
 import time
-from collections.abc import Awaitable, Callable, Iterator
-from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
-from contextlib import closing, contextmanager, suppress
-from multiprocessing import get_context
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from statistics import median
 
 import limits
@@ -21,17 +16,16 @@ import limits.aio.strategies
 import redis
 from attrs import asdict, frozen
 
-from benchmarks import shared_outbox
-from benchmarks.contenders import APP_KEY, PICTURE, bare, post
+from benchmarks import shared_outbox, shared_raised
+from benchmarks.contenders import bare, post
 from benchmarks.report import Goal, Options, Report, Table
-from benchmarks.server import HOST, Certificate, Server, Setting
-from mmsclient import AsyncMMSClient, Limiter, SharedTokenBucket, TokenBucket
+from benchmarks.server import HOST, Server, Setting
+from benchmarks.shared_load import SOON, Demand, by_our_client, redis_server, started_processes
+from mmsclient import SharedTokenBucket, TokenBucket
 from tests.support import counting
 from tests.support.counting import CAP
 
 PROCESSES = 4
-CALLERS = 8
-"""Callers of each process, each with one call after the other."""
 SECONDS = {False: 10.0, True: 25.0}
 """How long they ask, in the short form and in full."""
 POLL = 0.02
@@ -41,45 +35,6 @@ MODELS = {False: ["uniform"], True: ["none", "uniform"]}
 OURS, OWN, POLLED = "SharedTokenBucket", "each its own TokenBucket", "limits, moving window"
 LEAST_USED, UNFAIR, ROUND_TRIPS = 0.90, 0.15, 2.5
 """The goals: share of the cap, how far a process may be off its share, and Redis round trips a call."""
-
-STARTING = 3.0
-"""Seconds that the processes have to start, so that all begin to ask at once."""
-
-RAISED, RAISED_USED = 1000, 0.95
-"""Calls a second of an account with a raised cap, and the part of it that should be used."""
-RAISED_PROCESSES, RAISED_CALLERS = 8, 32
-"""Who share it, and the callers of each."""
-WARM = 2.0
-"""Seconds until they are at their pace."""
-
-Send = Callable[[], Awaitable[object]]
-
-
-@frozen
-class Demand:
-    """What each process does: `callers` callers ask from `start` to `end`, monotonic seconds."""
-
-    redis: str
-    url: str
-    certificate: Certificate
-    start: float
-    end: float
-    cap: int = CAP
-    callers: int = CALLERS
-
-    async def ask(self, send: Send) -> int:
-        """Do it; the calls that were answered in time."""
-        served = 0
-
-        async def caller() -> None:
-            nonlocal served
-            while time.monotonic() < self.end:
-                await send()
-                served += time.monotonic() < self.end
-
-        await asyncio.sleep(self.start - time.monotonic())
-        await asyncio.gather(*(caller() for _ in range(self.callers)))
-        return served
 
 
 @frozen
@@ -106,19 +61,19 @@ def run(options: Options) -> Report:
     for kind, by_model in figures.items():
         for model, runs in by_model.items():
             for number in range(options.rounds):
-                with _redis(program) as port:
+                with redis_server(program) as port:
                     runs.append(_measure(kind, Setting(model, seed=number), port, SECONDS[options.full]))
     _fill(report, figures)
     for model in figures[OURS]:
         _add_outbox(report, model, program, SECONDS[options.full], options.rounds)
-    _add_raised(report, program, SECONDS[options.full])
+    shared_raised.add_to(report, program, SECONDS[options.full])
     return report
 
 
 def _add_outbox(report: Report, model: str, program: str, seconds: float, rounds: int) -> None:
     runs = []
     for number in range(rounds):
-        with _redis(program) as port:
+        with redis_server(program) as port:
             runs.append(shared_outbox.measured(Setting(model, seed=number), f"redis://{HOST}:{port}/0", seconds))
     found = [run for run in runs if run is not None]
     if not found:
@@ -136,53 +91,9 @@ def _add_outbox(report: Report, model: str, program: str, seconds: float, rounds
     ]
 
 
-def _add_raised(report: Report, program: str, seconds: float) -> None:
-    """A cap of a thousand calls a second, of which these processes may be unable to make as many."""
-    with (
-        _redis(program) as port,
-        closing(redis.Redis(HOST, port)) as watching,
-        Server(Setting()) as server,
-        ProcessPoolExecutor(RAISED_PROCESSES, get_context("spawn")) as pool,
-    ):
-        start = time.monotonic() + STARTING
-        demand = Demand(
-            f"redis://{HOST}:{port}/0",
-            server.url,
-            server.certificate,
-            start,
-            start + seconds,
-            cap=RAISED,
-            callers=RAISED_CALLERS,
-        )
-        drives = [pool.submit(_drive, OURS, demand) for _ in range(RAISED_PROCESSES)]
-        time.sleep(max(0.0, start + WARM - time.monotonic()))
-        began, spent = time.monotonic(), _processor_seconds(watching)
-        time.sleep(max(0.0, start + seconds - time.monotonic()))
-        core = (_processor_seconds(watching) - spent) / (time.monotonic() - began)
-        for drive in drives:
-            drive.result()
-        arrivals = [each for each in server.seen().arrivals if start + WARM <= each < start + seconds]
-    refused, used = counting.log_of_the_last_second(arrivals, RAISED), counting.used(arrivals, RAISED)
-    rows = [[f"{RAISED_PROCESSES} processes", f"{len(arrivals)}", f"{refused}", f"{used:.3f}", f"{core:.2f}"]]
-    header = ["", "calls", "refused by the log", "cap used", "cores of Redis"]
-    title = f"a cap of {RAISED} calls/s, after {WARM:g} s; {os.cpu_count()} processors for all of it"
-    report.tables.append(Table(title, header, rows))
-    report.figures["raised"] = {"calls": len(arrivals), "refused": refused, "used": used, "redis": core}
-    report.goals += [
-        Goal(f"{RAISED} calls/s: no call refused by the log", f"{refused}", refused == 0),
-        Goal(f"{RAISED} calls/s: at least {RAISED_USED} of the cap", f"{used:.3f}", used >= RAISED_USED),
-        Goal(f"{RAISED} calls/s: Redis takes under half a core", f"{core:.2f}", core < 0.5),
-    ]
-
-
-def _processor_seconds(client: redis.Redis) -> float:
-    usage: dict[str, float] = client.info("cpu")
-    return float(usage["used_cpu_sys"]) + float(usage["used_cpu_user"])
-
-
 def _measure(kind: str, setting: Setting, redis_port: int, seconds: float) -> Figures:
-    with Server(setting) as server, ProcessPoolExecutor(PROCESSES, get_context("spawn")) as pool:
-        start = time.monotonic() + STARTING  # one clock for all processes of a machine
+    with Server(setting) as server, started_processes(PROCESSES) as pool:
+        start = time.monotonic() + SOON  # one clock for all processes of a machine
         demand = Demand(f"redis://{HOST}:{redis_port}/0", server.url, server.certificate, start, start + seconds)
         with _commands(demand.redis) as commands:
             drives = [pool.submit(_drive, kind, demand) for _ in range(PROCESSES)]
@@ -202,11 +113,11 @@ def _drive(kind: str, demand: Demand) -> int:
 
 
 async def _shared(demand: Demand) -> int:
-    return await _by_our_client(demand, SharedTokenBucket(demand.redis, account="benchmark", rate=demand.cap))
+    return await by_our_client(demand, SharedTokenBucket(demand.redis, account="benchmark", rate=demand.cap))
 
 
 async def _own(demand: Demand) -> int:
-    return await _by_our_client(demand, TokenBucket(CAP))
+    return await by_our_client(demand, TokenBucket(CAP))
 
 
 async def _polled(demand: Demand) -> int:
@@ -224,33 +135,6 @@ async def _polled(demand: Demand) -> int:
 
 
 KINDS = {OURS: _shared, OWN: _own, POLLED: _polled}
-
-
-async def _by_our_client(demand: Demand, limiter: Limiter) -> int:
-    tls = demand.certificate.for_client()
-    async with AsyncMMSClient(APP_KEY, base_url=demand.url, verify=tls, limiter=limiter) as mms:
-        return await demand.ask(lambda: mms.send(to="0400000000", text="Sale on now", image=PICTURE))
-
-
-@contextmanager
-def _redis(program: str) -> Iterator[int]:
-    """The port of a Redis server of our own."""
-    with socket.socket() as sock:
-        sock.bind((HOST, 0))
-        port: int = sock.getsockname()[1]
-    with tempfile.TemporaryDirectory() as directory:
-        command = [program, "--bind", HOST, "--port", str(port), "--save", "", "--dir", directory]
-        with subprocess.Popen(command, stdout=subprocess.DEVNULL) as process:
-            try:
-                with redis.Redis(HOST, port) as client:
-                    for _ in range(200):
-                        with suppress(redis.ConnectionError):
-                            client.ping()
-                            break
-                        time.sleep(0.05)
-                yield port
-            finally:
-                process.terminate()
 
 
 @contextmanager
