@@ -13,6 +13,7 @@ from cyclopts.validators import Number
 
 from mmsclient import _environment
 from mmsclient._base_client import RATE
+from mmsclient._words import counted
 from mmsclient.cli.output import Form
 from mmsclient.cli.status import Status, UsageError, complain
 from mmsclient.cli.watching import show, show_looks
@@ -99,11 +100,22 @@ def facts_of(found: CapFigures) -> dict[str, str]:
         facts["Kept free"] = f"{found.kept_free}, since Redis has lost what it knew, or was away"
     facts["Processes"] = str(len(found.processes))
     facts["Of these in line"] = str(found.waiting)
+    facts["Queue"] = _queue(found)
     facts["Throttlings"] = f"{found.throttlings} since the first look"
     for process in found.processes:
-        waits = ", in line" if process.waits else ""
-        facts[process.process] = f"{process.under_way} under way, {process.counted} still counted{waits}"
+        callers = "" if process.queue is None else f" with {counted(process.queue, 'caller')}"
+        in_line = f", in line{callers}" if process.waits else ""
+        facts[process.process] = f"{process.under_way} under way, {process.counted} still counted{in_line}"
     return facts
+
+
+def _queue(found: CapFigures) -> str:
+    """How many callers wait in all, or at least."""
+    if found.queue is not None:
+        return counted(found.queue, "caller")
+    told = [process.queue for process in found.processes if process.queue is not None]
+    silent = len(found.processes) - len(told)
+    return f"at least {counted(sum(told) + silent, 'caller')}; processes in line without a number: {silent}"
 
 
 def line_of(found: CapFigures) -> str:
@@ -115,4 +127,4 @@ def document_of(found: CapFigures) -> dict[str, Any]:
     """The same for scripts."""
     facts = asdict(found)
     rounded = {name: round(value, 3) for name, value in facts.items() if isinstance(value, float)}
-    return {"event": "cap", **facts, **rounded, "waiting": found.waiting}
+    return {"event": "cap", **facts, **rounded, "waiting": found.waiting, "queue": found.queue}

@@ -103,13 +103,17 @@ for _, report in ipairs(sync.over) do
   held = math.max(held, now + report[2])
 end
 
--- The line: processes in the order of asking, each with the kind of its first call. A place is lost when its process is
--- overdue.
+-- The line: processes in the order of asking, each with the kind of its first call and, for who watches, with how many
+-- of its callers wait. A place is lost when its process is overdue.
+
+local function callers_of(process) -- a member of KINDS, beside the process
+  return process .. ':callers'
+end
 
 local function leave(process)
-  for _, key in ipairs({ LINE, PLACES, KINDS }) do
-    redis.call('ZREM', key, process)
-  end
+  redis.call('ZREM', LINE, process)
+  redis.call('ZREM', PLACES, process)
+  redis.call('ZREM', KINDS, process, callers_of(process))
 end
 
 for _, process in ipairs(redis.call('ZRANGEBYSCORE', PLACES, '-inf', now)) do
@@ -180,10 +184,10 @@ if sync.want then
   end
 end
 
-local wait = 0
-if sync.more or (sync.want and granted == 0) then
+local wait, callers = 0, sync.callers - granted -- those that still wait
+if callers > 0 then
   redis.call('ZADD', LINE, 'NX', now, me)
-  redis.call('ZADD', KINDS, sync.kind, me)
+  redis.call('ZADD', KINDS, sync.kind, me, callers, callers_of(me))
   local at = ready(redis.call('ZRANK', LINE, me))
   queueing = queueing or at > now
   redis.call('ZADD', PLACES, at + sync.grace, me)

@@ -128,10 +128,9 @@ class Sync:
         """Reports, asks if somebody waits, and hands on what was granted."""
         self._asked += 1
         wanted = Want(f"{self._process}:{self._asked}", self._callers.kind) if self._callers.is_asking else None
-        more = self._callers.waiting > (wanted is not None)
-        reports = self._leases.take_reports()
+        callers, reports = self._callers.waiting, self._leases.take_reports()
         try:
-            result = await self._calls.sync(self._request(loop.time(), wanted, more, reports))
+            result = await self._calls.sync(self._request(loop.time(), wanted, callers, reports))
         except Exception as error:
             # Redis may have done it all the same. To report twice does no harm, and an unknown grant is not used.
             now = loop.time()
@@ -140,18 +139,18 @@ class Sync:
                 self._leases.lose(wanted.key, now)
             self._fail(now, error)
         else:
-            self._take(loop.time(), wanted, more, result)
+            self._take(loop.time(), wanted, callers, result)
         finally:
             self._task = None
         self.plan()
 
-    def _request(self, now: float, wanted: Want | None, more: bool, reports: Reports) -> dict[str, object]:
+    def _request(self, now: float, wanted: Want | None, callers: int, reports: Reports) -> dict[str, object]:
         request = {
             **self._for_script,
             **reports.for_script(now),
             "process": self._process,
             "kind": self._callers.kind if wanted is None else wanted.kind,
-            "more": more,
+            "callers": callers,
             "busy": self._leases.sending,
         }
         if wanted is not None:
@@ -160,7 +159,7 @@ class Sync:
             request["away"] = microseconds(now - self._fallback.since)
         return request
 
-    def _take(self, now: float, wanted: Want | None, more: bool, result: SyncResult) -> None:
+    def _take(self, now: float, wanted: Want | None, callers: int, result: SyncResult) -> None:
         """Redis has answered."""
         self._news.back(now)
         if self._fallback.is_on:
@@ -168,7 +167,7 @@ class Sync:
             self._fallback.end()
         refused = wanted is not None and not result.granted
         self._ask_at = now + result.wait
-        self._is_in_line = more or refused
+        self._is_in_line = callers > result.granted
         if refused:
             self._callers.delay()
         self.speed = result.speed

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import attrs
@@ -19,6 +19,9 @@ __all__ = ["CapFigures", "CapWatch", "ProcessFigures"]
 
 WINDOW = 10.0
 """Seconds over which calls are counted."""
+
+CALLERS = ":callers"
+"""Ends the member that tells how many callers of a process wait."""
 
 _KEPT_FREE = ("own:", "other:")
 
@@ -38,6 +41,8 @@ class ProcessFigures:
     """Slots of calls that have been sent, and that the server still counts."""
     waits: bool
     """It is in line for a slot."""
+    queue: int | None
+    """Of its callers so many wait for one, as it said when it last spoke to Redis; None if it does not say."""
 
 
 @attrs.frozen(kw_only=True)
@@ -69,8 +74,14 @@ class CapFigures:
 
     @property
     def waiting(self) -> int:
-        """Processes in line; how many callers wait in each, Redis does not know."""
+        """Processes in line."""
         return sum(process.waits for process in self.processes)
+
+    @property
+    def queue(self) -> int | None:
+        """Callers that wait, in all processes; None if one in line does not say how many of its own do."""
+        told = [process.queue for process in self.processes]
+        return None if None in told else sum(queue or 0 for queue in told)
 
 
 class CapWatch:
@@ -117,7 +128,7 @@ class CapWatch:
         await self._client.aclose()
 
     def _figures(self, now: float, state: Sequence[Any], entries: Sequence[Entries]) -> CapFigures:
-        busy, line, places, _, *cooling = entries
+        busy, line, places, callers, *cooling = entries
         last, episode, held, slow = (None if each is None else float(each) for each in state)
         under_way = [_text(each) for each, at in busy if at / 1e6 > now - self._lease]
         by_kind = [{_text(each) for each, free in of_a_kind if free / 1e6 > now} for of_a_kind in cooling]
@@ -125,7 +136,8 @@ class CapWatch:
         counted = [each for each in taken if not each.startswith(_KEPT_FREE)]
         seen = [each for each in set.union(*by_kind) if not each.startswith(_KEPT_FREE)]
         overdue = {_text(each) for each, until in places if until / 1e6 <= now}
-        waiting = [process for each, _ in line if (process := _text(each)) not in overdue]
+        told = {_text(each): int(number) for each, number in callers}
+        queues = {process: told.get(process + CALLERS) for each, _ in line if (process := _text(each)) not in overdue}
         held_until = 0.0 if held is None else held / 1e6
         share = min(1.0, (1.0 if slow is None else slow) + max(0.0, now - held_until) * RECOVERY)
         return CapFigures(
@@ -137,7 +149,7 @@ class CapWatch:
             under_way=len(under_way),
             counted=len(counted),
             kept_free=len(taken) - len(counted),
-            processes=_by_process(under_way, counted, waiting),
+            processes=_by_process(under_way, counted, queues),
             throttlings=self._throttlings(episode),
             is_known=last is not None,
         )
@@ -163,11 +175,14 @@ class CapWatch:
         return int(episode) - self._first_episode
 
 
-def _by_process(under_way: Iterable[str], counted: Iterable[str], waiting: Iterable[str]) -> tuple[ProcessFigures, ...]:
-    busy, cooling, line = (Counter(each.partition(":")[0] for each in found) for found in (under_way, counted, waiting))
+def _by_process(
+    under_way: Iterable[str], counted: Iterable[str], queues: Mapping[str, int | None]
+) -> tuple[ProcessFigures, ...]:
+    """`queues`: of the processes in line."""
+    busy, cooling = (Counter(each.partition(":")[0] for each in found) for found in (under_way, counted))
     return tuple(
-        ProcessFigures(process, busy[process], cooling[process], process in line)
-        for process in sorted({*busy, *cooling, *line})
+        ProcessFigures(process, busy[process], cooling[process], process in queues, queues.get(process, 0))
+        for process in sorted({*busy, *cooling, *queues})
     )
 
 

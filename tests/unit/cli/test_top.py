@@ -6,12 +6,16 @@ import asyncio
 import json
 import os
 import signal
+import subprocess
+import sys
+import time
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, contextmanager
 
 import pytest
 import redis as redis_package
 
+from mmsclient.cli.top import document_of, facts_of
 from mmsclient.errors import LimiterUnavailableError
 from mmsclient.limiter import Grant, SharedTokenBucket
 from mmsclient.limiter.redis.settings import keys_of
@@ -85,6 +89,75 @@ async def test_a_look_shows_what_the_processes_hold(server: Server) -> None:
             await asyncio.wait([waiter])
     finally:
         await watch.aclose()
+
+
+CHILD = """
+import asyncio, sys
+from mmsclient.limiter import SharedTokenBucket
+
+async def main(url, account, calls, callers):
+    limiter = SharedTokenBucket(url, account=account, rate=3, burst=3, timeout=0.5)
+    for _ in range(int(calls)):
+        await limiter.acquire()
+    print("held", flush=True)
+    await asyncio.gather(*(limiter.acquire() for _ in range(int(callers))))
+
+asyncio.run(main(*sys.argv[1:]))
+"""
+"""A process that holds so many slots, and in which so many callers wait for another one."""
+
+
+@contextmanager
+def child(server: Server, account: str, *, calls: int, callers: int) -> Iterator[subprocess.Popen[str]]:
+    arguments = [server.url, account, str(calls), str(callers)]
+    command = [sys.executable, "-W", "error", "-c", CHILD, *arguments]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:  # noqa: S603
+        try:
+            assert process.stdout is not None
+            assert process.stdout.readline() == "held\n"
+            yield process
+        finally:
+            process.kill()
+
+
+async def test_the_queue_is_told_by_each_process_and_goes_with_one_that_is_killed(server: Server) -> None:
+    watch = CapWatch(server.url, account="queue", rate=3)
+    with (
+        child(server, "queue", calls=3, callers=4) as first,
+        child(server, "queue", calls=0, callers=7) as second,
+    ):
+        found = await look_until(watch, lambda found: found.queue == 11)
+        assert sorted(process.queue or 0 for process in found.processes) == [4, 7]
+        facts = facts_of(found)
+        assert facts["Queue"] == "11 callers"
+        assert {"3 under way, 0 still counted, in line with 4 callers"} < set(facts.values())
+        second.kill()
+        found = await look_until(watch, lambda found: found.queue == 4)
+        assert [process.queue for process in found.processes] == [4]
+        first.kill()
+        found = await look_until(watch, lambda found: not found.waiting and not found.under_way)
+        assert found.queue == 0
+    await watch.aclose()
+
+
+async def test_a_process_in_line_that_tells_no_number_is_not_taken_for_one_without_callers(server: Server) -> None:
+    account = "silent"
+    watch = CapWatch(server.url, account=account, rate=3)
+    with child(server, account, calls=3, callers=2):
+        await look_until(watch, lambda found: found.queue == 2)
+        now = int(time.time() * 1e6)
+        with redis_package.Redis.from_url(server.url) as connection:  # as a version does that tells none
+            for key, score in zip(keys_of(account)[2:5], (now, now + 3_600_000_000, 0), strict=True):
+                connection.zadd(key, {"older": score})
+        found = await watch.look()
+        assert (found.waiting, found.queue) == (2, None)
+        facts = facts_of(found)
+        assert facts["Queue"] == "at least 3 callers; processes in line without a number: 1"
+        assert facts["older"] == "0 under way, 0 still counted, in line"
+        document = document_of(found)
+        assert document["queue"] is None
+        assert sorted(str(process["queue"]) for process in document["processes"]) == ["2", "None"]
+    await watch.aclose()
 
 
 async def test_a_slot_that_is_free_for_some_kind_of_call_is_in_use_no_longer(server: Server) -> None:
