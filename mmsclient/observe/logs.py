@@ -82,6 +82,7 @@ def _fields(event: Event) -> Iterator[tuple[str, Any]]:
     yield "event", _WORD.sub("_", kind.__name__).lower()
     for attribute in attrs.fields(kind) if attrs.has(kind) else ():
         name, value = attribute.name, getattr(event, attribute.name)
+        name = "event_id" if name == "event" else name  # which is the kind of the line
         match value:
             case None | "" | ():
                 continue

@@ -8,7 +8,15 @@ from pathlib import Path
 
 import pytest
 
-from mmsclient.observe import CallEnded, CallStarted, CampaignEnded, CampaignRef, LimiterAway, RateChanged
+from mmsclient.observe import (
+    CallEnded,
+    CallStarted,
+    CampaignEnded,
+    CampaignRef,
+    EventStarted,
+    LimiterAway,
+    RateChanged,
+)
 from mmsclient.observe.logs import LogObserver
 from mmsclient.sandbox import Sandbox
 from mmsclient.sandbox.faults import Respond
@@ -79,3 +87,10 @@ def test_what_is_no_word_is_quoted_and_an_outage_is_a_warning(caplog: pytest.Log
     expected = r'event=campaign_ended campaign=1a campaign_name="the \"spring\"\nsale" calls=0 seconds=1.5'
     assert first.getMessage() == expected
     assert (second.getMessage(), second.levelname) == ("event=limiter_away error=TimeoutError shares=true", "WARNING")
+
+
+def test_a_line_about_an_event_of_a_callback_begins_with_its_kind_too(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.DEBUG)
+    LogObserver()(EventStarted(callback="6c236f-1", kind="delivery_report", event="6c236f-1.1", message_id="A1"))
+    (line,) = caplog.messages
+    assert line == "event=event_started callback=6c236f-1 kind=delivery_report event_id=6c236f-1.1 message_id=A1"
