@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import copy
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import timedelta
 from ssl import SSLContext
 from types import TracebackType
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from mmsclient.observe.calls import ClientObserver
     from mmsclient.observe.events import CampaignRef
     from mmsclient.observe.observer import Emit, Observer
+    from mmsclient.observe.repeats import ObservedKey
 
 T = TypeVar("T")
 
@@ -237,14 +238,15 @@ class BaseClient:
         seconds = self._seconds(timeout)
         if self._keyed is None:
             raise ConfigurationError(f"key: {_NO_LEDGER}")
-        return await self._keyed.send(
-            checked,
-            call,
-            content,
-            lambda recall: self._run(call, seconds, recall),
-            timeout=seconds,
-            retry_refused=retry_refused,
-        )
+        observed = None if self._observer is None else _observed_key(self._observer, call, self._base_url)
+
+        def run(recall: Recall) -> Awaitable[SentBatch]:
+            if observed is not None:
+                observed.makes_call = True
+            return self._run(call, seconds, recall)
+
+        send = self._keyed.send(checked, call, content, run, timeout=seconds, retry_refused=retry_refused)
+        return await (send if observed is None else observed.watch(send))
 
 
 async def _close_both(keyed: KeyedSends, session: Session) -> None:
@@ -260,6 +262,12 @@ def _keyed_sends(
     from mmsclient._keyed.opening import open_keyed_sends  # noqa: PLC0415 - only who has a ledger needs SQLite
 
     return open_keyed_sends(ledger, keep, base_url, key.fingerprint, is_new_key=is_new_key)
+
+
+def _observed_key(observer: ClientObserver, call: Call[SentBatch], base_url: str) -> ObservedKey:
+    from mmsclient.observe.repeats import ObservedKey  # noqa: PLC0415 - only who observes needs it
+
+    return ObservedKey(observer.emit, call.name, urlsplit(base_url).netloc, call.recipients)
 
 
 def _observer(given: Observer | Sequence[Observer], base_url: str) -> ClientObserver | None:

@@ -327,6 +327,10 @@ class OutboxWorkerStore(Protocol):
         """
         ...
 
+    def due(self) -> tuple[int, float]:
+        """How many orders wait that could be sent, and for how many seconds the oldest of them could."""
+        ...
+
     def lose_dead(self) -> int:
         """What dead workers were sending is unknown from now on; how many orders that were."""
         ...

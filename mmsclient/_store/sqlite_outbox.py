@@ -184,10 +184,7 @@ class SQLiteOutbox:
         return _written(self._opened(), work)
 
     def _read(self, work: Callable[[Database], T]) -> T:
-        file = self._opened()
-        file.check()
-        with translated_errors(self.shown), file.database.snapshot():
-            return work(file.database)
+        return _read(self._opened(), work)
 
 
 class SQLiteOutboxWorker:
@@ -236,6 +233,13 @@ class SQLiteOutboxWorker:
 
         return _written(self._file, work)
 
+    def due(self) -> tuple[int, float]:
+        """See `OutboxWorkerStore.due`."""
+        now = time.time()
+        sql = "SELECT count(*), min(due) FROM outbox WHERE state = 'waiting' AND due <= ?"
+        ((count, oldest),) = _read(self._file, lambda database: database.rows(sql, (now,)))
+        return count, now - oldest if count else 0.0
+
     def lose_dead(self) -> int:
         """Those that the worker before this one had left; found when this one was opened, since it has the lock."""
         lost, self._lost = self._lost, 0
@@ -259,6 +263,12 @@ class SQLiteOutboxWorker:
         """See `OutboxWorkerStore.close`."""
         self._file.database.close()
         self._lock.release()
+
+
+def _read(file: OutboxFile, work: Callable[[Database], T]) -> T:
+    file.check()
+    with translated_errors(str(file.path)), file.database.snapshot():
+        return work(file.database)
 
 
 def _written(file: OutboxFile, work: Callable[[Database], T]) -> T:

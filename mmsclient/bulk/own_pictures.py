@@ -11,12 +11,14 @@ from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from decimal import Decimal
+from time import monotonic
 from typing import Any, TypeGuard, TypeVar
 
 import anyio.to_thread
 from attrs import evolve, field, frozen
 
 from mmsclient._api.checks import checked_line, checked_text
+from mmsclient._api.media import Image
 from mmsclient._reading.image_file import ImageSource, load
 from mmsclient._store.models import ListEntry
 from mmsclient.bulk.journal_thread import JournalThread
@@ -48,6 +50,8 @@ SHOWN = 200
 
 PictureFunction = Callable[[Mapping[str, Any]], ImageSource | Awaitable[ImageSource]]
 """Makes the picture of a row of its fields: returns what `AsyncMMSClient.send` takes as its image."""
+
+TellPicture = Callable[[float, int, Exception | None], None]
 
 CampaignImage = ImageSource | PictureFunction
 """A picture that everybody gets, or a function that makes each recipient's own."""
@@ -98,9 +102,11 @@ class PictureMaker:
     Args:
         function: Of the campaign.
         fit: Each is made to fit.
+        tell: Called with the seconds that a picture took, its bytes, and what went wrong, if anything did.
     """
 
-    def __init__(self, function: PictureFunction, *, fit: bool) -> None:
+    def __init__(self, function: PictureFunction, *, fit: bool, tell: TellPicture) -> None:
+        self._tell = tell
         self._function = function
         self._fit = fit
         self._is_async = _is_async(function)
@@ -165,20 +171,29 @@ class PictureMaker:
             InvalidRequestError: The function failed, or returned what cannot be sent.
             ConfigurationError: It is to be made to fit, and Pillow is not installed.
         """
-        source = await self._called(json.loads(fields))
+        began = monotonic()
         try:
-            image = await load(source, fit=self._fit)
-        finally:
-            if hasattr(source, "read"):
-                with suppress(Exception):
-                    source.close()  # type: ignore[union-attr]
-        checked_text(text, image)
+            image = await self._loaded(fields)
+            checked_text(text, image)
+        except Exception as error:
+            self._tell(monotonic() - began, 0, error)
+            raise
+        self._tell(monotonic() - began, len(image.data), None)
         picture = OwnPicture(image.data, hashlib.sha256(image.data).hexdigest())
         self._kept[picture.sha256] = picture.data
         self._kept.move_to_end(picture.sha256)
         if len(self._kept) > KEPT:
             self._kept.popitem(last=False)
         return picture
+
+    async def _loaded(self, fields: str) -> Image:
+        source = await self._called(json.loads(fields))
+        try:
+            return await load(source, fit=self._fit)
+        finally:
+            if hasattr(source, "read"):
+                with suppress(Exception):
+                    source.close()  # type: ignore[union-attr]
 
     async def _called(self, fields: Mapping[str, Any]) -> ImageSource:
         """What the function returns; one that is not async runs in a thread."""

@@ -29,6 +29,7 @@ from mmsclient.bulk.schedule import Schedule
 from mmsclient.bulk.sender import Sender
 from mmsclient.errors import InvalidRequestError, MMSError
 from mmsclient.models import Account
+from mmsclient.observe.campaigns import RunObserver
 
 __all__ = ["Preparation"]
 
@@ -52,8 +53,18 @@ class Preparation:
         """Makes everybody's own message, once the campaign's is known; None where all get the same."""
         self.pictures: PictureMaker | None = None
         """Makes everybody's own picture, once the message is known; None where all get the same."""
+        self._observer: RunObserver | None = None
         self._message: Message | None = None
         self._excluded: list[int] | None = None
+
+    def begin_run(self) -> RunObserver:
+        """What tells the observers of a run that begins."""
+        self._observer = RunObserver(self.client.emit, self.options.shown_name)
+        return self._observer
+
+    def _tell_picture(self, seconds: float, size: int, error: Exception | None) -> None:
+        if self._observer is not None:
+            self._observer.picture_made(seconds, size, error)
 
     async def message(self) -> Message:
         """What is sent. The image is read once."""
@@ -63,7 +74,7 @@ class Preparation:
             if options.kind == "sms":
                 self._message, self.renderer = sms_message(options)
             elif is_picture_function(options.image):
-                self.pictures = PictureMaker(options.image, fit=options.fit)
+                self.pictures = PictureMaker(options.image, fit=options.fit, tell=self._tell_picture)
                 self._message, self.renderer = message_of(text, options.subject, NO_IMAGE, self.pictures.facts)
             else:
                 image = await image_file.load(cast(ImageSource, options.image), fit=options.fit)
@@ -214,6 +225,8 @@ class Preparation:
 
     async def end_run(self, thread: JournalThread | None) -> None:
         """Close what is for one run: a journal that is not in memory, and a suppression list that was made here."""
+        if thread is not None:
+            self._observer = None
         try:
             if thread is not None and self.options.store is not None:
                 await thread.close()

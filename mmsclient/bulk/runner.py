@@ -33,7 +33,6 @@ from mmsclient.bulk.waiting import all_done, is_ending
 from mmsclient.bulk.weights import Weights
 from mmsclient.errors import MMSError
 from mmsclient.models import SentBatch
-from mmsclient.observe.campaigns import RunObserver
 
 __all__ = ["Runner"]
 
@@ -55,7 +54,7 @@ class Runner:
         self._options = options = preparation.options
         self._recipients = recipients
         self._loop = asyncio.get_running_loop()
-        self._observer = RunObserver(preparation.client.emit, self._options.shown_name)
+        self._observer = preparation.begin_run()
         self._control = Control(self._observer.stopped)
         self._schedule = Schedule(self._options)
         self._hours = Hours(self._schedule, self._control, preparation, self._observer)

@@ -1,4 +1,4 @@
-"""What an operator can watch: events of calls, limiters, callbacks and campaigns, as they happen.
+"""What an operator can watch: events of calls, limiters, callbacks, campaigns and outboxes, as they happen.
 
 ```python
 counts: Counter[str] = Counter()
@@ -14,6 +14,14 @@ Ready observers: `LogObserver`, a line of the log for each call,
 `mmsclient.observe.prometheus.PrometheusObserver`, and `mmsclient.observe.otel.OpenTelemetryObserver`.
 """
 
+from mmsclient.observe.around_calls import (
+    OrdersClaimed,
+    OrdersDue,
+    OrdersEnded,
+    OrdersLost,
+    PictureMade,
+    SendRepeated,
+)
 from mmsclient.observe.beginnings import AttemptStarted, EventStarted
 from mmsclient.observe.events import (
     AttemptEnded,
@@ -43,6 +51,7 @@ from mmsclient.observe.events import (
     SaturationBegan,
     SaturationEnded,
 )
+from mmsclient.observe.leases import LeasesLost
 from mmsclient.observe.logs import LogObserver
 from mmsclient.observe.observer import Observer
 
@@ -69,12 +78,19 @@ __all__ = [
     "EventOutcome",
     "EventSettled",
     "EventStarted",
+    "LeasesLost",
     "LimiterAway",
     "LimiterBack",
     "LogObserver",
     "Observer",
+    "OrdersClaimed",
+    "OrdersDue",
+    "OrdersEnded",
+    "OrdersLost",
     "Outcome",
+    "PictureMade",
     "RateChanged",
     "SaturationBegan",
     "SaturationEnded",
+    "SendRepeated",
 ]

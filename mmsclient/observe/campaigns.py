@@ -10,6 +10,7 @@ from datetime import datetime
 from enum import Enum
 from typing import TypeVar
 
+from mmsclient.observe.around_calls import PictureMade
 from mmsclient.observe.events import (
     BatchEnded,
     CampaignContinued,
@@ -84,6 +85,10 @@ class RunObserver:
             self._tell(
                 BatchEnded(campaign=of, counts=Counter(str(state.value) for state in states), error=class_of(error))
             )
+
+    def picture_made(self, seconds: float, size: int, error: BaseException | None) -> None:
+        """A recipient's own picture was made, or could not be."""
+        self._tell(PictureMade(campaign=self._run, seconds=seconds, bytes=size, error=class_of(error)))
 
     def ended(self, counts: Mapping[S, int], calls: int, error: BaseException | None) -> None:
         """The run is over, with so many recipients in each state."""

@@ -12,10 +12,13 @@ from typing import Any
 
 import attrs
 
+from mmsclient._bounded_cache import BoundedCache
+from mmsclient.observe.around_calls import OrdersClaimed, OrdersDue, OrdersLost, PictureMade
 from mmsclient.observe.beginnings import AttemptStarted, EventStarted
 from mmsclient.observe.events import (
     AttemptEnded,
     CallbackReceived,
+    CallEnded,
     CallRetried,
     CallStarted,
     CallThrottled,
@@ -29,6 +32,7 @@ from mmsclient.observe.events import (
     SaturationBegan,
     SaturationEnded,
 )
+from mmsclient.observe.leases import LeasesLost
 
 __all__ = ["LogObserver"]
 
@@ -42,8 +46,14 @@ _STEPS = (
     CallbackReceived,
     EventSettled,
     EventStarted,
+    OrdersClaimed,
+    OrdersDue,
+    PictureMade,
 )
-_WARNINGS = (LimiterAway, LimiterBack, RateChanged, SaturationBegan, SaturationEnded)
+_WARNINGS = (LeasesLost, LimiterAway, LimiterBack, OrdersLost, RateChanged, SaturationBegan, SaturationEnded)
+
+REMEMBERED = 50_000
+"""Messages whose call is remembered, for the reports that come."""
 
 _WORD = re.compile(r"(?<=[a-z])(?=[A-Z])")
 _PLAIN = re.compile(r"[\w.:+/-]+")
@@ -56,8 +66,10 @@ class LogObserver:
     event=call_ended call=3f2a91-17 name=send-mms outcome=accepted attempts=2 recipients=1 accepted=1 seconds=0.412 ...
     ```
 
-    At INFO: the end of each call, of each callback, and what happens to campaigns. At DEBUG: the steps of a call and of
-    a callback, with the same id. At WARNING: limiters that slow down or lose Redis, and receivers that are saturated.
+    At INFO: the end of each call, of each callback, of orders of an outbox, keyed sends that were made before, and what
+    happens to campaigns. At DEBUG: the steps of a call and of a callback, with the same id; those of an event that is
+    about a message have the id of the call that sent it, too, where this observer was told of that. At WARNING:
+    limiters that slow down or lose Redis, receivers that are saturated or lose leases, and workers that died.
 
     Args:
         logger: Where to; `mmsclient.observe.logs` if left out.
@@ -67,13 +79,21 @@ class LogObserver:
     def __init__(self, logger: logging.Logger | None = None, *, json: bool = False) -> None:
         self._logger = logger or logging.getLogger(__name__)
         self._as_line = _as_json if json else _as_pairs
+        self._calls: BoundedCache[str, str] = BoundedCache(REMEMBERED)
+        """By a message's id the call that sent it."""
 
     def __call__(self, event: Event, /) -> None:
         """Logs `event`."""
+        if isinstance(event, CallEnded):
+            for message_id in event.message_ids:
+                self._calls[message_id] = event.call
         level = logging.WARNING if isinstance(event, _WARNINGS) else logging.INFO
         level = logging.DEBUG if isinstance(event, _STEPS) else level
         if self._logger.isEnabledFor(level):
-            self._logger.log(level, "%s", self._as_line(dict(_fields(event))))
+            fields = dict(_fields(event))
+            if isinstance(event, EventStarted | EventSettled) and (call := self._calls.get(event.message_id)):
+                fields["call"] = call
+            self._logger.log(level, "%s", self._as_line(fields))
 
 
 def _fields(event: Event) -> Iterator[tuple[str, Any]]:

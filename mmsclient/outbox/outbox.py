@@ -22,6 +22,7 @@ from mmsclient._store.stores import outbox_at
 from mmsclient.bulk.sender import Sender
 from mmsclient.bulk.waiting import all_done
 from mmsclient.errors import ConfigurationError, InvalidRequestError
+from mmsclient.observe.outbox import WorkerObserver
 from mmsclient.outbox.errors import translated
 from mmsclient.outbox.models import OutboxResult
 from mmsclient.outbox.options import KEEP, STOP_AFTER, Options
@@ -96,7 +97,8 @@ class Outbox(Orders):
         try:
             await all_done(opening)
             self._began_after, opened = opening.result()
-            self._worker = Worker(self._mms, StoreThread(opened, is_open=True), self._options, self._tell)
+            observer = WorkerObserver(self._mms.emit, os.path.basename(self._thread.store.shown))
+            self._worker = Worker(self._mms, StoreThread(opened, is_open=True), self._options, observer, self._tell)
         except BaseException:
             if opening.done() and opening.exception() is None:
                 opening.result()[1].close()

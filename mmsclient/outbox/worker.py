@@ -17,6 +17,7 @@ from mmsclient.bulk.sender import Sender
 from mmsclient.bulk.waiting import all_done
 from mmsclient.errors import LimiterUnavailableError, MMSError, NotSentError, OutcomeUnknownError
 from mmsclient.models import SentBatch
+from mmsclient.observe.outbox import WorkerObserver
 from mmsclient.outbox.errors import OutboxStoppedError, OutboxUnavailableError
 from mmsclient.outbox.options import Options
 from mmsclient.outbox.outcome import ends_of_answer, ends_of_error
@@ -33,6 +34,8 @@ TICK = 0.01
 """Seconds between the looks at a full limiter that does not tell when it has room."""
 SETTLE_EVERY = 60.0
 """Seconds between two looks for unknown orders that evidence settles, though it did not when it came."""
+COUNT_EVERY = 15.0
+"""Seconds between two counts of what is due, where anybody is told."""
 PURGE_EVERY = 3600.0
 """Seconds between two looks for orders that are old enough to be forgotten."""
 FIRST_PAUSE, LONGEST_PAUSE = 0.5, 60.0
@@ -46,13 +49,20 @@ class Worker:
         client: What it sends with.
         thread: The store, opened for this worker.
         options: Of the outbox.
+        observer: Is told what it does.
         on_end: Called when orders have come into another state.
     """
 
     def __init__(
-        self, client: Sender, thread: StoreThread[OutboxWorkerStore], options: Options, on_end: Callable[[], object]
+        self,
+        client: Sender,
+        thread: StoreThread[OutboxWorkerStore],
+        options: Options,
+        observer: WorkerObserver,
+        on_end: Callable[[], object],
     ) -> None:
         self._client = client
+        self._observer = observer
         self._thread = thread
         self._options = options
         self._on_end = on_end
@@ -66,6 +76,7 @@ class Worker:
         self._unsent: dict[str, OutboxClaim] = {}  # whose tasks have not begun
         self._look_at = 0.0  # before then, nothing is expected to be there
         self._tidy_at = 0.0
+        self._count_at = 0.0
         self._settle_at = 0.0
         self._purge_at = 0.0
         self._unknown_in_a_row = 0
@@ -156,7 +167,11 @@ class Worker:
         self._tidy_at = self._loop.time() + LOOK
         if lost := await self._thread.run(lambda store: store.lose_dead()):
             log.warning("a worker of the outbox is gone; of what it was sending, %s unknown", _are(lost))
+            self._observer.lost(lost)
             self._on_end()
+        if self._observer.is_told and self._loop.time() >= self._count_at:
+            self._count_at = self._loop.time() + COUNT_EVERY
+            self._observer.due(*await self._thread.run(lambda store: store.due()))
         if self._loop.time() >= self._settle_at:
             self._settle_at = self._loop.time() + SETTLE_EVERY
             if await self._thread.run(lambda store: store.settle()):
@@ -197,6 +212,10 @@ class Worker:
     async def _send(self, claim: OutboxClaim, number: int) -> None:
         """One call to its end, recorded. Never fails."""
         del self._unsent[claim.id]
+        self._observer.claimed(claim.id, len(claim.orders), len(claim.phones))
+        began = self._loop.time()
+        outcome: SentBatch | Exception | None = None
+        ends: Sequence[OrderEnd] = ()
         try:
             outcome = await self._call(claim, number)
             ends = self._ends(claim, outcome)
@@ -206,6 +225,8 @@ class Worker:
         except Exception as error:
             self._control.fail(error)
         finally:
+            states = [end.state for end in ends]
+            self._observer.ended(claim.id, states, self._loop.time() - began, _failure(outcome))
             self._on_end()
 
     async def _call(self, claim: OutboxClaim, number: int) -> SentBatch | Exception:
@@ -234,8 +255,7 @@ class Worker:
             outcome = error
             return error
         finally:
-            failure = outcome if isinstance(outcome, BaseException) else None
-            self._capacity.end_call(number, self._loop.time(), failure)
+            self._capacity.end_call(number, self._loop.time(), _failure(outcome))
             self._control.changed.set()
 
     def _ends(self, claim: OutboxClaim, outcome: SentBatch | Exception) -> Sequence[OrderEnd]:
@@ -273,6 +293,10 @@ class Worker:
         elif self._unknown_in_a_row >= self._options.stop_after:
             several = counted(self._unknown_in_a_row, "call")
             self._control.fail(Stop(error, f"after {several} in a row whose outcome is unknown"))
+
+
+def _failure(outcome: SentBatch | BaseException | None) -> BaseException | None:
+    return outcome if isinstance(outcome, BaseException) else None
 
 
 def _are(count: int) -> str:

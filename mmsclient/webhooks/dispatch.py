@@ -235,6 +235,7 @@ class Dispatcher:
             del self._under_way[key]
             self._give_place_back(handling)
             self._watch.settled(event, outcome, handling.callback, handling.began)
+            self._watch.look_at_leases(self._dedup.leases_lost)
             handling.end(outcome)
         if outcome.is_settled and isinstance(event, DeliveryReport):
             self._waiters.note(event)

@@ -21,6 +21,7 @@ from mmsclient.observe.events import (
     SaturationBegan,
     SaturationEnded,
 )
+from mmsclient.observe.leases import LeasesLost
 from mmsclient.observe.observer import Emit, shown_id
 from mmsclient.webhooks.parse import Event, UnreadableCallback
 from mmsclient.webhooks.throttled_log import ThrottledLog
@@ -95,6 +96,7 @@ class ReceiverWatch:
         self._events = itertools.count(1)
         self._saturated: dict[type[Any], float] = {}
         """Since when which kinds are."""
+        self._leases_lost = 0
 
     def snapshot(self, *, under_way: int, leases_lost: int) -> ReceiverStats:
         """A copy of the counts."""
@@ -162,6 +164,12 @@ class ReceiverWatch:
                 )
             )
         return outcome
+
+    def look_at_leases(self, lost: int) -> None:
+        """So many were lost up to now."""
+        if self.emit is not None and lost > self._leases_lost:
+            self.emit(LeasesLost(events=lost - self._leases_lost))
+        self._leases_lost = lost
 
     def look_before(self, kind: type[Any], places: CapacityLimiter) -> None:
         """An event is about to ask for a place among those of its kind."""

@@ -16,8 +16,10 @@ from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
 from mmsclient import OutcomeUnknownError, TokenBucket
+from mmsclient.limiter import NoLimit
 from mmsclient.observe import SaturationBegan, SaturationEnded
 from mmsclient.observe.prometheus import PrometheusObserver
+from mmsclient.outbox import Outbox
 from mmsclient.sandbox import Sandbox
 from mmsclient.sandbox.faults import CutConnection, Respond
 from mmsclient.webhooks import CallbackReceiver
@@ -52,8 +54,9 @@ QUERIES = [*queries(), *rules()]
 
 
 @pytest.fixture(scope="module")
-def output() -> str:
+def output(tmp_path_factory: pytest.TempPathFactory) -> str:
     """What a process tells Prometheus that has sent, failed, and received."""
+    folder = tmp_path_factory.mktemp("stores")
     registry = CollectorRegistry()
     observer = PrometheusObserver(registry)
 
@@ -65,6 +68,13 @@ def output() -> str:
                 with api.faults.add(CutConnection()), pytest.raises(OutcomeUnknownError):
                     await mms.send(to=numbers(1), text="Sale on now", image=PNG)
                 await campaign(mms, None).send_all(numbers(30))
+                await campaign(mms, None, image=lambda fields: PNG).send_all(numbers(2))
+                async with Outbox(mms, folder / "outbox.db") as outbox:
+                    await outbox.put(key="order-1", to=numbers(1), text="Ready", image=PNG)
+                    assert await outbox.result("order-1", timeout=60)
+            async with api.client(limiter=NoLimit(), observer=observer, ledger=folder / "sends.db") as mms:
+                for _ in range(2):
+                    await mms.send(to=numbers(1), text="Sale on now", image=PNG, key="order-1")
         async with CallbackReceiver(token=TOKEN, timeout=0.05, observer=observer) as receiver:
             await status(receiver, {"from": "61412345678", "body": "Yes", "message_id": "1"})
 

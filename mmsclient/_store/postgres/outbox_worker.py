@@ -64,6 +64,10 @@ WHERE outbox_recipient.outbox = given.outbox AND outbox_recipient.phone = given.
 _RECORDED = """
 SELECT count(*) FROM outbox WHERE id = ANY(%s) AND claim = %s AND state NOT IN ('sending', 'unknown') AND NOT proven
 """
+_DUE = """
+SELECT count(*), extract(epoch FROM clock_timestamp() - min(due))
+FROM outbox WHERE state = 'waiting' AND due <= clock_timestamp()
+"""
 _OTHERS = "SELECT DISTINCT sender FROM outbox WHERE state = 'sending' AND sender <> %s"
 _LEFT = "SELECT id FROM outbox WHERE state = 'sending' AND sender = ANY(%s) ORDER BY id FOR UPDATE"
 _OLD = "DELETE FROM outbox WHERE ended < clock_timestamp() - make_interval(secs => %s)"
@@ -138,6 +142,11 @@ class PostgresOutboxWorker:
             return len(found) + int(recorded)
 
         return self._database.run(work)
+
+    def due(self) -> tuple[int, float]:
+        """See `OutboxWorkerStore.due`."""
+        count, oldest = self._database.run(lambda transaction: transaction.row(_DUE), reads=True)
+        return int(count), float(oldest or 0.0)
 
     def lose_dead(self) -> int:
         """See `OutboxWorkerStore.lose_dead`."""

@@ -6,6 +6,8 @@ from collections.abc import Callable, Iterable, Mapping
 
 from opentelemetry.metrics import CallbackOptions, Counter, Histogram, Meter, Observation
 
+from mmsclient.observe.around_calls import OrdersDue, OrdersEnded, OrdersLost, PictureMade, SendRepeated
+from mmsclient.observe.beginnings import EventStarted
 from mmsclient.observe.events import (
     BatchEnded,
     CallbackAnswered,
@@ -13,8 +15,12 @@ from mmsclient.observe.events import (
     CallRetried,
     CallThrottled,
     CallWaited,
+    CampaignContinued,
     CampaignEnded,
+    CampaignPaused,
+    CampaignReopened,
     CampaignStarted,
+    CampaignWaiting,
     Event,
     EventSettled,
     LimiterAway,
@@ -24,7 +30,8 @@ from mmsclient.observe.events import (
     SaturationBegan,
     SaturationEnded,
 )
-from mmsclient.observe.figures import SECONDS, CallsUnderWay, messages_by_outcome
+from mmsclient.observe.figures import SECONDS, CallsUnderWay, CampaignsHeld, EventsUnderWay, messages_by_outcome
+from mmsclient.observe.leases import LeasesLost
 from mmsclient.observe.otel import conventions
 
 __all__ = ["Metrics"]
@@ -41,13 +48,18 @@ class Metrics:
     def __init__(self, meter: Meter) -> None:
         self._meter = meter
         self._under_way = CallsUnderWay()
+        self._events_under_way = EventsUnderWay()
+        self._held = CampaignsHeld()
+        self._due: dict[str, OrdersDue] = {}
         self._rate_share = 1.0
         self._is_away = False
         self._saturated: dict[str, int] = {}
         self._make_call_metrics()
         self._make_callback_metrics()
         self._make_campaign_metrics()
+        self._make_store_metrics()
         self._make_gauges()
+        self._make_more_gauges()
 
     def _make_call_metrics(self) -> None:
         self._durations = self._seconds("messaging.client.operation.duration", "Calls, from their start to their end.")
@@ -60,6 +72,9 @@ class Metrics:
         self._processed = self._seconds("messaging.process.duration", "Handling of callbacks' events.")
         self._callbacks = self._seconds("mmsclient.callback.duration", "Callbacks, by the answer.")
         self._events = self._counter("mmsclient.callback.events", "{event}", "Events of callbacks, by outcome.")
+        self._leases_lost = self._counter(
+            "mmsclient.receiver.leases_lost", "{event}", "Events that another process may have handled too."
+        )
 
     def _make_campaign_metrics(self) -> None:
         self._running = self._meter.create_up_down_counter(
@@ -68,6 +83,40 @@ class Metrics:
         self._runs = self._counter("mmsclient.campaign.runs", "{run}", "Runs of campaigns that are over.")
         self._recipients = self._counter(
             "mmsclient.campaign.recipients", "{recipient}", "Recipients of ended batches, by state."
+        )
+
+        self._pictures = self._seconds("mmsclient.picture.duration", "Making of recipients' own pictures.")
+
+    def _make_store_metrics(self) -> None:
+        self._repeated = self._counter("mmsclient.repeated_sends", "{send}", "Keyed sends that made no call.")
+        self._orders = self._counter(
+            "mmsclient.outbox.orders", "{order}", "Orders of an outbox, by the state that the end of a call brought."
+        )
+
+    def _make_more_gauges(self) -> None:
+        self._gauge(
+            "mmsclient.callback.events_under_way",
+            "{event}",
+            "Events whose handling goes on.",
+            lambda: [Observation(now, _destination(kind)) for kind, now in self._events_under_way.by_kind.items()],
+        )
+        self._gauge(
+            "mmsclient.campaign.held",
+            "{run}",
+            "Runs of campaigns that start nothing for now.",
+            lambda: [Observation(now, {"mmsclient.reason": why}) for why, now in self._held.by_reason.items()],
+        )
+        self._gauge(
+            "mmsclient.outbox.due",
+            "{order}",
+            "Orders that wait and could be sent.",
+            lambda: [Observation(due.orders, _outbox(due.outbox)) for due in list(self._due.values())],
+        )
+        self._gauge(
+            "mmsclient.outbox.oldest_due",
+            "s",
+            "For which the oldest of them could have been sent.",
+            lambda: [Observation(due.oldest, _outbox(due.outbox)) for due in list(self._due.values())],
         )
 
     def _make_gauges(self) -> None:
@@ -124,22 +173,18 @@ class Metrics:
         match event:
             case CallWaited() | CallEnded() | CallRetried() | CallThrottled():
                 self._count_call(event)
-            case EventSettled() | CallbackAnswered() | SaturationBegan() | SaturationEnded():
+            case EventStarted() | EventSettled() | CallbackAnswered() | SaturationBegan() | SaturationEnded():
                 self._count_callback(event)
-            case CampaignStarted():
-                self._running.add(1)
-            case CampaignEnded():
-                self._running.add(-1)
-                self._runs.add(1, _with_error({}, event.error))
-            case BatchEnded():
-                for state, count in event.counts.items():
-                    self._recipients.add(
-                        count, {"mmsclient.campaign.name": event.campaign.name, "mmsclient.state": state}
-                    )
             case RateChanged():
                 self._rate_share = event.rate / event.full
             case LimiterAway() | LimiterBack():
                 self._is_away = isinstance(event, LimiterAway)
+            case LeasesLost():
+                self._leases_lost.add(event.events)
+            case OrdersDue() | OrdersEnded() | OrdersLost() | SendRepeated():
+                self._count_stored(event)
+            case _:
+                self._count_campaign(event)
 
     def _count_call(self, event: Event) -> None:
         match event:
@@ -163,7 +208,10 @@ class Metrics:
 
     def _count_callback(self, event: Event) -> None:
         match event:
+            case EventStarted():
+                self._events_under_way(event)
             case EventSettled():
+                self._events_under_way(event)
                 outcome = event.outcome.value
                 self._events.add(1, _destination(event.kind) | {"mmsclient.outcome": outcome})
                 if event.event:
@@ -177,9 +225,45 @@ class Metrics:
             case SaturationBegan() | SaturationEnded():
                 self._saturated[event.kind] = int(isinstance(event, SaturationBegan))
 
+    def _count_campaign(self, event: Event) -> None:
+        match event:
+            case PictureMade():
+                self._pictures.record(event.seconds, _with_error({}, event.error))
+            case BatchEnded():
+                for state, count in event.counts.items():
+                    self._recipients.add(
+                        count, {"mmsclient.campaign.name": event.campaign.name, "mmsclient.state": state}
+                    )
+            case CampaignStarted():
+                self._running.add(1)
+            case CampaignEnded():
+                self._held(event)
+                self._running.add(-1)
+                self._runs.add(1, _with_error({}, event.error))
+            case CampaignPaused() | CampaignContinued() | CampaignWaiting() | CampaignReopened():
+                self._held(event)
+
+    def _count_stored(self, event: Event) -> None:
+        match event:
+            case OrdersDue():
+                self._due[event.outbox] = event
+            case OrdersEnded():
+                for state, count in event.counts.items():
+                    self._orders.add(count, _outbox(event.outbox) | {"mmsclient.state": state})
+            case OrdersLost():
+                self._orders.add(event.orders, _outbox(event.outbox) | {"mmsclient.state": "unknown"})
+            case SendRepeated():
+                attributes = conventions.operation(event.name, event.server)
+                outcome = {"mmsclient.outcome": event.outcome.value}
+                self._repeated.add(1, _with_error(attributes | outcome, event.error))
+
 
 def _destination(kind: str) -> dict[str, str]:
     return {"messaging.destination.name": kind}
+
+
+def _outbox(name: str) -> dict[str, str]:
+    return {"mmsclient.outbox.name": name}
 
 
 def _with_error(attributes: Mapping[str, str | int], error: str | None) -> dict[str, str | int]:

@@ -1,9 +1,10 @@
-"""Spans of calls, of campaigns, and of the handling of callbacks' events."""
+"""Spans of calls, of campaigns, of an outbox's orders, and of the handling of callbacks' events."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from datetime import datetime
+from time import time_ns
 from typing import Any
 
 import attrs
@@ -11,6 +12,7 @@ from opentelemetry import context, trace
 from opentelemetry.trace import Link, Span, SpanContext, SpanKind, Status, StatusCode, Tracer
 
 from mmsclient._bounded_cache import BoundedCache
+from mmsclient.observe.around_calls import OrdersClaimed, OrdersEnded, PictureMade, SendRepeated
 from mmsclient.observe.beginnings import AttemptStarted, EventStarted
 from mmsclient.observe.events import (
     AttemptEnded,
@@ -71,6 +73,8 @@ class Spans:
                 self._start_processing(event)
             case EventSettled() if span := self._under_way.pop(event.event, None):
                 _end_processing(event, span)
+            case OrdersClaimed() | OrdersEnded() | SendRepeated() | PictureMade():
+                self._take_other(event)
             case CampaignStarted():
                 self._start_campaign(event.campaign)
             case (
@@ -118,6 +122,44 @@ class Spans:
         )
         _enter(span)
 
+    # Keyed sends, orders of an outbox, pictures -----------------------------------------------------------------------
+
+    def _take_other(self, event: OrdersClaimed | OrdersEnded | SendRepeated | PictureMade) -> None:
+        match event:
+            case OrdersClaimed():
+                self._start_orders(event)
+            case OrdersEnded() if span := self._under_way.pop(event.claim, None):
+                _end_orders(event, span)
+            case SendRepeated():
+                self._note_repeat(event)
+            case PictureMade():
+                attributes = _campaign(event.campaign) | {"mmsclient.picture.bytes": event.bytes}
+                _end(self._start_since("make picture", event.seconds, attributes), event.error, event.error or "")
+
+    def _note_repeat(self, event: SendRepeated) -> None:
+        attributes: dict[str, Attribute] = {
+            **conventions.operation(event.name, event.server),
+            "mmsclient.outcome": event.outcome.value,
+        }
+        if event.recipients > 1:
+            attributes["messaging.batch.message_count"] = event.recipients
+        span = self._start_since(f"repeat {event.name} {event.server}", event.seconds, attributes)
+        _end(span, conventions.error_type(event.error, event.outcome), event.outcome.value)
+
+    def _start_orders(self, event: OrdersClaimed) -> None:
+        attributes: dict[str, Attribute] = {
+            "mmsclient.outbox.name": event.outbox,
+            "mmsclient.outbox.claim": event.claim,
+            "mmsclient.outbox.orders": event.orders,
+        }
+        span = self._tracer.start_span(f"outbox {event.outbox}", attributes=attributes)
+        self._under_way[event.claim] = span
+        _enter(span)
+
+    def _start_since(self, name: str, seconds: float, attributes: dict[str, Attribute]) -> Span:
+        """A span that began so long ago."""
+        return self._tracer.start_span(name, attributes=attributes, start_time=time_ns() - int(seconds * 1e9))
+
     # Campaigns --------------------------------------------------------------------------------------------------------
 
     def _start_campaign(self, campaign: CampaignRef) -> None:
@@ -159,6 +201,11 @@ def _of_end(event: CallEnded) -> Iterator[tuple[str, Attribute]]:
 def _end_processing(event: EventSettled, span: Span) -> None:
     span.set_attribute("mmsclient.event.outcome", event.outcome.value)
     _end(span, None if event.outcome.is_settled else event.outcome.value, event.outcome.value)
+
+
+def _end_orders(event: OrdersEnded, span: Span) -> None:
+    span.set_attributes({f"mmsclient.outbox.orders.{state}": count for state, count in event.counts.items()})
+    _end(span, event.error, event.error or "")
 
 
 def _end_campaign(event: CampaignEnded, span: Span) -> None:

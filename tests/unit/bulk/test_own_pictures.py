@@ -630,7 +630,7 @@ async def each_is_in_one_call(rows: list[tuple[str, str | None, str | None]], si
             raise ValueError
         return PNG + code.encode()
 
-    maker = PictureMaker(make, fit=False)
+    maker = PictureMaker(make, fit=False, tell=lambda *_: None)
     message, renderer = message_of(HI, None, NO_IMAGE, maker.facts)
     assert renderer is not None
     thread = await JournalThread.open(lambda: open_journal(None, message), None)
@@ -698,7 +698,7 @@ async def test_work_that_fails_ends_the_work_beside_it() -> None:
 
 
 async def test_nobody_gets_a_picture_that_was_not_noted() -> None:
-    maker = PictureMaker(picture, fit=False)
+    maker = PictureMaker(picture, fit=False, tell=lambda *_: None)
     message, _ = message_of("Hi", None, NO_IMAGE, maker.facts)
     other = await maker.made('{"code": 1}', "Hi")
     claim = Claim(1, (1,), (61400000000,), None, other.data)

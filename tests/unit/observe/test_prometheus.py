@@ -42,8 +42,9 @@ async def test_calls_are_counted_by_outcome(connect: Connect, sandbox: Sandbox, 
     found = samples(registry)
     assert found["mmsclient_call_duration_seconds_count{name=send-mms,outcome=accepted}"] == 1
     assert found["mmsclient_call_duration_seconds_count{name=send-mms,outcome=unknown}"] == 1
-    assert found["mmsclient_messages_total{outcome=accepted}"] == 3
-    assert found["mmsclient_messages_total{outcome=unknown}"] == 2
+    assert found["mmsclient_messages_total{kind=mms,outcome=accepted}"] == 3
+    assert found["mmsclient_messages_total{kind=mms,outcome=unknown}"] == 2
+    assert found["mmsclient_messages_total{kind=sms,outcome=accepted}"] == 0
     assert found["mmsclient_throttled_total"] == found["mmsclient_attempts_total{status=429}"] == 1
     assert found["mmsclient_retries_total{error=RateLimitError}"] == 1
     assert {found[f"mmsclient_wait_seconds_count{{for={name}}}"] for name in ("queue", "connection", "token")} == {3}
