@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime
 from decimal import Decimal
 
 import anyio.to_thread
-from attrs import field, frozen
+from attrs import evolve, field, frozen
 
 from mmsclient._store.models import RecipientState
 from mmsclient._store.sqlite_database import translated_errors
 from mmsclient._store.steering import Activity, FailedCall, Order, Standing
 from mmsclient._store.stores import JournalStore, store_at
 from mmsclient._words import counted
+from mmsclient.bulk.errors import JournalError
 from mmsclient.bulk.models import Counts
 
 __all__ = ["Activity", "CampaignStatus", "FailedCall", "pause", "read_status", "stop", "unpause"]
@@ -69,6 +71,9 @@ class CampaignStatus:
     """The last calls that went wrong, the latest first: at most five, those of which the API took a part included."""
     journal: str = field(repr=False)
     """The journal's file, or host, database and name."""
+    fallback: CampaignStatus | None = None
+    """How the SMS stand that those get whose MMS did not arrive: a campaign of their own, and `is_over` says
+    nothing of them. None where none was begun."""
 
     @property
     def is_over(self) -> bool:
@@ -137,6 +142,14 @@ async def _ordered(journal: str | os.PathLike[str], name: str | None, order: Ord
 
 
 def _read(store: JournalStore) -> CampaignStatus:
+    found, beside = _read_alone(store), store.fallback
+    with suppress(JournalError):  # it may be just being made
+        if beside.exists():
+            return evolve(found, fallback=_read_alone(beside))
+    return found
+
+
+def _read_alone(store: JournalStore) -> CampaignStatus:
     reader = store.open_reader()
     try:
         with translated_errors(store.shown):

@@ -192,6 +192,8 @@ def facts_of(found: CampaignStatus) -> dict[str, str]:
         facts["Time left"] = duration(found.seconds_left)
     facts["Credits used"] = str(found.credits_used)
     facts["Throttled"] = counted(found.throttled, "call")
+    if found.fallback is not None:
+        facts["By SMS"] = str(found.fallback)
     if found.last_error is not None:
         facts["Last error"] = f"{_zoned(found.last_error_at)} {found.last_error}"
     return facts | {f"Call {each.batch}": str(each) for each in found.last_failures}
@@ -213,7 +215,8 @@ def document_of(found: CampaignStatus) -> dict[str, Any]:
     facts = asdict(found, recurse=False)
     times = {name: _zoned(value) for name, value in facts.items() if isinstance(value, datetime)}
     rounded = {name: round(value, 3) for name, value in facts.items() if isinstance(value, float)}
-    return {"event": "status", **facts, **times, **rounded, "is_over": found.is_over}
+    fallback = None if found.fallback is None else document_of(found.fallback)
+    return {"event": "status", **facts, **times, **rounded, "is_over": found.is_over, "fallback": fallback}
 
 
 def _zoned(time: datetime | None) -> datetime | None:

@@ -17,6 +17,7 @@ import pytest
 
 from mmsclient import AsyncMMSClient, ConfigurationError, InvalidRequestError
 from mmsclient.bulk import (
+    Activity,
     BudgetReachedError,
     Campaign,
     CampaignStoppedError,
@@ -32,6 +33,7 @@ from mmsclient.bulk import (
     Template,
     pause,
     read_report,
+    read_status,
     resume,
     stop,
     unpause,
@@ -103,6 +105,7 @@ async def test_those_whose_mms_did_not_arrive_get_the_text_once(
     first = campaign(mms, place, opt_out_line="Reply STOP to opt out")
     report = await first.send_all(listed)
     assert (report.counts[ACCEPTED], report.fallback, api.sms.sends) == (8, None, [])
+    assert (await read_status(place[0], place[1] or None)).fallback is None
     statuses = [DELIVERED, FAILED, REJECTED, EXPIRED, ABORTED, DeliveryStatus.UNKNOWN, DISPATCHED]
     await reported(first, api, dict(zip(listed, statuses, strict=False)))
     report = await first.send_all()
@@ -123,6 +126,27 @@ async def test_those_whose_mms_did_not_arrive_get_the_text_once(
     found = await read_report(place[0], place[1] or None)
     assert found.fallback is not None
     assert found.fallback.counts[ACCEPTED] == 4
+    status = await read_status(place[0], place[1] or None)
+    assert status.fallback is not None
+    assert (status.fallback.counts[ACCEPTED], status.fallback.is_over, status.fallback.fallback) == (4, True, None)
+
+
+async def test_the_status_shows_who_sends_the_sms_and_how_far(
+    api: Sandbox, mms: AsyncMMSClient, place: tuple[str, str]
+) -> None:
+    await failed(mms, api, place, numbers(2))
+    with api.faults.add(Latency(600, carried_out=True), call="send-sms"):
+        sending = asyncio.create_task(ended(campaign(mms, place).send_fallback()))
+        await until(lambda: api.sms.sends)
+        status = await read_status(place[0], place[1] or None)
+        assert status.activity is Activity.IDLE
+        assert status.fallback is not None
+        assert status.fallback.activity is Activity.SENDING
+        assert status.fallback.sender is not None
+        assert status.fallback.counts[RecipientState.SENDING] == 2
+        sending.cancel()
+        api.stop()
+        await asyncio.wait([sending])
 
 
 async def test_a_run_waits_for_reports_and_sends_what_has_failed_meanwhile(

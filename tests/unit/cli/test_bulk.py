@@ -88,6 +88,9 @@ def test_an_sms_to_those_whose_mms_failed(cli: Cli, api: Sandbox, folder: Path) 
     assert (again.status, len(api.sms.messages)) == (0, 2)
     (report,) = cli("bulk", "report", "spring.db", "--json").documents
     assert (report["kind"], report["fallback"]["kind"], report["fallback"]["counts"]["accepted"]) == ("mms", "sms", 2)
+    (status,) = cli("bulk", "status", "spring.db", "--json").documents
+    assert (status["fallback"]["activity"], status["fallback"]["counts"]["accepted"]) == ("idle", 2)
+    assert "By SMS: idle: 2 accepted" in cli("bulk", "status", "spring.db").out.splitlines()
     told = cli("bulk", "resume", "spring.db", "--fallback-wait", "0")
     assert (told.status, told.error) == (2, "--fallback-...: say --fallback sms, too")
     assert cli("bulk", "fallback", "spring.db", "--dry-run").status == 2

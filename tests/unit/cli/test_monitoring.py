@@ -113,6 +113,7 @@ def test_outbox_run_is_healthy_while_it_sends(api: Sandbox, tmp_path: Path, monk
             watched = Watched(process)
             until(lambda: watched.figure("mmsclient_calls_under_way", state="unanswered") == 1)
             assert watched.figure("mmsclient_longest_unanswered_seconds") > 0
+            assert watched.figure("mmsclient_outbox_due", outbox="outbox.db") == 1  # when it began
             assert watched.figure("process_open_fds") > 3
             until(lambda: watched.status() == 200)
             process.send_signal(signal.SIGTERM)

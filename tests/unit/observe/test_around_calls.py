@@ -109,9 +109,9 @@ async def send(mms: AsyncMMSClient, **options: Any) -> Any:
 async def test_a_send_that_was_made_before_is_told_though_it_makes_no_call(
     mms: AsyncMMSClient, watched: Watched, caplog: pytest.LogCaptureFixture
 ) -> None:
-    await send(mms)
-    assert not watched.told.of(SendRepeated)
     with watched.telemetry.tracer.start_as_current_span("order") as job:
+        await send(mms)
+        assert not watched.told.of(SendRepeated)
         assert (await send(mms)).repeated
     event = watched.told.one(SendRepeated)
     assert (event.name, event.recipients, event.outcome, event.error) == ("send-mms", 1, Outcome.ACCEPTED, None)
@@ -119,7 +119,7 @@ async def test_a_send_that_was_made_before_is_told_though_it_makes_no_call(
     assert watched.figure("mmsclient_repeated_sends_total", outcome="accepted", error="") == 1
     assert watched.figure("mmsclient_messages_total", kind="mms", outcome="accepted") == 1
     span = watched.telemetry.span("repeat send-mms")
-    assert parent(span) == job.get_span_context().span_id
+    assert parent(span) == parent(watched.telemetry.span("send-mms")) == job.get_span_context().span_id
     assert attributes(span)["mmsclient.outcome"] == "accepted"
     assert list(watched.telemetry.points("mmsclient.repeated_sends").values()) == [1]
     (line,) = lines(caplog, "send_repeated")
