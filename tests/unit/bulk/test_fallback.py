@@ -43,6 +43,7 @@ from mmsclient.sandbox import Sandbox
 from mmsclient.sandbox.faults import Latency, Reset
 from tests.conftest import PNG, until
 from tests.support.campaigns import numbers
+from tests.support.held import Held
 
 pytestmark = pytest.mark.usefixtures("impatient")
 
@@ -135,7 +136,7 @@ async def test_the_status_shows_who_sends_the_sms_and_how_far(
     api: Sandbox, mms: AsyncMMSClient, place: tuple[str, str]
 ) -> None:
     await failed(mms, api, place, numbers(2))
-    with api.faults.add(Latency(600, carried_out=True), call="send-sms"):
+    with api.faults.add(held := Held(), call="send-sms"):
         sending = asyncio.create_task(ended(campaign(mms, place).send_fallback()))
         await until(lambda: api.sms.sends)
         status = await read_status(place[0], place[1] or None)
@@ -144,9 +145,8 @@ async def test_the_status_shows_who_sends_the_sms_and_how_far(
         assert status.fallback.activity is Activity.SENDING
         assert status.fallback.sender is not None
         assert status.fallback.counts[RecipientState.SENDING] == 2
-        sending.cancel()
-        api.stop()
-        await asyncio.wait([sending])
+        held.answer.set()
+        await sending
 
 
 async def test_a_run_waits_for_reports_and_sends_what_has_failed_meanwhile(

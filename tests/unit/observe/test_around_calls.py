@@ -39,11 +39,12 @@ from mmsclient.observe import (
 from mmsclient.observe.prometheus import PrometheusObserver
 from mmsclient.outbox import Outbox, OutboxState
 from mmsclient.sandbox import Sandbox
-from mmsclient.sandbox.faults import CutConnection, Latency, Reject, Respond
+from mmsclient.sandbox.faults import CutConnection, Reject, Respond
 from mmsclient.webhooks import CallbackReceiver
 from tests.conftest import PNG, until
 from tests.support.callbacks import TOKEN, status
 from tests.support.campaigns import campaign, numbers
+from tests.support.held import Held
 from tests.support.observing import Told
 from tests.support.outbox import claimed, opened, order, working
 from tests.support.telemetry import Telemetry, attributes, identity, parent
@@ -137,13 +138,14 @@ async def test_what_a_repeated_send_is_told_shows_apart(mms: AsyncMMSClient, api
         await send(mms, key="unknown")
     with pytest.raises(KeyReusedError):
         await send(mms, key="unknown", text="Another one")
-    with api.faults.add(Latency(600)):
-        sending = asyncio.create_task(send(mms, key="slow"))
-        await until(lambda: len(watched.told.of(CallStarted)) == 3)
+    slow = {"key": "slow", "to": numbers(2)[1]}
+    with api.faults.add(held := Held()):
+        sending = asyncio.create_task(send(mms, **slow))
+        await until(lambda: api.carried_out(numbers(2)[1]))
         with pytest.raises(SendInProgressError):
-            await send(mms, key="slow", timeout=0.01)
-        api.stop()
-        await asyncio.wait([sending])
+            await send(mms, **slow, timeout=0.01)
+        held.answer.set()
+        await sending
     found = [(event.outcome, event.error) for event in watched.told.of(SendRepeated)]
     assert found == [
         (Outcome.REFUSED, "RecipientsError"),

@@ -27,6 +27,7 @@ from mmsclient.observe import (
     CampaignStarted,
     CampaignStopped,
     CampaignWaiting,
+    LeasesLost,
     LimiterAway,
     LimiterBack,
     SaturationBegan,
@@ -231,7 +232,7 @@ async def test_a_campaign_is_a_span_over_the_calls_of_its_batches(
 
 
 def test_what_holds_a_campaign_up_is_an_event_of_its_span(telemetry: Telemetry) -> None:
-    of = CampaignRef("1a2b3c4d", "spring.db")
+    of, held = CampaignRef("1a2b3c4d", "spring.db"), list[list[int]]()
     for event in (
         CampaignStarted(campaign=of),
         CampaignWaiting(campaign=of, until=datetime(2026, 3, 2, 9, tzinfo=UTC)),
@@ -242,6 +243,8 @@ def test_what_holds_a_campaign_up_is_an_event_of_its_span(telemetry: Telemetry) 
         CampaignEnded(campaign=of, counts={"pending": 1}, calls=0, seconds=1.0, error=None),
     ):
         contextvars.copy_context().run(telemetry.observer, event)  # as in the run's own task
+        held.append([count for _, count in sorted(telemetry.points("mmsclient.campaign.held").items())])
+    assert held == [[0, 0], [1, 0], [0, 0], [0, 1], [0, 0], [0, 0], [0, 0]]  # for their hours, paused
     assert [(event.name, attributes(event)) for event in telemetry.span("campaign").events] == [
         ("mmsclient.campaign.waiting", {"until": "2026-03-02T09:00:00+00:00"}),
         ("mmsclient.campaign.reopened", {}),
@@ -317,6 +320,8 @@ def test_limiters_and_saturation_are_gauges(telemetry: Telemetry) -> None:
     ):
         telemetry.observer(event)
         assert list(telemetry.points(metric).values()) == [value]
+    telemetry.observer(LeasesLost(events=2))
+    assert telemetry.points("mmsclient.receiver.leases_lost") == {(): 2}
 
 
 async def test_nothing_private_is_exported(connect: Connect, api: Sandbox, telemetry: Telemetry) -> None:

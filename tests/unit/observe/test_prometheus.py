@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,21 @@ from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
 from mmsclient import OutcomeUnknownError, TokenBucket
-from mmsclient.observe import Event, LimiterAway, LimiterBack, SaturationBegan, SaturationEnded
+from mmsclient.observe import (
+    CampaignContinued,
+    CampaignEnded,
+    CampaignPaused,
+    CampaignRef,
+    CampaignReopened,
+    CampaignStarted,
+    CampaignWaiting,
+    Event,
+    LeasesLost,
+    LimiterAway,
+    LimiterBack,
+    SaturationBegan,
+    SaturationEnded,
+)
 from mmsclient.observe.prometheus import PrometheusObserver
 from mmsclient.sandbox import Sandbox
 from mmsclient.sandbox.faults import CutConnection, Respond
@@ -73,6 +88,44 @@ async def test_callbacks_and_limiters_are_counted() -> None:
     for event, name, value in told:
         observer(event)
         assert samples(registry)[name] == value
+
+
+async def test_events_under_way_and_leases_are_counted() -> None:
+    registry, found = CollectorRegistry(), list[float]()
+    observer = PrometheusObserver(registry)
+    under_way = "mmsclient_callback_events_under_way{kind=delivery_report}"
+    receiver = CallbackReceiver(token=TOKEN, observer=observer)
+    receiver.on_delivery_report(lambda report: found.append(samples(registry)[under_way]))
+    assert await status(receiver, [{"message_id": "A1", "status": "Delivered"}]) == 200
+    await receiver.aclose()
+    assert (found, samples(registry)[under_way]) == ([1], 0)
+    observer(LeasesLost(events=2))
+    assert samples(registry)["mmsclient_receiver_leases_lost_total"] == 2
+
+
+def test_campaigns_that_are_held_are_counted() -> None:
+    registry, of = CollectorRegistry(), CampaignRef("1a2b3c4d", "spring.db")
+    observer = PrometheusObserver(registry)
+    paused = CampaignPaused(campaign=of, seconds=None, error=None, from_outside=True)
+    throttled = CampaignPaused(campaign=of, seconds=1.0, error="RateLimitError")
+    waiting = CampaignWaiting(campaign=of, until=datetime(2026, 3, 2, 9, tzinfo=UTC))
+    ended = CampaignEnded(campaign=of, counts={}, calls=0, seconds=1.0, error=None)
+    told: list[tuple[Event, int, int]] = [
+        (CampaignStarted(campaign=of), 0, 0),
+        (throttled, 0, 0),
+        (paused, 1, 0),
+        (waiting, 1, 1),
+        (CampaignContinued(campaign=of, seconds=1.0), 0, 1),
+        (CampaignReopened(campaign=of), 0, 0),
+        (paused, 1, 0),
+        (waiting, 1, 1),
+        (ended, 0, 0),
+    ]
+    for event, by_others, outside_hours in told:
+        observer(event)
+        found = samples(registry)
+        assert found["mmsclient_campaigns_held{reason=paused}"] == by_others
+        assert found["mmsclient_campaigns_held{reason=hours}"] == outside_hours
 
 
 async def test_campaigns_are_counted(api: Sandbox, path: Path) -> None:

@@ -19,6 +19,7 @@ from mmsclient.observe import (
     CallbackReceived,
     EventOutcome,
     EventSettled,
+    LeasesLost,
     SaturationBegan,
     SaturationEnded,
 )
@@ -202,12 +203,13 @@ async def test_a_lease_that_was_not_renewed_is_counted(tmp_path: Path) -> None:
 
 async def test_the_leases_of_a_receiver_stand_in_its_stats(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(handled_events, "LEASE", 0.1)
-    receiver = CallbackReceiver(token=TOKEN, seen=tmp_path / "seen.sqlite")
+    told = Told()
+    receiver = CallbackReceiver(token=TOKEN, seen=tmp_path / "seen.sqlite", observer=told)
 
     @receiver.on_delivery_report
     async def take(report: DeliveryReport) -> None:
         time.sleep(0.2)  # noqa: ASYNC251
 
     assert await status(receiver, [REPORT]) == 200
-    assert receiver.stats.leases_lost == 1
+    assert receiver.stats.leases_lost == told.one(LeasesLost).events == 1
     await receiver.aclose()
