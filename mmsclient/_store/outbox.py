@@ -328,7 +328,10 @@ class OutboxWorkerStore(Protocol):
         ...
 
     def due(self) -> tuple[int, float]:
-        """How many orders wait that could be sent, and for how many seconds the oldest of them could."""
+        """How many orders wait whose time has come, and for how many seconds that of the oldest has.
+
+        Those are among them that wait to be tried again. Walks through all that wait.
+        """
         ...
 
     def lose_dead(self) -> int:

@@ -236,7 +236,10 @@ class SQLiteOutboxWorker:
     def due(self) -> tuple[int, float]:
         """See `OutboxWorkerStore.due`."""
         now = time.time()
-        sql = "SELECT count(*), min(due) FROM outbox WHERE state = 'waiting' AND due <= ?"
+        sql = (
+            "SELECT count(*), min(max(put, ifnull(not_before, put))) FROM outbox"
+            " WHERE state = 'waiting' AND (not_before IS NULL OR not_before <= ?)"
+        )
         ((count, oldest),) = _read(self._file, lambda database: database.rows(sql, (now,)))
         return count, now - oldest if count else 0.0
 

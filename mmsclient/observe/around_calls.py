@@ -38,12 +38,12 @@ class OrdersEnded(Event):
 
 @frozen(kw_only=True, slots=False)
 class OrdersDue(Event):
-    """What waits in an outbox and could be sent: told by a worker at its start, and every quarter of a minute."""
+    """What waits in an outbox, and not for a later hour. Told by a worker at its start, and every 15 seconds."""
 
     outbox: str
     orders: int
     oldest: float
-    """Seconds for which the oldest of them has been due; 0 without any."""
+    """Seconds for which the oldest of them has waited, in which it may have been tried; 0 without any."""
 
 
 @frozen(kw_only=True, slots=False)

@@ -40,7 +40,7 @@ class WorkerObserver:
         self._tell(OrdersEnded(claim=claim, outbox=self._outbox, counts=counts, seconds=seconds, error=class_of(error)))
 
     def due(self, orders: int, oldest: float) -> None:
-        """So many orders wait that could be sent, the oldest for so many seconds."""
+        """So many orders wait whose time has come, the oldest for so many seconds."""
         self._tell(OrdersDue(outbox=self._outbox, orders=orders, oldest=oldest))
 
     def lost(self, orders: int) -> None:

@@ -178,10 +178,12 @@ class PrometheusObserver:
             ["outbox", "state"],
             registry=registry,
         )
-        self._due = Gauge("mmsclient_outbox_due", "Orders that wait and could be sent.", ["outbox"], registry=registry)
+        self._due = Gauge(
+            "mmsclient_outbox_due", "Orders that wait, and not for a later hour.", ["outbox"], registry=registry
+        )
         self._oldest_due = Gauge(
             "mmsclient_outbox_oldest_due_seconds",
-            "For which the oldest of them could have been sent.",
+            "For which the oldest of them has waited.",
             ["outbox"],
             registry=registry,
         )

@@ -36,6 +36,8 @@ SETTLE_EVERY = 60.0
 """Seconds between two looks for unknown orders that evidence settles, though it did not when it came."""
 COUNT_EVERY = 15.0
 """Seconds between two counts of what is due, where anybody is told."""
+IDLE_FOR_ONE = 100
+"""How many times as long as a count takes is waited before the next: it reads all that wait."""
 PURGE_EVERY = 3600.0
 """Seconds between two looks for orders that are old enough to be forgotten."""
 FIRST_PAUSE, LONGEST_PAUSE = 0.5, 60.0
@@ -170,8 +172,10 @@ class Worker:
             self._observer.lost(lost)
             self._on_end()
         if self._observer.is_told and self._loop.time() >= self._count_at:
-            self._count_at = self._loop.time() + COUNT_EVERY
+            began = self._loop.time()
             self._observer.due(*await self._thread.run(lambda store: store.due()))
+            ended = self._loop.time()
+            self._count_at = ended + max(COUNT_EVERY, IDLE_FOR_ONE * (ended - began))
         if self._loop.time() >= self._settle_at:
             self._settle_at = self._loop.time() + SETTLE_EVERY
             if await self._thread.run(lambda store: store.settle()):

@@ -65,8 +65,8 @@ _RECORDED = """
 SELECT count(*) FROM outbox WHERE id = ANY(%s) AND claim = %s AND state NOT IN ('sending', 'unknown') AND NOT proven
 """
 _DUE = """
-SELECT count(*), extract(epoch FROM clock_timestamp() - min(due))
-FROM outbox WHERE state = 'waiting' AND due <= clock_timestamp()
+SELECT count(*), extract(epoch FROM clock_timestamp() - min(greatest(put, not_before)))
+FROM outbox WHERE state = 'waiting' AND (not_before IS NULL OR not_before <= clock_timestamp())
 """
 _OTHERS = "SELECT DISTINCT sender FROM outbox WHERE state = 'sending' AND sender <> %s"
 _LEFT = "SELECT id FROM outbox WHERE state = 'sending' AND sender = ANY(%s) ORDER BY id FOR UPDATE"

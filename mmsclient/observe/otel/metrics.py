@@ -109,13 +109,13 @@ class Metrics:
         self._gauge(
             "mmsclient.outbox.due",
             "{order}",
-            "Orders that wait and could be sent.",
+            "Orders that wait, and not for a later hour.",
             lambda: [Observation(due.orders, _outbox(due.outbox)) for due in list(self._due.values())],
         )
         self._gauge(
             "mmsclient.outbox.oldest_due",
             "s",
-            "For which the oldest of them could have been sent.",
+            "For which the oldest of them has waited.",
             lambda: [Observation(due.oldest, _outbox(due.outbox)) for due in list(self._due.values())],
         )
 

@@ -63,6 +63,23 @@ def test_another_order_with_the_key_is_refused(store: OutboxStore, other: object
     assert store.find("a") == put
 
 
+def test_what_is_due_is_counted(store: OutboxStore) -> None:
+    with working(store) as worker:
+        assert worker.due() == (0, 0.0)
+        store.put(order("later", not_before=2e9))
+        assert worker.due() == (0, 0.0)
+        store.put(order("a", not_before=time.time() - 100))
+        store.put(order("b"))
+        count, oldest = worker.due()
+        assert count == 2
+        assert 0 <= oldest < 60  # since it was put, and not since it might have been sent before
+        store.cancel("a")
+        claim = claimed(worker)
+        assert worker.due() == (0, 0.0)
+        worker.finish(claim, end(claim, WAITING, delay=3600))  # it was not sent, and waits for another try
+        assert (worker.due()[0], worker.due()[1] > 0) == (1, True)
+
+
 def test_what_is_put_survives_and_is_listed(place: tuple[str, str]) -> None:
     with opened(place[0]) as store:
         for key in "cab":
