@@ -92,7 +92,7 @@ def _add_outbox(report: Report, model: str, program: str, seconds: float, rounds
 
 
 def _measure(kind: str, setting: Setting, redis_port: int, seconds: float) -> Figures:
-    with Server(setting) as server, started_processes(PROCESSES) as pool:
+    with Server(setting) as server, started_processes(PROCESSES, __name__) as pool:
         start = time.monotonic() + SOON  # one clock for all processes of a machine
         demand = Demand(f"redis://{HOST}:{redis_port}/0", server.url, server.certificate, start, start + seconds)
         with _commands(demand.redis) as commands:

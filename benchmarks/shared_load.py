@@ -10,7 +10,9 @@ import time
 from collections.abc import Awaitable, Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager, suppress
+from importlib import import_module
 from multiprocessing import get_context
+from multiprocessing.synchronize import Barrier
 
 import redis
 from attrs import frozen
@@ -62,15 +64,20 @@ async def by_our_client(demand: Demand, limiter: Limiter) -> int:
 
 
 @contextmanager
-def started_processes(count: int) -> Iterator[ProcessPoolExecutor]:
-    """Processes that have started, and have imported what they need."""
+def started_processes(count: int, module: str) -> Iterator[ProcessPoolExecutor]:
+    """Processes that have started, and have imported `module`, which has what they are to do."""
     spawn = get_context("spawn")
     barrier = spawn.Barrier(count + 1)
-    with ProcessPoolExecutor(count, spawn, initializer=barrier.wait) as pool:
+    with ProcessPoolExecutor(count, spawn, initializer=_imported, initargs=(module, barrier)) as pool:
         for _ in range(count):
             pool.submit(int)  # each starts one, since none is idle yet
         barrier.wait()
         yield pool
+
+
+def _imported(module: str, barrier: Barrier) -> None:
+    import_module(module)
+    barrier.wait()
 
 
 @contextmanager

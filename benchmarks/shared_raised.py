@@ -74,7 +74,7 @@ def _measured(program: str, cap: int, seconds: float) -> Figures:
         redis_server(program) as port,
         closing(redis.Redis(HOST, port)) as watching,
         Server(Setting()) as server,
-        started_processes(PROCESSES) as pool,
+        started_processes(PROCESSES, __name__) as pool,
     ):
         start = time.monotonic() + SOON
         url, certificate = server.url, server.certificate
