@@ -210,7 +210,8 @@ class SenderJournal(Protocol):
     def claim_again(self, ids: Sequence[int]) -> Claim | None:
         """Set these recipients, which are surely not sent, to `sending` in a call of their own.
 
-        Those of whom evidence has proven meanwhile that an earlier call went out are left out; None if nobody is left.
+        Those of whom evidence, or a late answer, has told meanwhile that an earlier call went out are left out; None if
+        nobody is left.
         """
         ...
 

@@ -13,6 +13,7 @@
 | | pending, failed | accepted | the same of a call before the decision to send again; not while it is `sending` |
 | `LATE` | unknown | accepted, refused, failed, pending | the answer to a call whose sender had lost its lease |
 | | unknown | excluded | as `SUPPRESS`, by such a sender |
+| | pending | as from unknown | the same, where it was to be sent again and has not been claimed since |
 | `EXCLUDE` | pending, failed | excluded | an exclusion that came later |
 | `RESEND` | unknown | pending | only with `resend_unknown`; "silent" adds conditions |
 """
@@ -51,6 +52,10 @@ SUPPRESS = _transition(State.SENDING, to=(State.EXCLUDED,))
 REOPEN = _transition(State.EXCLUDED, to=(State.PENDING,))
 LOSE = _transition(State.SENDING, to=(State.UNKNOWN,))
 PROVE = _transition(State.UNKNOWN, State.PENDING, State.FAILED, to=(State.ACCEPTED,))
-LATE = _transition(State.UNKNOWN, to=(State.ACCEPTED, State.REFUSED, State.FAILED, State.PENDING, State.EXCLUDED))
+LATE = _transition(
+    State.UNKNOWN,
+    State.PENDING,
+    to=(State.ACCEPTED, State.REFUSED, State.FAILED, State.PENDING, State.EXCLUDED),
+)
 EXCLUDE = _transition(State.PENDING, State.FAILED, to=(State.EXCLUDED,))
 RESEND = _transition(State.UNKNOWN, to=(State.PENDING,))

@@ -192,6 +192,16 @@ class Server:
             raise RuntimeError(f"{program} failed:\n{(self.directory / 'said').read_text(encoding='utf-8')}")
 
 
+def waits_for_a_lock(url: str, query: str) -> bool:
+    """Somebody in this database waits for another's transaction, with a statement that is like that."""
+    with psycopg.connect(url) as connection:
+        sql = (
+            "SELECT 1 FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+            " AND ltrim(query, E'\\n ') LIKE %s"
+        )
+        return bool(connection.execute(sql, (query,)).fetchall())
+
+
 PASSWORD = "s3cret-of-the-store"  # noqa: S105
 
 _END_OTHERS = """

@@ -15,8 +15,8 @@ from mmsclient._store.evidence import PROVEN, RESENT
 from mmsclient._store.models import Claim, Exclusion, Picked, RecipientResult
 from mmsclient._store.models import RecipientState as State
 from mmsclient._store.postgres.database import Transaction, columns, storable
-from mmsclient._store.postgres.evidence import FORMER_CALLS, settle_all, settle_some
-from mmsclient._store.states import CLAIM, END, LATE, LOSE, PROVE, RELEASE, REOPEN, SUPPRESS, Transition
+from mmsclient._store.postgres.evidence import FORMER_CALLS, note_answers, settle_all, settle_some
+from mmsclient._store.states import CLAIM, END, LATE, LOSE, PROVE, RELEASE, REOPEN, SUPPRESS
 
 __all__ = ["ClaimWriter", "Ended", "end_dead_run", "lose", "reopen"]
 
@@ -62,36 +62,45 @@ WHERE campaign = %s AND id = %s AND epoch = %s AND ended IS NULL
 _LOSE = f"UPDATE recipient SET state = 'unknown', reason = %s WHERE campaign = %s AND {LOSE.guard}"  # noqa: S608
 
 
-def _end(transition: Transition) -> str:
+# A recipient that was to be sent to again, and has not been since, stands in the call that left it unknown.
+_IS_LATE = f"recipient.{LATE.guard} AND (recipient.state = 'unknown' OR recipient.reason = '{RESENT}')"
+
+
+def _end(guard: str) -> str:
     return f"""
         UPDATE recipient SET state = ended.state, message_id = ended.message_id, reason = ended.reason
         FROM unnest(%s::bigint[], %s::text[], %s::text[], %s::text[]) AS ended (id, state, message_id, reason)
         WHERE campaign = %s AND batch = %s AND recipient.id BETWEEN %s AND %s
-            AND recipient.id = ended.id AND recipient.{transition.guard}
+            AND recipient.id = ended.id AND {guard} AND (recipient.state <> 'pending' OR ended.state <> 'unknown')
     """  # noqa: S608
 
 
-def _release(transition: Transition) -> str:
+def _release(guard: str) -> str:
     return f"""
         UPDATE recipient SET {_AS_BEFORE} FROM unnest(%s::bigint[]) AS released (id)
         WHERE campaign = %s AND batch = %s AND recipient.id BETWEEN %s AND %s
-            AND recipient.id = released.id AND {transition.guard}
+            AND recipient.id = released.id AND {guard}
     """  # noqa: S608
 
 
-def _suppress(transition: Transition) -> str:
+def _suppress(guard: str) -> str:
     return f"""
         UPDATE recipient SET state = 'excluded', batch = (SELECT max(former_call.batch) {FORMER_CALLS}),
             exclusion = suppressed.exclusion, reason = suppressed.reason
         FROM unnest(%s::bigint[], %s::text[], %s::text[]) AS suppressed (id, exclusion, reason)
         WHERE campaign = %s AND batch = %s AND recipient.id BETWEEN %s AND %s
-            AND recipient.id = suppressed.id AND {transition.guard}
+            AND recipient.id = suppressed.id AND {guard}
     """  # noqa: S608
 
 
-_ENDS = {False: _end(END), True: _end(LATE)}
-_RELEASES = {False: _release(RELEASE), True: _release(LATE)}
-_SUPPRESSIONS = {False: _suppress(SUPPRESS), True: _suppress(LATE)}
+_ENDS = {False: _end(f"recipient.{END.guard}"), True: _end(_IS_LATE)}
+_RELEASES = {False: _release(f"recipient.{RELEASE.guard}"), True: _release(_IS_LATE)}
+_SUPPRESSIONS = {False: _suppress(f"recipient.{SUPPRESS.guard}"), True: _suppress(_IS_LATE)}
+_FORGET_CALL = """
+DELETE FROM former_call USING unnest(%s::bigint[]) AS settled (id)
+WHERE campaign = %s AND batch = %s AND recipient BETWEEN %s AND %s AND recipient = settled.id
+"""
+"""Of a call that was surely not carried out."""
 
 
 def lose(transaction: Transaction, campaign: int) -> int:
@@ -141,14 +150,15 @@ class ClaimWriter:
         transaction.execute(sql, (str(balance), self.campaign, run))
 
     def of_ids(self, transaction: Transaction, ids: Sequence[int]) -> Picked:
-        """Those with these ids whom evidence has not made accepted."""
+        """Those with these ids whom neither evidence has settled, nor the late answer to another sender's call."""
         sql = (
             "SELECT id, phone, state FROM recipient JOIN unnest(%s::bigint[]) AS wanted (id) USING (id)"  # noqa: S608
-            " WHERE campaign = %s AND id BETWEEN %s AND %s"
-            f" AND NOT (state = 'accepted' AND reason IS NOT DISTINCT FROM '{PROVEN}') ORDER BY id"
+            f" WHERE campaign = %s AND id BETWEEN %s AND %s AND ({CLAIM.guard} OR reason IS DISTINCT FROM '{PROVEN}'"
+            " AND (SELECT epoch FROM batch WHERE batch.campaign = recipient.campaign AND batch.id = recipient.batch)"
+            " = %s) ORDER BY id"
         )
         runs = _runs([(each,) for each in sorted(ids)])
-        found = ((*columns(run, 1), self.campaign, run[0][0], run[-1][0]) for run in runs)
+        found = ((*columns(run, 1), self.campaign, run[0][0], run[-1][0], self.epoch) for run in runs)
         return Picked([row for values in found for row in transaction.rows(sql, values)])
 
     def begin_call(self, transaction: Transaction, ids: Sequence[int], claim: str) -> int | None:
@@ -186,20 +196,25 @@ class ClaimWriter:
             for each, result in zip(claim.ids, results, strict=True)
         )
         ended = _update(transaction, _ENDS[is_late], rows, 4, self.campaign, claim.batch)
-        self._note_late(transaction, ended, is_late=is_late)
+        if is_late:
+            self._note_late(transaction, ended + self._answer_former(transaction, claim, results))
+            return ended, Counter()
         pairs = zip(claim.ids, results, strict=True)
-        open_ = [each for each, result in pairs if result.state in PROVE.sources and not is_late]
-        return ended, self._settle(transaction, open_)
+        return ended, self._settle(transaction, [each for each, result in pairs if result.state in PROVE.sources])
 
     def release(self, transaction: Transaction, claim: Claim, *, is_late: bool) -> Ended:
         """Those of a call that never left are pending."""
         sql = "DELETE FROM batch WHERE campaign = %s AND id = %s AND epoch = %s AND ended IS NULL"
         if not transaction.execute(sql, (self.campaign, claim.batch, self.epoch)):
             return 0, Counter()
+        if is_late:
+            self._forget_former(transaction, claim.batch, claim.ids)
         rows = ((each,) for each in claim.ids)
         released = _update(transaction, _RELEASES[is_late], rows, 1, self.campaign, claim.batch)
-        self._note_late(transaction, released, is_late=is_late)
-        return released, self._settle(transaction, () if is_late else claim.ids)
+        if is_late:
+            self._note_late(transaction, released)
+            return released, Counter()
+        return released, self._settle(transaction, claim.ids)
 
     def _settle(self, transaction: Transaction, ids: Sequence[int]) -> Counter[State]:
         """Act on what proves more of those whom a call has left open. Late, they were unknown, and it was acted on."""
@@ -209,9 +224,12 @@ class ClaimWriter:
         self, transaction: Transaction, part: Claim, reasons: Mapping[int, str], why: Exclusion, *, is_late: bool
     ) -> Ended:
         """Those of a call that has not left are excluded."""
+        if is_late:
+            self._forget_former(transaction, part.batch, part.ids)
         rows = ((each, why, storable(reasons[phone])) for each, phone in zip(part.ids, part.phones, strict=True))
         suppressed = _update(transaction, _SUPPRESSIONS[is_late], rows, 3, self.campaign, part.batch)
-        self._note_late(transaction, suppressed, is_late=is_late)
+        if is_late:
+            self._note_late(transaction, suppressed)
         if suppressed:
             key = (self.campaign, part.batch, self.epoch)
             sql = "UPDATE batch SET recipients = recipients - %s WHERE campaign = %s AND id = %s AND epoch = %s"
@@ -220,9 +238,29 @@ class ClaimWriter:
             transaction.execute(sql, key)
         return suppressed, Counter()
 
-    def _note_late(self, transaction: Transaction, changed: int, *, is_late: bool) -> None:
+    def _answer_former(self, transaction: Transaction, claim: Claim, results: Sequence[RecipientResult]) -> int:
+        """Act on what the late answer says of those who were sent to again since; how many that made accepted."""
+        named: list[tuple[int, str]] = []
+        not_sent: list[int] = []
+        for each, result in zip(claim.ids, results, strict=True):
+            if result.state is State.ACCEPTED and (message_id := storable(result.message_id)) is not None:
+                named.append((each, message_id))
+            elif result.state not in (State.ACCEPTED, State.UNKNOWN):
+                not_sent.append(each)
+        self._forget_former(transaction, claim.batch, not_sent)
+        if not named:
+            return 0
+        note_answers(transaction, self.campaign, claim.batch, named)
+        return self._settle(transaction, [each for each, _ in named]).total()
+
+    def _forget_former(self, transaction: Transaction, batch: int, ids: Sequence[int]) -> None:
+        """This call was surely not carried out."""
+        if ids:
+            _update(transaction, _FORGET_CALL, ((each,) for each in ids), 1, self.campaign, batch)
+
+    def _note_late(self, transaction: Transaction, changed: int) -> None:
         """Let the present sender know that its counts are no longer true."""
-        if is_late and changed:
+        if changed:
             sql = "UPDATE lease SET late_ends = late_ends + 1 WHERE campaign = %s"
             transaction.execute(sql, (self.campaign,))
 

@@ -35,6 +35,7 @@ __all__ = [
     "EVIDENCE",
     "FORMER_CALLS",
     "note",
+    "note_answers",
     "resend",
     "settle_all",
     "settle_heard",
@@ -62,6 +63,20 @@ ORDER BY place
 ON CONFLICT (phone, message_id) DO UPDATE
 SET heard = least(evidence.heard, excluded.heard), kind = coalesce(evidence.kind, excluded.kind)
 """  # noqa: S608 - our own constants
+
+# At the moment at which its call began: nothing else can be heard then, so that no other call may have caused it.
+_NOTE_ANSWERS = """
+INSERT INTO evidence (phone, message_id, heard, kind)
+SELECT phone, answered.message_id, started, kind
+FROM unnest(%s::bigint[], %s::text[]) AS answered (id, message_id) CROSS JOIN LATERAL (
+    SELECT phone FROM recipient WHERE campaign = %s AND id = answered.id AND state <> 'accepted' LIMIT 1
+) AS recipient CROSS JOIN (
+    SELECT started, kind FROM batch JOIN campaign ON campaign.id = batch.campaign
+    WHERE batch.campaign = %s AND batch.id = %s
+) AS call
+ON CONFLICT (phone, message_id) DO UPDATE
+SET heard = least(evidence.heard, excluded.heard), kind = coalesce(evidence.kind, excluded.kind)
+"""
 
 FORMER_CALLS = (
     "FROM former_call WHERE former_call.campaign = recipient.campaign AND former_call.recipient = recipient.id"
@@ -129,7 +144,7 @@ UPDATE recipient SET state = 'accepted', message_id = proof.message_id, batch = 
         SELECT true FROM recipient AS named WHERE named.message_id = evidence.message_id
         AND (named.campaign, named.id) <> (recipient.campaign, recipient.id)
         AND named.reason IS DISTINCT FROM '{PROVEN}' LIMIT 1
-    ) IS NULL AND NOT {_NAMED_OUTSIDE} AND NOT {_MAY_BE_ANOTHERS}
+    ) IS NULL AND NOT {_NAMED_OUTSIDE} AND (heard = started OR NOT {_MAY_BE_ANOTHERS})
     ORDER BY recipient.campaign, recipient.id, heard, own.call DESC
 ) AS proof WHERE recipient.phone = proof.phone AND recipient.campaign + 0 = proof.campaign AND {_MAY_BE_PROVEN}
 RETURNING recipient.campaign, recipient.id, proof.state, proof.call, proof.last
@@ -202,6 +217,14 @@ def note(transaction: Transaction, heard: Gathered) -> int:
     phones, ids = columns(heard.notes, 2)
     kinds = [heard.kinds.get(note) for note in heard.notes]
     return transaction.execute(_NOTE, (phones, ids, list(heard.notes.values()), kinds))
+
+
+def note_answers(transaction: Transaction, campaign: int, batch: int, named: Sequence[tuple[int, str]]) -> None:
+    """Remember that the answer to a call named messages, which came after its recipients were to be sent to again.
+
+    `named`: the ids of recipients, and of their messages.
+    """
+    transaction.execute(_NOTE_ANSWERS, (*columns(named, 2), campaign, campaign, batch))
 
 
 def settle_heard(transaction: Transaction, phones: Sequence[int]) -> None:

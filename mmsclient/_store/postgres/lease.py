@@ -172,10 +172,13 @@ class CampaignLease(Lease):
         return int(transaction.row("SELECT late_ends FROM lease WHERE campaign = %s", (self.campaign,))[0])
 
     def _renew(self, transaction: Transaction, seconds: float) -> bool:
+        """Locks the row also where it is another sender's: what comes late waits for what that one is writing."""
         sql = (
-            "UPDATE lease SET until = clock_timestamp() + make_interval(secs => %s) WHERE campaign = %s AND epoch = %s"
+            "UPDATE lease SET until = CASE WHEN epoch = %s THEN clock_timestamp() + make_interval(secs => %s)"
+            " ELSE until END WHERE campaign = %s RETURNING epoch = %s"
         )
-        return transaction.execute(sql, (seconds, self.campaign, self.epoch)) == 1
+        found = transaction.row(sql, (self.epoch, seconds, self.campaign, self.epoch))
+        return found is not None and bool(found[0])
 
     def _release(self, transaction: Transaction) -> None:
         release(transaction, self.campaign, self.epoch)

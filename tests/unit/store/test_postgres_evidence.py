@@ -19,7 +19,7 @@ from mmsclient._store.stores import store_at
 from mmsclient.bulk import Row
 from mmsclient.bulk.recipients import check_all
 from tests.support.evidence import MESSAGE, ServerClock, end, lose, row
-from tests.support.postgres_server import Server
+from tests.support.postgres_server import Server, waits_for_a_lock
 from tests.support.waiting import until
 
 ONE, TWO = 61400000000, 61400000001
@@ -209,15 +209,6 @@ def test_a_call_is_given_up_while_its_report_is_recorded(spring: SenderJournal, 
             thread.join()
     assert row(spring, ONE).state == "accepted"
     assert all(spring.counts[state] == count for state, count in spring.reader.summary().counts.items())
-
-
-def waits_for_a_lock(url: str, query: str) -> bool:
-    with psycopg.connect(url) as connection:
-        sql = (
-            "SELECT 1 FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
-            " AND ltrim(query, E'\\n ') LIKE %s"
-        )
-        return bool(connection.execute(sql, (query,)).fetchall())
 
 
 def test_so_may_the_later_of_its_calls_where_the_earlier_one_is_proven(

@@ -1,0 +1,208 @@
+"""Ends of calls that come once another sender has taken the campaign over, and is to send again what was unknown."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import ExitStack, closing
+from decimal import Decimal
+
+import psycopg
+import pytest
+from attrs import frozen
+
+from mmsclient import DeliveryStatus
+from mmsclient._store.evidence import PROVEN, RESENT
+from mmsclient._store.heard import Reported
+from mmsclient._store.models import Claim, Recipient, RecipientResult
+from mmsclient._store.models import RecipientState as State
+from mmsclient._store.protocol import SenderJournal
+from mmsclient._store.stores import store_at
+from mmsclient.bulk import JournalBusyError, Row
+from mmsclient.bulk.recipients import check_all
+from tests.support.evidence import MESSAGE, end, lose, row
+from tests.support.postgres_server import Server, waits_for_a_lock
+from tests.support.waiting import until
+
+ONE, TWO, THREE = 61400000000, 61400000001, 61400000002
+LIST = [Row(f"+{phone}", line) for line, phone in enumerate((ONE, TWO, THREE), 1)]
+
+TAKEN_OVER = pytest.raises(JournalBusyError, match="another sender has taken it over")
+
+
+@pytest.fixture
+def url(postgres: Server) -> str:
+    return postgres.new_database()
+
+
+@frozen
+class Story:
+    """A sender that was frozen during its call, and the next one, which is to send again to those of that call."""
+
+    frozen: SenderJournal
+    journal: SenderJournal
+    late: Claim
+    """Of the first, not ended."""
+
+
+@pytest.fixture
+def story(url: str, postgres: Server, monkeypatch: pytest.MonkeyPatch) -> Iterator[Story]:
+    store = store_at(url, "spring")
+    with ExitStack() as opened:
+        with monkeypatch.context() as patch:
+            patch.setattr("mmsclient._store.postgres.lease.HEARTBEATS", 0.001)
+            frozen = opened.enter_context(closing(store.open(MESSAGE)))
+        frozen.add(check_all(LIST))
+        late = frozen.claim(2)
+        assert late is not None
+        take_over(url, postgres)
+        journal = opened.enter_context(closing(store.open(MESSAGE, resend_unknown=True)))
+        yield Story(frozen, journal, late)
+
+
+def take_over(url: str, postgres: Server) -> None:
+    """The lease has run out."""
+    postgres.ask("UPDATE mmsclient.lease SET until = clock_timestamp() - interval '1 second'", url)
+
+
+def found(journal: SenderJournal, phone: int) -> tuple[str, str | None, str | None]:
+    of_it: Recipient = row(journal, phone)
+    return str(of_it.state), of_it.message_id, of_it.reason
+
+
+def counted(journal: SenderJournal) -> dict[str, int]:
+    """As they are recorded, which the journal knows once it has claimed."""
+    recorded = journal.reader.summary().counts
+    assert {state: journal.counts[state] for state in recorded} == recorded
+    return {str(state): count for state, count in recorded.items() if count}
+
+
+@pytest.mark.parametrize(
+    ("state", "left"), [(State.ACCEPTED, (THREE,)), (State.REFUSED, (THREE,)), (State.FAILED, (ONE, TWO, THREE))]
+)
+def test_what_a_late_answer_says_counts_for_those_who_have_not_been_sent_to_again(
+    story: Story, state: State, left: tuple[int, ...]
+) -> None:
+    end(story.frozen, story.late, state, "A")
+    assert found(story.journal, ONE) == (state, f"A-{ONE}", None)
+    claim = story.journal.claim(10)
+    assert claim is not None
+    assert claim.phones == left
+    end(story.journal, claim, State.ACCEPTED, "B")
+    counted(story.journal)
+    story.journal.recorder.record([Reported("C", ONE, DeliveryStatus.DELIVERED)])  # of no call
+    assert row(story.journal, ONE).message_id in (f"A-{ONE}", f"B-{ONE}")
+
+
+def test_a_late_answer_that_says_nothing_leaves_it_to_the_next_sender(story: Story) -> None:
+    with TAKEN_OVER:
+        end(story.frozen, story.late, State.UNKNOWN)
+    assert found(story.journal, ONE) == ("pending", None, RESENT)
+    story.journal.recorder.record([Reported("C", ONE, DeliveryStatus.DELIVERED)])
+    assert found(story.journal, ONE) == ("accepted", "C", PROVEN)
+
+
+def test_a_late_answer_may_differ_for_each_recipient(story: Story) -> None:
+    results = [RecipientResult(State.ACCEPTED, "A"), RecipientResult(State.REFUSED, None, "it is no mobile number")]
+    story.frozen.finish(story.late, results, accepted=1, credits_used=Decimal(1), error=None)
+    assert found(story.journal, ONE) == ("accepted", "A", None)
+    assert found(story.journal, TWO) == ("refused", None, "it is no mobile number")
+    assert story.journal.reader.summary().credits_used == 1
+
+
+def test_who_was_never_sent_to_is_sent_to_as_if_for_the_first_time(story: Story) -> None:
+    story.frozen.suppress(story.late, {TWO: "replied STOP"})
+    story.frozen.release(story.late.only([ONE]))
+    assert found(story.journal, ONE) == ("pending", None, None)
+    assert found(story.journal, TWO) == ("excluded", None, "replied STOP")
+    story.journal.recorder.record([Reported("C", ONE, DeliveryStatus.DELIVERED)])
+    claim = story.journal.claim(10)
+    assert claim is not None
+    assert claim.phones == (ONE, THREE)
+    assert counted(story.journal) == {"sending": 2, "excluded": 1}
+
+
+@pytest.mark.parametrize("state", [State.UNKNOWN, State.FAILED, State.PENDING])
+@pytest.mark.parametrize("is_before", [True, False], ids=["before", "after"])
+def test_of_those_who_were_sent_to_again_a_late_answer_is_evidence(story: Story, state: State, is_before: bool) -> None:
+    """Whether it comes before the end of the other call or after it. Nobody is sent to for a third time."""
+    claim = story.journal.claim(1)
+    assert claim is not None
+    if not is_before:
+        end(story.journal, claim, state)
+    with TAKEN_OVER:
+        end(story.frozen, story.late, State.ACCEPTED, "A")
+    if is_before:
+        assert found(story.journal, ONE)[0] == "sending"
+        end(story.journal, claim, state)
+    assert found(story.journal, ONE) == ("accepted", f"A-{ONE}", PROVEN)
+    assert found(story.journal, TWO) == ("accepted", f"A-{TWO}", None)
+    assert story.journal.claim_again(claim.ids) is None
+    story.journal.begin_run(resend_unknown=True)
+    rest = story.journal.claim(10)
+    assert rest is not None
+    assert rest.phones == (THREE,)
+    counted(story.journal)
+
+
+def test_so_it_is_where_another_campaign_may_have_caused_what_is_heard(story: Story, url: str) -> None:
+    """An answer is that of its call, and a report may be another's."""
+    with closing(store_at(url, "summer").open(MESSAGE)) as other:
+        other.add(check_all(LIST))
+        claim = story.journal.claim(1)
+        assert claim is not None
+        lose(other, 2)
+        with TAKEN_OVER:
+            end(story.frozen, story.late, State.ACCEPTED, "A")
+        end(story.journal, claim, State.FAILED)
+        assert found(story.journal, ONE) == ("accepted", f"A-{ONE}", PROVEN)
+        other.begin_run(resend_unknown=False)
+        assert [found(other, phone)[0] for phone in (ONE, TWO)] == ["unknown", "unknown"]
+
+
+def test_an_answer_to_the_second_call_stays(story: Story) -> None:
+    claim = story.journal.claim(1)
+    assert claim is not None
+    end(story.journal, claim, State.ACCEPTED, "B")
+    with TAKEN_OVER:
+        end(story.frozen, story.late, State.ACCEPTED, "A")
+    assert found(story.journal, ONE) == ("accepted", f"B-{ONE}", None)
+
+
+@pytest.mark.parametrize("state", [State.REFUSED, State.FAILED, State.PENDING])
+def test_a_former_call_that_was_not_carried_out_is_none(story: Story, state: State) -> None:
+    """Whoever was sent to again since is as if for the first time."""
+    claim = story.journal.claim(1)
+    assert claim is not None
+    with TAKEN_OVER:
+        end(story.frozen, story.late, state)
+    story.journal.release(claim)
+    assert found(story.journal, ONE) == ("pending", None, None)
+
+
+@pytest.mark.parametrize("state", [State.ACCEPTED, State.REFUSED])
+def test_who_is_settled_while_a_call_is_taken_back_is_not_in_its_next_try(story: Story, state: State) -> None:
+    claim = story.journal.claim(3)
+    assert claim is not None
+    story.journal.release(claim)
+    end(story.frozen, story.late, state, "A")
+    again = story.journal.claim_again(claim.ids)
+    assert again is not None
+    assert again.phones == (THREE,)
+    counted(story.journal)
+
+
+def test_an_answer_that_comes_while_the_next_sender_writes_waits_for_it(story: Story, url: str) -> None:
+    """Neither of the two transactions sees what the other writes."""
+    with psycopg.connect(url) as sender:
+        sender.execute("SET search_path = mmsclient")
+        sender.execute("SELECT 1 FROM lease FOR UPDATE")
+        sender.execute("UPDATE recipient SET state = 'unknown', reason = NULL WHERE state = 'pending' AND batch = 1")
+        thread = threading.Thread(target=end, args=(story.frozen, story.late, State.ACCEPTED, "A"))
+        thread.start()
+        try:
+            until(lambda: waits_for_a_lock(url, "UPDATE lease%"))
+        finally:
+            sender.commit()
+            thread.join()
+    assert found(story.journal, ONE) == ("accepted", f"A-{ONE}", None)
