@@ -15,6 +15,7 @@ An order is in one of these states, and moves only as this table says:
 | unknown | accepted | evidence proves that its call was carried out (`outbox_evidence`) |
 | waiting | accepted | the same, where an operator sends it again and it has not left |
 | accepted by evidence | accepted, refused, waiting | the end comes late, from the worker that had claimed it |
+| waiting | accepted, refused, waiting, unknown | the same, where an operator sends it again and it has not left |
 """
 
 from __future__ import annotations
@@ -220,6 +221,13 @@ class OrderEnd:
     """Seconds until it is sent again, where it is waiting."""
     together: int | None = None
     """How many orders may be in its next call."""
+
+    @property
+    def says_anything(self) -> bool:
+        """It is known what became of the call, or that of one of the recipients at least."""
+        return self.state is not OutboxState.UNKNOWN or any(
+            state is RecipientState.ACCEPTED for state, _ in self.recipients
+        )
 
 
 @frozen

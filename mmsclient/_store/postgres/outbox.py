@@ -33,7 +33,7 @@ UPDATE outbox SET state = 'cancelled', ended = clock_timestamp(), number = %s WH
 """
 _RESEND = """
 UPDATE outbox SET state = 'waiting', due = clock_timestamp(), doubted = coalesce(doubted, claimed),
-    sender = NULL, claim = NULL, ended = NULL, number = NULL
+    sender = NULL, ended = NULL, number = NULL
 WHERE key = %s AND state = 'unknown'
 """
 _DUE = "SELECT extract(epoch FROM min(due)) FROM outbox WHERE state = 'waiting' AND due <= clock_timestamp()"

@@ -6,17 +6,18 @@ What was heard is the store's, as with campaigns (`evidence`) and keyed sends, w
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from mmsclient._store.call_evidence import proven
 from mmsclient._store.evidence import PROOF_WINDOW
-from mmsclient._store.outbox import OutboxState
+from mmsclient._store.models import RecipientState
+from mmsclient._store.outbox import Candidate, OrderEnd, OutboxState
 from mmsclient._store.outbox_evidence import MAY_BE_PROVEN, doubted_orders, state_by_evidence
-from mmsclient._store.postgres.database import Transaction, columns
+from mmsclient._store.postgres.database import Transaction, columns, storable
 from mmsclient._store.postgres.other_calls import NAMED, calls_to
 from mmsclient._store.postgres.outbox_ends import end_orders
 
-__all__ = ["settle", "settle_all", "settle_heard"]
+__all__ = ["note_answers", "settle", "settle_all", "settle_heard"]
 
 # A call that is ending at this moment is waited for: of the two, the later one sees what the other wrote.
 _LOCK_HEARD = f"""
@@ -37,6 +38,15 @@ ORDER BY o.id
 _HEARD_OF_ALL = _HEARD.format(scope="true")
 _HEARD_OF_SOME = _HEARD.format(scope="id = ANY(%s)")
 
+# At the moment at which its first call began that is in doubt: nothing else can be heard then.
+_NOTE_ANSWERS = """
+INSERT INTO evidence (phone, message_id, heard, kind)
+SELECT phone, message_id, doubted, 'mms'
+FROM unnest(%s::bigint[], %s::bigint[], %s::text[]) AS answered (id, phone, message_id) JOIN outbox USING (id)
+WHERE doubted IS NOT NULL AND state IN ('waiting', 'sending', 'unknown') ORDER BY phone, message_id
+ON CONFLICT (phone, message_id) DO UPDATE SET heard = least(evidence.heard, excluded.heard), kind = 'mms'
+"""
+
 _PROVE = """
 UPDATE outbox_recipient SET state = 'accepted', message_id = given.message_id, proven = true
 FROM unnest(%s::bigint[], %s::text[]) AS given (phone, message_id)
@@ -47,6 +57,18 @@ _STATE = """
 SELECT state, result, (SELECT count(*) FROM outbox_recipient AS r WHERE r.outbox = o.id AND r.state = 'unknown')
 FROM outbox AS o WHERE id = %s
 """
+
+
+def note_answers(transaction: Transaction, ends: Iterable[tuple[Candidate, OrderEnd]]) -> None:
+    """Remember which messages a late answer named to orders that were sent again before it came. All are locked."""
+    named = [
+        (order.id, phone, storable(message_id))
+        for order, end in ends
+        for phone, (state, message_id) in zip(order.phones, end.recipients, strict=True)
+        if state is RecipientState.ACCEPTED and message_id is not None
+    ]
+    if named:
+        transaction.execute(_NOTE_ANSWERS, columns(named, 3))
 
 
 def settle_heard(transaction: Transaction, phones: Sequence[int]) -> None:
@@ -69,7 +91,8 @@ def settle(transaction: Transaction, ids: Sequence[int]) -> int:
     settled = 0
     for order in doubted_orders(transaction.rows(_HEARD_OF_SOME, (list(ids),))):
         others = calls_to(transaction, {each.phone for each in order.heard}, but=order.id)
-        if found := proven(order.began, order.heard, others, last=order.last):
+        answered = {each.phone: each.message_id for each in order.heard if each.at == order.began}
+        if found := proven(order.began, order.heard, others, last=order.last) | answered:
             settled += _prove(transaction, order.id, found)
     return settled
 

@@ -46,10 +46,13 @@ _UNDO = """
 UPDATE outbox SET state = 'waiting', attempts = attempts - 1, sender = NULL, claim = NULL, ended = NULL, number = NULL
 WHERE claim = %s AND state IN ('sending', 'unknown')
 """
+# One that an operator has sent again keeps its claim until it is claimed again, and has no sender.
 _LOCK = """
-SELECT id, proven, doubted IS NOT NULL FROM outbox
-WHERE id = ANY(%s) AND claim = %s AND (state IN ('sending', 'unknown') OR proven) ORDER BY id FOR UPDATE
+SELECT id, coalesce(claim = %s, false) AND (state <> 'cancelled' OR sender IS NOT NULL), state, proven,
+    doubted IS NOT NULL, state = 'waiting' AND sender IS NULL
+FROM outbox WHERE id = ANY(%s) ORDER BY id FOR UPDATE
 """
+_TAKE_BACK = "UPDATE outbox SET doubted = nullif(doubted, claimed) WHERE id = ANY(%s)"
 _WAIT = """
 UPDATE outbox SET state = 'waiting', due = clock_timestamp() + make_interval(secs => given.delay),
     together = given.together, ended = NULL, number = NULL, result = given.result, proven = false
@@ -60,9 +63,6 @@ _RECIPIENTS = """
 UPDATE outbox_recipient SET state = given.state, message_id = given.message_id, proven = false
 FROM unnest(%s::bigint[], %s::bigint[], %s::text[], %s::text[]) AS given (outbox, phone, state, message_id)
 WHERE outbox_recipient.outbox = given.outbox AND outbox_recipient.phone = given.phone
-"""
-_RECORDED = """
-SELECT count(*) FROM outbox WHERE id = ANY(%s) AND claim = %s AND state NOT IN ('sending', 'unknown') AND NOT proven
 """
 _DUE = """
 SELECT count(*), extract(epoch FROM clock_timestamp() - min(greatest(put, not_before)))
@@ -130,16 +130,29 @@ class PostgresOutboxWorker:
         orders = {order.id: (order, end) for order, end in zip(claim.orders, ends, strict=True)}
 
         def work(transaction: Transaction) -> int:
-            found = transaction.rows(_LOCK, (list(orders), claim.id))
-            (recorded,) = transaction.row(_RECORDED, (list(orders), claim.id))
-            mine = [
-                orders[id_]
-                for id_, is_proven, is_doubted in found
-                if not is_proven or replaces_proof(orders[id_][1], is_doubted=is_doubted)
-            ]
+            done = 0
+            mine: list[tuple[Candidate, OrderEnd]] = []
+            resent: list[int] = []  # and not claimed since
+            former: list[tuple[Candidate, OrderEnd]] = []
+            for id_, is_last, state, is_proven, is_doubted, is_resent in transaction.rows(
+                _LOCK, (claim.id, list(orders))
+            ):
+                _, end = of_it = orders[id_]
+                if not is_last or (is_resent and not end.says_anything):
+                    former.append(of_it)
+                    continue
+                done += 1
+                if is_resent:
+                    resent.append(id_)
+                is_open = is_resent or state in (OutboxState.SENDING, OutboxState.UNKNOWN)
+                if is_open or (is_proven and replaces_proof(end, is_doubted=is_doubted)):
+                    mine.append(of_it)
+            if resent:
+                transaction.execute(_TAKE_BACK, (resent,))
             _end(transaction, mine)
-            outbox_evidence.settle(transaction, [order.id for order, _ in mine])
-            return len(found) + int(recorded)
+            outbox_evidence.note_answers(transaction, former)
+            outbox_evidence.settle(transaction, [order.id for order, _ in (*mine, *former)])
+            return done
 
         return self._database.run(work)
 

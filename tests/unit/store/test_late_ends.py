@@ -1,4 +1,4 @@
-"""Ends of calls that come once another sender has taken the campaign over, and is to send again what was unknown."""
+"""Ends of calls that come late in PostgreSQL: what was unknown without them is to be sent again, or has been."""
 
 from __future__ import annotations
 
@@ -16,11 +16,13 @@ from mmsclient._store.evidence import PROVEN, RESENT
 from mmsclient._store.heard import Reported
 from mmsclient._store.models import Claim, Recipient, RecipientResult
 from mmsclient._store.models import RecipientState as State
+from mmsclient._store.outbox import OrderEnd, OutboxClaim, OutboxState, OutboxStore, OutboxWorkerStore
 from mmsclient._store.protocol import SenderJournal
 from mmsclient._store.stores import store_at
 from mmsclient.bulk import JournalBusyError, Row
 from mmsclient.bulk.recipients import check_all
 from tests.support.evidence import MESSAGE, end, lose, row
+from tests.support.outbox import claimed, keys, opened, order, working
 from tests.support.postgres_server import Server, waits_for_a_lock
 from tests.support.waiting import until
 
@@ -206,3 +208,118 @@ def test_an_answer_that_comes_while_the_next_sender_writes_waits_for_it(story: S
             sender.commit()
             thread.join()
     assert found(story.journal, ONE) == ("accepted", f"A-{ONE}", None)
+
+
+# Orders of an outbox --------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def outbox(url: str) -> Iterator[OutboxStore]:
+    with opened(url) as store:
+        yield store
+
+
+@pytest.fixture
+def worker(outbox: OutboxStore) -> Iterator[OutboxWorkerStore]:
+    with working(outbox) as worker:
+        yield worker
+
+
+def resent(outbox: OutboxStore, worker: OutboxWorkerStore, *phones: int) -> OutboxClaim:
+    """The call of an order that somebody has sent again, since it was unknown without its end."""
+    outbox.put(order("a", *phones))
+    claim = claimed(worker)
+    worker.finish(claim, told(claim, OutboxState.UNKNOWN))
+    assert outbox.resend("a")
+    return claim
+
+
+def told(claim: OutboxClaim, state: OutboxState, *of_each: tuple[State, str | None]) -> list[OrderEnd]:
+    """The end of the one order of a claim."""
+    (only,) = claim.orders
+    return [OrderEnd(state, {"sent": "said"} if of_each else {}, of_each or ((None, None),) * len(only.phones))]
+
+
+def held(outbox: OutboxStore) -> tuple[str, list[tuple[str | None, str | None]]]:
+    """State of the order, and state and message id of each of its recipients."""
+    of_it = outbox.find("a")
+    assert of_it is not None
+    return str(of_it.state), [(each.state, each.message_id) for each in of_it.recipients]
+
+
+NAMED = State.ACCEPTED, "A"
+
+
+@pytest.mark.parametrize("state", [OutboxState.ACCEPTED, OutboxState.REFUSED])
+def test_a_late_end_takes_an_order_back_that_has_not_been_sent_again(
+    outbox: OutboxStore, worker: OutboxWorkerStore, state: OutboxState
+) -> None:
+    claim = resent(outbox, worker)
+    for _ in range(2):
+        assert worker.finish(claim, told(claim, state, (State(state), "A"))) == 1
+        assert held(outbox) == (state, [(state, "A")])
+    assert worker.claim() is None
+    assert [each.key for each in outbox.ended(1, 9)] == ["a"]
+
+
+def test_an_order_that_was_surely_not_sent_is_sent_as_if_for_the_first_time(
+    outbox: OutboxStore, worker: OutboxWorkerStore
+) -> None:
+    claim = resent(outbox, worker)
+    assert worker.finish(claim, told(claim, OutboxState.WAITING)) == 1
+    with closing(outbox.open_recorder()) as recorder:
+        recorder.record([Reported("C", ONE, DeliveryStatus.DELIVERED)])
+    assert held(outbox) == ("waiting", [(None, None)])
+    assert keys(worker.claim()) == ["a"]
+
+
+def test_a_late_end_that_says_nothing_changes_nothing(outbox: OutboxStore, worker: OutboxWorkerStore) -> None:
+    claim = resent(outbox, worker)
+    assert worker.finish(claim, told(claim, OutboxState.UNKNOWN)) == 0
+    assert keys(worker.claim()) == ["a"]
+
+
+def test_an_answer_that_names_some_makes_an_order_unknown_again(outbox: OutboxStore, worker: OutboxWorkerStore) -> None:
+    claim = resent(outbox, worker, ONE, TWO)
+    assert worker.finish(claim, told(claim, OutboxState.UNKNOWN, NAMED, (State.UNKNOWN, None))) == 1
+    assert held(outbox) == ("unknown", [NAMED, ("unknown", None)])
+    assert worker.claim() is None
+
+
+@pytest.mark.parametrize("state", [OutboxState.UNKNOWN, OutboxState.WAITING])
+@pytest.mark.parametrize("is_before", [True, False], ids=["before", "after"])
+def test_of_an_order_that_was_sent_again_a_late_answer_is_evidence(
+    outbox: OutboxStore, worker: OutboxWorkerStore, state: OutboxState, is_before: bool
+) -> None:
+    """Also where another order may have caused what is heard: an answer is that of its call."""
+    claim = resent(outbox, worker, ONE, TWO)
+    again = claimed(worker)
+    outbox.put(order("other", ONE, text="Another"))
+    claimed(worker)
+    if not is_before:
+        worker.finish(again, told(again, state))
+    assert worker.finish(claim, told(claim, OutboxState.ACCEPTED, NAMED, (State.ACCEPTED, None))) == 0
+    if is_before:
+        assert held(outbox)[0] == "sending"
+        worker.finish(again, told(again, state))
+    assert held(outbox) == ("accepted", [NAMED, ("unknown", None)])
+    assert worker.claim() is None
+    assert not outbox.resend("a")
+
+
+def test_the_end_of_the_second_call_stays(outbox: OutboxStore, worker: OutboxWorkerStore) -> None:
+    claim = resent(outbox, worker)
+    again = claimed(worker)
+    assert worker.finish(again, told(again, OutboxState.ACCEPTED, (State.ACCEPTED, "B"))) == 1
+    assert worker.finish(claim, told(claim, OutboxState.ACCEPTED, NAMED)) == 0
+    assert held(outbox) == ("accepted", [(State.ACCEPTED, "B")])
+
+
+def test_an_order_that_was_cancelled_instead_of_sent_again_stays_so(
+    outbox: OutboxStore, worker: OutboxWorkerStore
+) -> None:
+    claim = resent(outbox, worker)
+    assert outbox.cancel("a")
+    for state in (OutboxState.WAITING, OutboxState.ACCEPTED):
+        assert worker.finish(claim, told(claim, state)) == 0
+    assert held(outbox)[0] == "cancelled"
