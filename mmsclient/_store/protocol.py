@@ -90,6 +90,13 @@ class JournalReader(Protocol):
         """Those of `phones` that are in the journal, with their ids."""
         ...
 
+    def reached_before(self, phones: Sequence[int]) -> set[int]:
+        """Those of `phones` who may have got the message by an earlier call, which had left them unknown.
+
+        Something is heard of it that may be of that call (`evidence`), and no report says that it did not arrive.
+        """
+        ...
+
     def call_costs(self) -> list[CallCost]:
         """What each call cost, or may have. Walks through all recipients."""
         ...

@@ -20,8 +20,9 @@ from mmsclient._store.models import RecipientState
 from mmsclient._store.sqlite_database import Database
 from mmsclient._store.sqlite_rows import in_parts
 from mmsclient._store.states import PROVE, RESEND
+from mmsclient.models import DeliveryStatus
 
-__all__ = ["note", "resend", "settle", "settle_all", "unknown_summary"]
+__all__ = ["note", "reached_before", "resend", "settle", "settle_all", "unknown_summary"]
 
 # A report or a reply may speak of a message that was heard of before its phone stood in the list.
 # INSERT is the first word: Python counts the rows of no other statement.
@@ -40,13 +41,8 @@ INSERT OR IGNORE INTO evidence_kind WITH news (phone, message_id, kind) AS (VALU
 SELECT news.* FROM news JOIN evidence USING (phone, message_id)
 """
 
-_PROVEN = f"""
-SELECT recipient.id, recipient.state, evidence.message_id, call.id FROM evidence
-CROSS JOIN recipient ON recipient.phone = evidence.phone CROSS JOIN batch AS call ON call.id IN (
-    SELECT recipient.batch WHERE recipient.state = 'unknown' OR recipient.reason IS '{RESENT}'
-    UNION ALL SELECT former_call.batch FROM former_call WHERE former_call.recipient = recipient.id
-)
-WHERE {PROVE.guard} AND heard BETWEEN call.started AND call.started + {PROOF_WINDOW}
+_MAY_BE_OF_CALL = f"""
+heard BETWEEN call.started AND call.started + {PROOF_WINDOW}
 AND NOT EXISTS (
     SELECT 1 FROM evidence_kind AS told WHERE told.phone = evidence.phone AND told.message_id = evidence.message_id
     AND told.kind <> ifnull((SELECT value FROM meta WHERE key = 'kind'), 'mms')
@@ -55,6 +51,14 @@ AND NOT EXISTS (
     SELECT 1 FROM recipient AS named WHERE named.message_id = evidence.message_id
     AND named.id <> recipient.id AND named.reason IS NOT '{PROVEN}'
 )
+"""  # noqa: S608 - our own constants
+_PROVEN = f"""
+SELECT recipient.id, recipient.state, evidence.message_id, call.id FROM evidence
+CROSS JOIN recipient ON recipient.phone = evidence.phone CROSS JOIN batch AS call ON call.id IN (
+    SELECT recipient.batch WHERE recipient.state = 'unknown' OR recipient.reason IS '{RESENT}'
+    UNION ALL SELECT former_call.batch FROM former_call WHERE former_call.recipient = recipient.id
+)
+WHERE {PROVE.guard} AND {_MAY_BE_OF_CALL}
 """  # noqa: S608 - our own constants
 _PROVEN_OF = f"{_PROVEN} AND evidence.phone IN (VALUES {{rows}})"
 _IN_ORDER = "ORDER BY heard, call.id DESC"
@@ -86,6 +90,18 @@ EXISTS (
 _IS_SILENT = f"""
 recipient.batch >= ? AND recipient.batch < ifnull(?, recipient.batch + 1) AND started <= ? AND NOT {_HEARD_OF}
 """
+
+_MAY_HAVE_COME = f"""
+SELECT recipient.phone FROM recipient
+CROSS JOIN former_call ON former_call.recipient = recipient.id CROSS JOIN batch AS call ON call.id = former_call.batch
+CROSS JOIN evidence ON evidence.phone = recipient.phone
+WHERE recipient.phone IN (VALUES {{rows}}) AND evidence.message_id IS NOT recipient.message_id
+AND {_MAY_BE_OF_CALL} AND ifnull((
+    SELECT status = '{DeliveryStatus.DELIVERED}' OR NOT final FROM delivery
+    WHERE delivery.message_id = evidence.message_id AND delivery.phone IN (0, evidence.phone)
+    ORDER BY final DESC, delivery.phone DESC LIMIT 1
+), true)
+"""  # noqa: S608
 
 _UNKNOWN = f"""
 SELECT count(*), min(started), total({_HEARD_OF}) FROM recipient
@@ -149,6 +165,12 @@ def _resend_silent(database: Database, silent: Silent) -> str:
         database.execute(f"{_KEEP_CALL} AND {_IS_SILENT}", (first, following, began_before))
     database.execute(_RESEND)
     return summary.objection
+
+
+def reached_before(database: Database, phones: Iterable[int]) -> set[int]:
+    """See `JournalReader.reached_before`."""
+    parts = in_parts(_MAY_HAVE_COME, [(phone,) for phone in phones])
+    return {phone for part in parts for (phone,) in database.rows(*part)}
 
 
 def unknown_summary(database: Database) -> UnknownSummary:

@@ -18,6 +18,7 @@ WHERE NOT (state = 'accepted' AND recipient.message_id IS delivery.message_id);
 """
 """What version 2 added, for those who only read."""
 _VERSION_3_AS_4 = "CREATE TEMP TABLE former_call (recipient INTEGER, batch INTEGER)"
+_VERSION_5_AS_6 = "CREATE TEMP TABLE evidence_kind (phone INTEGER, message_id TEXT, kind TEXT)"
 
 
 def read_as_present(database: Database) -> None:
@@ -26,6 +27,8 @@ def read_as_present(database: Database) -> None:
         database.connection.executescript(_VERSION_1_AS_2)
     if database.version <= 3:
         database.execute(_VERSION_3_AS_4)
+    if database.version <= 5:
+        database.execute(_VERSION_5_AS_6)
 
 
 def migrate(database: Database) -> None:

@@ -29,7 +29,7 @@ from mmsclient._store.models import (
 from mmsclient._store.private_files import DAMAGED
 from mmsclient._store.spending import CallCost
 from mmsclient._store.sqlite_database import APPLICATION_ID, FOREIGN, VERSION, Database, translated_errors
-from mmsclient._store.sqlite_evidence import unknown_summary
+from mmsclient._store.sqlite_evidence import reached_before, unknown_summary
 from mmsclient._store.sqlite_figures import figures
 from mmsclient._store.sqlite_migration import read_as_present
 from mmsclient._store.sqlite_steering import orders_in, standing
@@ -234,6 +234,10 @@ class SQLiteReader:
         wanted = ", ".join(map(str, phones))  # whole numbers
         sql = f"SELECT {RECIPIENT_COLUMNS} FROM {RECIPIENT_STATUS} WHERE phone IN ({wanted}) ORDER BY id"  # noqa: S608
         return [_with_id(row) for row in self._database.rows(sql)]
+
+    def reached_before(self, phones: Sequence[int]) -> set[int]:
+        """See `JournalReader.reached_before`."""
+        return reached_before(self._database, phones)
 
     def call_costs(self) -> list[CallCost]:
         """What each call cost, or may have. Walks through all recipients."""

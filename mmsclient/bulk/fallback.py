@@ -1,8 +1,8 @@
 """Sends an SMS to those whose MMS did not arrive: a campaign of its own, in a journal beside the first one.
 
 Its recipients are those of the first journal whose last delivery report says that the message failed, was rejected or
-has expired. Each phone stands in its journal once, so nobody gets two, whoever dies when; and a run that finds the same
-ones again finds them there.
+has expired, unless an earlier message, of which no answer told, may have come to them. Each phone stands in its journal
+once, so nobody gets two, whoever dies when; and a run that finds the same ones again finds them there.
 """
 
 from __future__ import annotations
@@ -125,6 +125,8 @@ def _page(reader: JournalReader, after: int) -> tuple[int, list[Row]]:
     """The id of the last accepted recipient of a page, and those of them whose message did not arrive."""
     page = reader.recipients(RecipientState.ACCEPTED, after)
     found = {int(each.number[1:]): each for _, each in page if each.delivery in DID_NOT_ARRIVE}
+    for phone in reader.reached_before(list(found)) if found else ():
+        del found[phone]
     texts = reader.messages_of(list(found)) if found else {}
     fields = {phone: {"text": own.text.replace("\r\n", "\n")} for phone, own in texts.items()}
     rows = [Row(each.number, each.line, fields=fields.get(phone)) for phone, each in found.items()]

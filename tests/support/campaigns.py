@@ -6,10 +6,11 @@ import asyncio
 import json
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from mmsclient import AsyncMMSClient
+from mmsclient import AsyncMMSClient, InboundMessage
 from mmsclient.bulk import (
     Campaign,
     CampaignStatus,
@@ -84,6 +85,21 @@ def success(data: Any) -> Respond:
     """A fault that answers with `data`."""
     body = {"meta": {"code": 200, "status": "SUCCESS"}, "msg": "OK", "data": data}
     return Respond(200, json.dumps(body).encode(), {"content-type": "application/json"})
+
+
+def inbound(number: str, original_id: str, received_at: datetime | None = None) -> InboundMessage:
+    """A reply to an MMS."""
+    return InboundMessage(
+        id="1",
+        sender=number,
+        text="thanks",
+        received_at=received_at,
+        received_at_text="",
+        kind="MMS",
+        original_message_id=original_id,
+        original_text="",
+        custom_string=None,
+    )
 
 
 async def status_when(place: tuple[str, str], condition: Callable[[CampaignStatus], object]) -> CampaignStatus:

@@ -30,12 +30,14 @@ from mmsclient._store.postgres.other_calls import (
     STANDS_OUTSIDE_CAMPAIGNS,
 )
 from mmsclient._store.states import PROVE, RESEND
+from mmsclient.models import DeliveryStatus
 
 __all__ = [
     "EVIDENCE",
     "FORMER_CALLS",
     "note",
     "note_answers",
+    "reached_before",
     "resend",
     "settle_all",
     "settle_heard",
@@ -108,6 +110,13 @@ _NAMED_ELSEWHERE = f"""
     LIMIT 1
 ) IS NOT NULL)
 """  # noqa: S608 - our own constants
+_NAMED_FOR_ANOTHER = f"""
+({_NAMED_OUTSIDE} OR (
+    SELECT true FROM recipient AS named WHERE named.message_id = evidence.message_id
+    AND (named.campaign, named.id) <> (recipient.campaign, recipient.id)
+    AND named.reason IS DISTINCT FROM '{PROVEN}' LIMIT 1
+) IS NOT NULL)
+"""  # noqa: S608
 _MAY_BE_ANOTHERS = f"""
 ({MAY_BE_OF_NO_CAMPAIGN} OR EXISTS (
     SELECT 1 FROM recipient AS other
@@ -140,11 +149,8 @@ UPDATE recipient SET state = 'accepted', message_id = proof.message_id, batch = 
         SELECT message_id, phone, heard, kind FROM evidence WHERE evidence.phone = recipient.phone OFFSET 0
     ) AS evidence
     WHERE {{scope}} AND {_MAY_BE_PROVEN} AND {_IS_OF_ITS_KIND}
-    AND heard BETWEEN started AND started + make_interval(secs => {PROOF_WINDOW}) AND (
-        SELECT true FROM recipient AS named WHERE named.message_id = evidence.message_id
-        AND (named.campaign, named.id) <> (recipient.campaign, recipient.id)
-        AND named.reason IS DISTINCT FROM '{PROVEN}' LIMIT 1
-    ) IS NULL AND NOT {_NAMED_OUTSIDE} AND (heard = started OR NOT {_MAY_BE_ANOTHERS})
+    AND heard BETWEEN started AND started + make_interval(secs => {PROOF_WINDOW})
+    AND NOT {_NAMED_FOR_ANOTHER} AND (heard = started OR NOT {_MAY_BE_ANOTHERS})
     ORDER BY recipient.campaign, recipient.id, heard, own.call DESC
 ) AS proof WHERE recipient.phone = proof.phone AND recipient.campaign + 0 = proof.campaign AND {_MAY_BE_PROVEN}
 RETURNING recipient.campaign, recipient.id, proof.state, proof.call, proof.last
@@ -190,6 +196,25 @@ _RESEND_SILENT = _RESEND.format(
     )
     """  # noqa: S608
 )
+
+_MAY_HAVE_COME = f"""
+SELECT recipient.phone FROM unnest(%s::bigint[]) AS asked (phone) CROSS JOIN LATERAL (
+    SELECT * FROM recipient WHERE recipient.phone = asked.phone AND recipient.campaign + 0 = %s LIMIT 1
+) AS recipient CROSS JOIN LATERAL (
+    SELECT former_call.batch {FORMER_CALLS} OFFSET 0
+) AS former CROSS JOIN LATERAL (
+    SELECT started FROM batch WHERE batch.campaign = recipient.campaign AND batch.id = former.batch LIMIT 1
+) AS called CROSS JOIN LATERAL (
+    SELECT message_id, phone, heard, kind FROM evidence WHERE evidence.phone = recipient.phone OFFSET 0
+) AS evidence
+WHERE evidence.message_id IS DISTINCT FROM recipient.message_id
+AND heard BETWEEN started AND started + make_interval(secs => {PROOF_WINDOW})
+AND {_IS_OF_ITS_KIND} AND NOT {_NAMED_FOR_ANOTHER} AND coalesce((
+    SELECT status = '{DeliveryStatus.DELIVERED}' OR NOT final FROM delivery
+    WHERE delivery.message_id = evidence.message_id AND delivery.phone IN (0, evidence.phone)
+    ORDER BY final DESC, delivery.phone DESC LIMIT 1
+), true)
+"""  # noqa: S608
 
 _UNKNOWN = f"""
 SELECT count(*), extract(epoch FROM min(started))::float8, count(*) FILTER (WHERE {_HEARD_OF}) FROM recipient
@@ -266,6 +291,11 @@ def _resend_silent(transaction: Transaction, campaign: int, silent: Silent) -> s
     for first, following in summary.silent_runs:
         transaction.execute(_RESEND_SILENT, (campaign, first, following, following, silent.after))
     return summary.objection
+
+
+def reached_before(transaction: Transaction, campaign: int, phones: Sequence[int]) -> set[int]:
+    """See `JournalReader.reached_before`."""
+    return {phone for (phone,) in transaction.rows(_MAY_HAVE_COME, (list(phones), campaign))}
 
 
 def unknown_summary(transaction: Transaction, campaign: int) -> UnknownSummary:

@@ -27,7 +27,7 @@ from mmsclient._store.models import (
 )
 from mmsclient._store.postgres import messages
 from mmsclient._store.postgres.database import Database, Transaction
-from mmsclient._store.postgres.evidence import unknown_summary
+from mmsclient._store.postgres.evidence import reached_before, unknown_summary
 from mmsclient._store.postgres.figures import figures
 from mmsclient._store.postgres.steering import orders_in, standing
 from mmsclient._store.spending import CallCost
@@ -219,6 +219,10 @@ class PostgresReader:
         values = (self._campaign, list(phones))
         rows = self._database.run(lambda transaction: transaction.rows(sql, values), reads=True)
         return [_with_id(row) for row in rows]
+
+    def reached_before(self, phones: Sequence[int]) -> set[int]:
+        """See `JournalReader.reached_before`."""
+        return self._database.run(lambda each: reached_before(each, self._campaign, phones), reads=True)
 
     def call_costs(self) -> list[CallCost]:
         """What each call cost, or may have. Walks through all recipients."""

@@ -42,7 +42,7 @@ from mmsclient.models import DeliveryReport, DeliveryStatus
 from mmsclient.sandbox import Sandbox
 from mmsclient.sandbox.faults import Latency, Reset
 from tests.conftest import PNG, until
-from tests.support.campaigns import numbers
+from tests.support.campaigns import inbound, numbers
 from tests.support.held import Held
 
 pytestmark = pytest.mark.usefixtures("impatient")
@@ -229,6 +229,45 @@ async def test_each_gets_the_text_that_its_mms_had(api: Sandbox, mms: AsyncMMSCl
     }
     assert report.fallback is not None
     assert report.fallback.exclusions[Exclusion.NO_MESSAGE] == 1
+
+
+async def test_who_may_have_got_an_earlier_mms_gets_no_sms(
+    api: Sandbox, mms: AsyncMMSClient, place: tuple[str, str]
+) -> None:
+    """Of the first nobody knew whether it left, so that a second one was sent, and that one failed."""
+    listed = numbers(5)
+    api.faults.add(Reset(carried_out=True), call="send-mms", times=1)
+    first = await campaign(mms, place, fallback=None).send_all(listed)
+    assert first.counts[UNKNOWN] == 5
+    earlier = {message.to: message.id for message in api.mms.messages}
+    again = campaign(mms, place, fallback=None, resend_unknown=True)
+    assert (await again.send_all()).counts[ACCEPTED] == 5
+    await reported(again, api, dict.fromkeys(listed, FAILED))
+    for number, status in zip(listed, (DELIVERED, FAILED, DISPATCHED), strict=False):
+        await again.record(
+            DeliveryReport(message_id=earlier[number], status=status, recipient=number, custom_string=None, source=None)
+        )
+    await again.record_reply(inbound(listed[3], earlier[listed[3]]))
+    for _ in range(2):
+        report = await campaign(mms, place).send_all()
+        assert by_sms(api) == Counter([listed[1], listed[4]])
+    assert report.fallback is not None
+    assert report.fallback.counts[ACCEPTED] == 2
+
+
+async def test_nobody_may_be_left_to_send_to(api: Sandbox, mms: AsyncMMSClient, place: tuple[str, str]) -> None:
+    (one,) = listed = numbers(1)
+    api.faults.add(Reset(carried_out=True), call="send-mms", times=1)
+    await campaign(mms, place, fallback=None).send_all(listed)
+    (earlier,) = api.mms.messages
+    again = campaign(mms, place, resend_unknown=True)
+    await again.send_all()
+    await reported(again, api, {one: FAILED})
+    await again.record(
+        DeliveryReport(message_id=earlier.id, status=DELIVERED, recipient=one, custom_string=None, source=None)
+    )
+    await ended(again.send_fallback())
+    assert api.sms.sends == []
 
 
 async def test_who_is_suppressed_or_excluded_since_gets_none(

@@ -15,7 +15,7 @@ from mmsclient.bulk import JournalError, RecipientState, Report, UnknownRecipien
 from mmsclient.sandbox import Sandbox
 from mmsclient.sandbox.faults import Reject, Reset
 from mmsclient.webhooks import CallbackReceiver, new_token
-from tests.support.campaigns import campaign, numbers
+from tests.support.campaigns import campaign, inbound, numbers
 
 
 def report_of(sandbox: Sandbox, number: str) -> DeliveryReport:
@@ -27,20 +27,6 @@ def report_of(sandbox: Sandbox, number: str) -> DeliveryReport:
         recipient=number.lstrip("+"),
         custom_string=None,
         source=None,
-    )
-
-
-def inbound(number: str, original_id: str, received_at: datetime | None) -> InboundMessage:
-    return InboundMessage(
-        id="1",
-        sender=number,
-        text="thanks",
-        received_at=received_at,
-        received_at_text="",
-        kind="MMS",
-        original_message_id=original_id,
-        original_text="",
-        custom_string=None,
     )
 
 

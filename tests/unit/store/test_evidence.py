@@ -275,6 +275,26 @@ def test_what_was_heard_since_the_first_call_breaks_the_silence(journal: SenderJ
     assert journal.reader.summary().unknown.heard_of == 1
 
 
+def test_who_may_have_got_an_earlier_message_than_that_which_was_accepted(journal: SenderJournal, clock: Clock) -> None:
+    lose(journal, 2)
+    journal.begin_run(resend_unknown=True)
+    claim = journal.claim(3)
+    assert claim is not None
+    end(journal, claim, State.ACCEPTED, "B")
+    reader, record = journal.reader, journal.recorder.record
+    record([Reported(f"B-{phone}", phone, DELIVERED) for phone in PHONES])
+    record([Reported("C", THREE, DELIVERED), Reported(f"B-{THREE}", ONE, DELIVERED)])  # of no call, and named
+    record([Replied("D", ONE, clock.of_store(clock.now), "sms")])
+    assert reader.reached_before(PHONES) == set()
+    record([Reported("A", TWO, DeliveryStatus.QUEUED)])
+    assert reader.reached_before(PHONES) == {TWO}  # it may still come
+    record([Reported("A", TWO, DeliveryStatus.FAILED), Replied("E", ONE, clock.of_store(clock.now))])
+    assert reader.reached_before(PHONES) == {ONE}
+    clock.now += PROOF_WINDOW + DAY
+    record([Reported("F", TWO, DELIVERED)])
+    assert reader.reached_before(PHONES) == {ONE}
+
+
 # What does not --------------------------------------------------------------------------------------------------------
 
 
