@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from decimal import Decimal
 from functools import partial
-from typing import TypeVar
+from typing import TypeAlias, TypeVar
 
 from mmsclient._store.errors import JournalBusyError, JournalError, JournalUnavailableError
 from mmsclient._store.evidence import Silent
@@ -34,6 +34,8 @@ __all__ = ["PostgresJournal"]
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")
+
+Choose: TypeAlias = Callable[[Transaction], Picked]
 
 CHANGED = "another program changed it during the campaign; nothing more is sent"
 TAKEN_OVER = "another sender has taken it over, since this one's lease had run out; nothing more is sent here"
@@ -170,17 +172,17 @@ class PostgresJournal:
         They are chosen and claimed in one transaction. When this returns, it is on the server's disk.
         """
         expected = min(limit, self.ready)
-        batch, picked = self._claim(lambda each: self._queue.next(each, self._last, limit, selection), expected)
+        batch, picked = self._claim(lambda each: self._queue.next(each, self._last, limit, selection), expected, (0, 0))
         self._last = max([self._last, *picked.positions])
         return Claim(batch, picked.ids, picked.phones, picked.message) if picked.rows else None
 
     def claim_again(self, ids: Sequence[int]) -> Claim | None:
         """Set these recipients, which are surely not sent, to `sending` in a call of their own. See `SenderJournal`."""
-        batch, picked = self._claim(lambda transaction: self._claims.of_ids(transaction, ids), len(ids))
+        batch, picked = self._claim(lambda each: self._claims.of_ids(each, ids), len(ids), self._last)
         return Claim(batch, picked.ids, picked.phones) if picked.rows else None
 
-    def _claim(self, choose: Callable[[Transaction], Picked], expected: int) -> tuple[int, Picked]:
-        """Claim those whom `choose` returns, and count them; `expected`: how many they are by our own counts."""
+    def _claim(self, choose: Choose, expected: int, passed: tuple[int, int]) -> tuple[int, Picked]:
+        """Claim those whom `choose` returns: `expected` by our own counts, and up to `passed`, none that was ready."""
         was_in_doubt = self._doubtful_claim is not None
         self._doubtful_claim = claim = self._doubtful_claim or secrets.token_hex(8)
 
@@ -202,7 +204,7 @@ class PostgresJournal:
         if (len(picked.rows) == expected or picked.is_of_one_group) and is_as_counted:
             self.counts.subtract(State(state) for _, _, state in picked.rows)
             self.counts[State.SENDING] += len(picked.rows)
-            self.ready -= sum(position > self._last for position in picked.positions)
+            self.ready -= sum(position > passed for position in picked.positions)
         else:  # something was taken away, or has come late
             self.count()
         self._doubtful_claim = None

@@ -89,6 +89,17 @@ def test_a_selection_claims_those_who_are_left_and_notes_another_hash(store: Jou
         assert copy.reader.messages_of([FIRST + 1]) == {FIRST + 1: GREEN}
 
 
+def test_those_who_are_claimed_out_of_turn_are_ready_no_more(store: JournalStore) -> None:
+    with closing(store.open(MESSAGE)) as journal:
+        listed(journal)
+        ids = journal.reader.upcoming((0, 0), 3).ids
+        for left, each in enumerate(reversed(ids), 1):
+            assert journal.claim(1, Selection((each,), RED)) is not None
+            assert journal.ready == 6 - left
+        journal.count()
+        assert journal.ready == 3
+
+
 def test_those_without_a_picture_are_set_aside_until_the_next_run(store: JournalStore) -> None:
     with closing(store.open(MESSAGE)) as journal:
         listed(journal)
