@@ -5,15 +5,14 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from decimal import Decimal
-from itertools import pairwise
-from operator import itemgetter
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 from attrs import frozen
 
 from mmsclient._store.evidence import PROVEN, RESENT
 from mmsclient._store.models import Claim, Exclusion, Picked, RecipientResult
 from mmsclient._store.models import RecipientState as State
+from mmsclient._store.postgres.by_id import runs_of, update
 from mmsclient._store.postgres.database import Transaction, columns, storable
 from mmsclient._store.postgres.evidence import FORMER_CALLS, note_answers, settle_all, settle_some
 from mmsclient._store.states import CLAIM, END, LATE, LOSE, PROVE, RELEASE, REOPEN, SUPPRESS
@@ -24,11 +23,6 @@ _DIED = "it was being sent when the process ended"
 
 Ended: TypeAlias = tuple[int, Counter[State]]
 """Of how many recipients the end of a call is noted, and in which states those were whom evidence settled then."""
-
-GAP = 16
-"""Ids that lie no further apart are looked for together."""
-
-# Ids come with their range, which lies together: a new table has no statistics that would lead to the index by its key.
 
 _BEGIN_CALL = """
 WITH next AS (UPDATE lease SET last_batch = last_batch + 1 WHERE campaign = %s RETURNING last_batch)
@@ -157,7 +151,7 @@ class ClaimWriter:
             " AND (SELECT epoch FROM batch WHERE batch.campaign = recipient.campaign AND batch.id = recipient.batch)"
             " = %s) ORDER BY id"
         )
-        runs = _runs([(each,) for each in sorted(ids)])
+        runs = runs_of([(each,) for each in sorted(ids)])
         found = ((*columns(run, 1), self.campaign, run[0][0], run[-1][0], self.epoch) for run in runs)
         return Picked([row for values in found for row in transaction.rows(sql, values)])
 
@@ -165,7 +159,7 @@ class ClaimWriter:
         """Set all of `ids` to `sending` and return the batch; None where one of them cannot be."""
         campaign = self.campaign
         (batch,) = transaction.row(_BEGIN_CALL, (campaign, campaign, self.epoch, claim, len(ids)))
-        claimed = _update(transaction, _CLAIM, ((each, batch) for each in ids), 2, campaign)
+        claimed = update(transaction, _CLAIM, ((each, batch) for each in ids), 2, campaign)
         return int(batch) if claimed == len(ids) else None
 
     def undo(self, transaction: Transaction, claim: str) -> None:
@@ -195,7 +189,7 @@ class ClaimWriter:
             (each, result.state.value, storable(result.message_id), storable(result.reason))
             for each, result in zip(claim.ids, results, strict=True)
         )
-        ended = _update(transaction, _ENDS[is_late], rows, 4, self.campaign, claim.batch)
+        ended = update(transaction, _ENDS[is_late], rows, 4, self.campaign, claim.batch)
         if is_late:
             self._note_late(transaction, ended + self._answer_former(transaction, claim, results))
             return ended, Counter()
@@ -210,7 +204,7 @@ class ClaimWriter:
         if is_late:
             self._forget_former(transaction, claim.batch, claim.ids)
         rows = ((each,) for each in claim.ids)
-        released = _update(transaction, _RELEASES[is_late], rows, 1, self.campaign, claim.batch)
+        released = update(transaction, _RELEASES[is_late], rows, 1, self.campaign, claim.batch)
         if is_late:
             self._note_late(transaction, released)
             return released, Counter()
@@ -227,7 +221,7 @@ class ClaimWriter:
         if is_late:
             self._forget_former(transaction, part.batch, part.ids)
         rows = ((each, why, storable(reasons[phone])) for each, phone in zip(part.ids, part.phones, strict=True))
-        suppressed = _update(transaction, _SUPPRESSIONS[is_late], rows, 3, self.campaign, part.batch)
+        suppressed = update(transaction, _SUPPRESSIONS[is_late], rows, 3, self.campaign, part.batch)
         if is_late:
             self._note_late(transaction, suppressed)
         if suppressed:
@@ -253,25 +247,12 @@ class ClaimWriter:
         note_answers(transaction, self.campaign, claim.batch, named)
         return self._settle(transaction, [each for each, _ in named]).total()
 
-    def _forget_former(self, transaction: Transaction, batch: int, ids: Sequence[int]) -> None:
+    def _forget_former(self, transaction: Transaction, batch: int, ids: Iterable[int]) -> None:
         """This call was surely not carried out."""
-        if ids:
-            _update(transaction, _FORGET_CALL, ((each,) for each in ids), 1, self.campaign, batch)
+        update(transaction, _FORGET_CALL, ((each,) for each in ids), 1, self.campaign, batch)
 
     def _note_late(self, transaction: Transaction, changed: int) -> None:
         """Let the present sender know that its counts are no longer true."""
         if changed:
             sql = "UPDATE lease SET late_ends = late_ends + 1 WHERE campaign = %s"
             transaction.execute(sql, (self.campaign,))
-
-
-def _update(transaction: Transaction, sql: str, rows: Iterable[Sequence[Any]], width: int, *keys: int) -> int:
-    """Run an update of recipients: `rows` of `width` values, the first of which is an id. How many that were."""
-    runs = _runs(sorted(rows, key=itemgetter(0)))
-    return transaction.execute_all(sql, [(*columns(run, width), *keys, run[0][0], run[-1][0]) for run in runs])
-
-
-def _runs(rows: Sequence[Sequence[Any]]) -> list[Sequence[Sequence[Any]]]:
-    """`rows` in parts whose ids lie together: those of one message of several may be scattered over the list."""
-    starts = [0, *(place for place in range(1, len(rows)) if rows[place][0] - rows[place - 1][0] > GAP), len(rows)]
-    return [rows[start:end] for start, end in pairwise(starts)]

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from itertools import groupby
+from operator import itemgetter
 
 from mmsclient._store.evidence import (
     HEARD_SINCE,
@@ -22,6 +24,7 @@ from mmsclient._store.evidence import (
 )
 from mmsclient._store.heard import Gathered
 from mmsclient._store.models import RecipientState
+from mmsclient._store.postgres.by_id import update
 from mmsclient._store.postgres.database import Transaction, columns
 from mmsclient._store.postgres.other_calls import (
     LAST_CALL,
@@ -133,40 +136,49 @@ _MAY_BE_ANOTHERS = f"""
 ))
 """  # noqa: S608
 
-# Where a former call is proven, the last one stays unknown, and what is heard next may be of that.
-_PROVE = f"""
-WITH proven AS (
-UPDATE recipient SET state = 'accepted', message_id = proof.message_id, batch = proof.call, reason = '{PROVEN}' FROM (
-    SELECT DISTINCT ON (recipient.campaign, recipient.id)
-        recipient.campaign, recipient.phone, recipient.state, evidence.message_id, own.call,
-        CASE WHEN recipient.state = 'unknown' THEN recipient.batch END AS last
-    FROM recipient CROSS JOIN LATERAL (
-        SELECT recipient.batch AS call WHERE {_STANDS_IN_DOUBT}
-        UNION ALL SELECT former_call.batch {FORMER_CALLS}
-    ) AS own CROSS JOIN LATERAL (
-        SELECT started FROM batch WHERE batch.campaign = recipient.campaign AND batch.id = own.call LIMIT 1
-    ) AS called CROSS JOIN LATERAL (
-        SELECT message_id, phone, heard, kind FROM evidence WHERE evidence.phone = recipient.phone OFFSET 0
-    ) AS evidence
-    WHERE {{scope}} AND {_MAY_BE_PROVEN} AND {_IS_OF_ITS_KIND}
-    AND heard BETWEEN started AND started + make_interval(secs => {PROOF_WINDOW})
-    AND NOT {_NAMED_FOR_ANOTHER} AND (heard = started OR NOT {_MAY_BE_ANOTHERS})
-    ORDER BY recipient.campaign, recipient.id, heard, own.call DESC
-) AS proof WHERE recipient.phone = proof.phone AND recipient.campaign + 0 = proof.campaign AND {_MAY_BE_PROVEN}
-RETURNING recipient.campaign, recipient.id, proof.state, proof.call, proof.last
-), kept AS (
-    INSERT INTO former_call SELECT campaign, id, last FROM proven WHERE last <> call ON CONFLICT DO NOTHING
-) SELECT state FROM proven
+# What was found is written by a statement of its own, which looks at no other rows.
+_PROOFS = f"""
+SELECT DISTINCT ON (recipient.campaign, recipient.id)
+    recipient.campaign, recipient.id, recipient.state, evidence.message_id, own.call,
+    CASE WHEN recipient.state = 'unknown' THEN recipient.batch END
+FROM ({{open}} AND {_MAY_BE_PROVEN} OFFSET 0) AS recipient CROSS JOIN LATERAL (
+    SELECT recipient.batch AS call WHERE {_STANDS_IN_DOUBT}
+    UNION ALL SELECT former_call.batch {FORMER_CALLS}
+) AS own CROSS JOIN LATERAL (
+    SELECT started FROM batch WHERE batch.campaign = recipient.campaign AND batch.id = own.call LIMIT 1
+) AS called CROSS JOIN LATERAL (
+    SELECT message_id, phone, heard, kind FROM evidence WHERE evidence.phone = recipient.phone OFFSET 0
+) AS evidence
+WHERE {_IS_OF_ITS_KIND} AND heard BETWEEN started AND started + make_interval(secs => {PROOF_WINDOW})
+AND NOT {_NAMED_FOR_ANOTHER} AND (heard = started OR NOT {_MAY_BE_ANOTHERS})
+ORDER BY recipient.campaign, recipient.id, heard, own.call DESC
 """  # noqa: S608
-_PROVE_ALL = _PROVE.format(scope="recipient.campaign = %s")
-_PROVE_SOME = _PROVE.format(
-    scope="recipient.campaign = %s AND recipient.id BETWEEN %s AND %s AND recipient.id = ANY(%s)"
+_PROOFS_OF_ALL = _PROOFS.format(open="SELECT recipient.* FROM recipient WHERE recipient.campaign = %s")
+_PROOFS_OF_SOME = _PROOFS.format(
+    open="SELECT recipient.* FROM recipient WHERE recipient.campaign = %s AND recipient.id BETWEEN %s AND %s"
+    " AND recipient.id = ANY(%s)"
 )
-_PROVE_PHONES = _PROVE.format(scope="recipient.phone = ANY(%s)")
+_OF_PHONES = """
+SELECT recipient.* FROM unnest(%s::bigint[]) AS asked (phone) CROSS JOIN LATERAL (
+    SELECT * FROM recipient WHERE recipient.phone = asked.phone OFFSET 0
+) AS recipient WHERE true
+"""
+_PROOFS_OF_PHONES = _PROOFS.format(open=_OF_PHONES)
+_PROVE = f"""
+UPDATE recipient SET state = 'accepted', message_id = proof.message_id, batch = proof.call, reason = '{PROVEN}'
+FROM unnest(%s::bigint[], %s::text[], %s::bigint[]) AS proof (id, message_id, call)
+WHERE campaign = %s AND recipient.id BETWEEN %s AND %s AND recipient.id = proof.id AND {_MAY_BE_PROVEN}
+"""  # noqa: S608
+AT_ONCE = 100
+"""Proofs that are written at a time: at worst, each is compared with each."""
+# Where a former call is proven, the last one stays unknown, and what is heard next may be of that.
+_KEEP_LAST = """
+INSERT INTO former_call SELECT %s, * FROM unnest(%s::bigint[], %s::bigint[]) ON CONFLICT DO NOTHING
+"""
 # Whoever writes a journal holds its lease: the end of a call that is being recorded is waited for.
 _LOCK = f"""
 SELECT 1 FROM lease WHERE campaign IN (
-    SELECT campaign FROM recipient WHERE phone = ANY(%s) AND (state = 'sending' OR {_MAY_BE_PROVEN})
+    SELECT recipient.campaign FROM ({_OF_PHONES} AND (recipient.state = 'sending' OR {_MAY_BE_PROVEN})) AS recipient
 ) ORDER BY campaign FOR UPDATE
 """  # noqa: S608
 
@@ -258,7 +270,7 @@ def settle_heard(transaction: Transaction, phones: Sequence[int]) -> None:
     An end that is being recorded at this moment is waited for: of the two, the later one sees what the other wrote.
     """
     if transaction.rows(_LOCK, (list(phones),)):
-        transaction.execute(_PROVE_PHONES, (list(phones),))
+        _prove(transaction, _PROOFS_OF_PHONES, (list(phones),))
 
 
 def settle_some(transaction: Transaction, campaign: int, ids: Sequence[int]) -> Counter[RecipientState]:
@@ -266,14 +278,27 @@ def settle_some(transaction: Transaction, campaign: int, ids: Sequence[int]) -> 
 
     Where a call has left them open.
     """
-    rows = transaction.rows(_PROVE_SOME, (campaign, min(ids), max(ids), list(ids)))
-    return Counter(RecipientState(state) for (state,) in rows)
+    return _prove(transaction, _PROOFS_OF_SOME, (campaign, min(ids), max(ids), list(ids)))
 
 
 def settle_all(transaction: Transaction, campaign: int) -> int:
     """Make all recipients accepted for whom there is proof; how many there were."""
     transaction.execute(_KEEP_FORMER, (campaign,))
-    return transaction.execute(_PROVE_ALL, (campaign,))
+    return _prove(transaction, _PROOFS_OF_ALL, (campaign,)).total()
+
+
+def _prove(transaction: Transaction, proofs: str, values: Sequence[object]) -> Counter[RecipientState]:
+    """Act on the `proofs` that are found; how many recipients there were in which state."""
+    found = transaction.rows(proofs, values)
+    for campaign, rows in groupby(found, itemgetter(0)):
+        of_it = list(rows)
+        proven = [(each, message_id, call) for _, each, _, message_id, call, _ in of_it]
+        for first in range(0, len(proven), AT_ONCE):
+            update(transaction, _PROVE, proven[first : first + AT_ONCE], 3, campaign)
+        last = [(each, last) for _, each, _, _, call, last in of_it if last not in (None, call)]
+        if last:
+            transaction.execute(_KEEP_LAST, (campaign, *columns(last, 2)))
+    return Counter(RecipientState(state) for _, _, state, *_ in found)
 
 
 def resend(transaction: Transaction, campaign: int, unknown: bool | Silent) -> str:
