@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+import re
 from importlib import resources
+
+import psycopg
 
 from mmsclient._store.errors import JournalError
 from mmsclient._store.postgres.database import Database, Transaction
 
 __all__ = ["check_version", "migrate"]
+
+LOCK_TIMEOUT = 300
+"""Milliseconds; a server looks for those who wait for each other after a second, unless it is told otherwise."""
+ATTEMPTS = 100
+"""How often all tables are tried to be locked together."""
 
 
 def migrate(database: Database) -> list[str]:
@@ -34,7 +42,10 @@ def migrate(database: Database) -> list[str]:
             " (number integer PRIMARY KEY, name text NOT NULL, applied timestamptz NOT NULL DEFAULT now())"
         )
         applied = []
-        for number in range(_version(transaction) + 1, len(files) + 1):
+        version = _version(transaction)
+        if 0 < version < len(files):
+            _lock_tables(transaction, [sql for _, sql in files[:version]])
+        for number in range(version + 1, len(files) + 1):
             name, sql = files[number - 1]
             transaction.script(sql)
             transaction.execute("INSERT INTO migration (number, name) VALUES (%s, %s)", (number, name))
@@ -42,6 +53,25 @@ def migrate(database: Database) -> list[str]:
         return applied
 
     return database.run(work)
+
+
+def _lock_tables(transaction: Transaction, made_by: list[str]) -> None:
+    """Keep everybody else out of the tables that these files have made, until the end of the transaction.
+
+    Whoever uses one of them may be about to use another one, in whichever order: what has been locked is let go where
+    the rest takes longer than `LOCK_TIMEOUT`, so that nobody waits for us for whom we are waiting.
+    """
+    tables = ", ".join(re.findall(r"^CREATE TABLE (\w+)", "\n".join(made_by), re.MULTILINE))
+    for _ in range(ATTEMPTS):
+        transaction.script(f"SAVEPOINT locks; SET LOCAL lock_timeout = {LOCK_TIMEOUT}")
+        try:
+            transaction.script(f"LOCK TABLE {tables}")
+        except psycopg.errors.LockNotAvailable:
+            transaction.script("ROLLBACK TO SAVEPOINT locks")
+        else:
+            transaction.script("SET LOCAL lock_timeout TO DEFAULT")
+            return
+    # Somebody always uses one of them: as they are needed.
 
 
 def check_version(database: Database) -> bool:

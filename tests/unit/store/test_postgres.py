@@ -28,7 +28,7 @@ from mmsclient._store.stores import store_at
 from mmsclient.bulk import JournalBusyError, JournalError, JournalUnavailableError, Row
 from mmsclient.bulk.recipients import check_all
 from mmsclient.errors import ConfigurationError, InvalidRequestError
-from tests.support.postgres_server import PASSWORD, Server
+from tests.support.postgres_server import PASSWORD, Server, waits_for_a_lock
 from tests.support.waiting import until
 
 MESSAGE = Message("Hi", "Sale", b"GIF89a")
@@ -151,6 +151,24 @@ def test_tables_of_an_older_version_are_brought_up_to_date_by_a_sender(
         spring.open_reader()
     spring.open(MESSAGE).close()
     spring.open_reader().close()
+
+
+def test_who_reads_while_the_tables_are_brought_up_to_date_never_waits_for_who_waits_for_it(
+    url: str, postgres: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    address, files = Address.of(url), migrations._files()
+    with closing(Database(address)) as database:
+        with monkeypatch.context() as patch:
+            patch.setattr(migrations, "_files", lambda: files[:10])
+            migrations.migrate(database)
+        with psycopg.connect(url) as reader, ThreadPoolExecutor(1) as pool:
+            reader.execute("SET search_path = mmsclient; SET deadlock_timeout = '1 h'; SELECT 1 FROM evidence")
+            migrating = pool.submit(migrations.migrate, database)
+            until(lambda: waits_for_a_lock(url, "%TABLE%"))
+            reader.execute("SELECT 1 FROM campaign")
+            reader.commit()
+            assert migrating.result() == [name for name, _ in files[10:]]
+    assert "deadlock detected" not in (postgres.directory / "log").read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize("of_their_own", [False, True])
