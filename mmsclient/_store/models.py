@@ -177,7 +177,7 @@ class Owner:
     def objection(self, base_url: str | None, salt: bytes, fingerprint: str | None) -> str:
         """Why a journal that was begun with these is not this owner's; "" where it is."""
         if base_url != self.base_url:
-            return f"it belongs to a campaign at {base_url}, and this client calls {self.base_url}"
+            return f"it belongs to a campaign at {base_url}, and this client calls {self.base_url}; use a new one"
         if self.is_new_key or self.fingerprint(salt) == fingerprint:
             return ""
         return (

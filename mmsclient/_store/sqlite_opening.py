@@ -9,6 +9,7 @@ from mmsclient._store import private_files
 from mmsclient._store.errors import JournalError, JournalMismatchError
 from mmsclient._store.evidence import Silent
 from mmsclient._store.models import Message, Owner
+from mmsclient._store.ownership import objection_of, tell_of_another_key
 from mmsclient._store.sqlite_database import MEMORY, Database, translated_errors
 from mmsclient._store.sqlite_files import OpenFiles, lock_journal
 from mmsclient._store.sqlite_journal import SQLiteJournal, end_dead_run
@@ -41,6 +42,7 @@ def open_journal(
     try:
         if owner is not None:
             with translated_errors(journal.path):
+                tell_of_another_key(journal.reader, owner)
                 journal.belong_to(owner)
         return journal
     except BaseException:
@@ -147,7 +149,7 @@ def _check_same(reader: SQLiteReader, message: Message, owner: Owner | None) -> 
     with translated_errors(reader.path):
         objection = message.objection(reader.message().parts, another="a new file")
         if not objection and owner is not None:
-            objection = reader.objection(owner)
+            objection = objection_of(reader, owner)
     if objection:
         raise JournalMismatchError(reader.path, objection)
 

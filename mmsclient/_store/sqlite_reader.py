@@ -15,7 +15,6 @@ from mmsclient._store.figures import Figures
 from mmsclient._store.models import (
     RECIPIENT_COLUMNS,
     Message,
-    Owner,
     OwnRow,
     PersonalMessage,
     Picked,
@@ -26,6 +25,7 @@ from mmsclient._store.models import (
     recipient_of,
     rejected_row,
 )
+from mmsclient._store.ownership import BegunBy
 from mmsclient._store.private_files import DAMAGED
 from mmsclient._store.spending import CallCost
 from mmsclient._store.sqlite_database import APPLICATION_ID, FOREIGN, VERSION, Database, translated_errors
@@ -51,6 +51,11 @@ RECIPIENT_STATUS = """(
 ) AS recipient_status"""
 """Each recipient with what was reported of it; a report may name the recipient or not, and both may come."""
 
+_HAS_SENT = """
+SELECT EXISTS (SELECT 1 FROM recipient WHERE state NOT IN ('pending', 'failed', 'excluded'))
+    OR EXISTS (SELECT 1 FROM former_call)
+    OR EXISTS (SELECT 1 FROM batch WHERE ended IS NULL OR accepted IS NULL OR accepted > 0)
+"""
 
 _CALL_COSTS = """
 SELECT
@@ -133,13 +138,15 @@ class SQLiteReader:
             pass
         raise JournalError(self.path, f"{DAMAGED} (the message in it is not the one it was made with)")
 
-    def objection(self, owner: Owner) -> str:
-        """Why the journal is not `owner`'s; "" where it is, or where nobody has sent with it yet."""
+    def begun_by(self) -> BegunBy | None:
+        """The owner that it was begun by; None where nobody has opened it to send."""
         sql = "SELECT key, value FROM meta WHERE key IN ('base_url', 'key_salt', 'key_fingerprint')"
         facts = dict(self._database.rows(sql))
-        if not facts:
-            return ""
-        return owner.objection(facts.get("base_url"), facts.get("key_salt", b""), facts.get("key_fingerprint"))
+        return (facts.get("base_url"), facts.get("key_salt", b""), facts.get("key_fingerprint")) if facts else None
+
+    def has_sent(self) -> bool:
+        """Something was sent with it, or may have been, or was refused for its recipient's sake."""
+        return self._database.rows(_HAS_SENT) == [(1,)]
 
     def summary(self) -> Summary:
         """Counts, credits and times. Walks through all recipients."""

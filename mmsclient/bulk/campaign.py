@@ -107,7 +107,7 @@ class Campaign:
             if left out, 0 for three at once from the beginning.
         max_concurrency (int): Calls under way at the most, 64 if left out. So many batches are at stake where a server
             falls silent.
-        new_key (bool): The journal was begun with another APPKEY of the same account, which was changed since.
+        new_key (bool): The journal was sent with by another APPKEY of the same account, which was changed since.
         stop_after (int): Calls in a row that fail, that nobody accepted, or whose outcome is unknown, after which the
             campaign stops. With a template the first thirty recipients in a row that are refused do not count. Until a
             first call was answered, one that times out is enough, unless this is larger than the default.

@@ -10,6 +10,7 @@ from attrs import frozen
 from mmsclient._store.errors import JournalBusyError, JournalError, JournalMismatchError
 from mmsclient._store.evidence import Silent
 from mmsclient._store.models import FALLBACK, Message, Owner
+from mmsclient._store.ownership import objection_of, tell_of_another_key
 from mmsclient._store.postgres import lease as leases
 from mmsclient._store.postgres.address import Address
 from mmsclient._store.postgres.claims import end_dead_run, lose
@@ -75,15 +76,18 @@ class PostgresStore:
         try:
             migrate(database)
             campaign = _found_or_made(database, self.name, message)
-            self._check_same(PostgresReader(database, campaign), message, owner)
+            reader = PostgresReader(database, campaign)
+            self._check_same(reader, message, owner)
             lease = self._acquire(database, campaign)
         except BaseException:
             database.close()
             raise
         queue: Queue = PersonalQueue(campaign) if message.template else PlainQueue(campaign)
         try:
+            self._check_same(reader, message, owner)  # again: the last sender may have sent since
             journal = PostgresJournal(database, lease, queue, resend_unknown=resend_unknown)
             if owner is not None:
+                tell_of_another_key(reader, owner)
                 journal.belong_to(owner)
         except BaseException:
             lease.give_back()
@@ -170,7 +174,7 @@ class PostgresStore:
     def _check_same(self, reader: PostgresReader, message: Message, owner: Owner | None) -> None:
         objection = message.objection(reader.parts(), another="another name")
         if not objection and owner is not None:
-            objection = reader.objection(owner)
+            objection = objection_of(reader, owner)
         if objection:
             raise JournalMismatchError(self.shown, objection)
 

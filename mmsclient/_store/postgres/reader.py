@@ -14,7 +14,6 @@ from mmsclient._store.models import (
     RECIPIENT_COLUMNS,
     SMS_FIELDS,
     Message,
-    Owner,
     OwnRow,
     PersonalMessage,
     Picked,
@@ -25,6 +24,7 @@ from mmsclient._store.models import (
     recipient_of,
     rejected_row,
 )
+from mmsclient._store.ownership import BegunBy
 from mmsclient._store.postgres import messages
 from mmsclient._store.postgres.database import Database, Transaction
 from mmsclient._store.postgres.evidence import reached_before, unknown_summary
@@ -67,6 +67,11 @@ SELECT count(*), extract(epoch FROM min(started))::float8, extract(epoch FROM ma
 FROM batch WHERE campaign = %s
 """
 
+_HAS_SENT = """
+SELECT EXISTS (SELECT 1 FROM recipient WHERE campaign = %s AND state NOT IN ('pending', 'failed', 'excluded'))
+    OR EXISTS (SELECT 1 FROM former_call WHERE campaign = %s)
+    OR EXISTS (SELECT 1 FROM batch WHERE campaign = %s AND (ended IS NULL OR accepted IS NULL OR accepted > 0))
+"""
 
 _CALL_COSTS = """
 SELECT recipients, is_open, accepted, credits, taken, doubtful,
@@ -127,11 +132,16 @@ class PostgresReader:
         names = ("text", "subject", "image", "template", "kind", SMS_FIELDS)
         return dict(zip(names, self._only_row(sql), strict=True))
 
-    def objection(self, owner: Owner) -> str:
-        """Why the journal is not `owner`'s; "" where it is, or where nobody has sent with it yet."""
+    def begun_by(self) -> BegunBy | None:
+        """The owner that it was begun by; None where nobody has opened it to send."""
         sql = "SELECT base_url, key_salt, key_fingerprint FROM campaign WHERE id = %s"
         base_url, salt, fingerprint = self._only_row(sql)
-        return "" if base_url is None else owner.objection(base_url, bytes(salt or b""), fingerprint)
+        return None if base_url is None else (base_url, bytes(salt or b""), fingerprint)
+
+    def has_sent(self) -> bool:
+        """Something was sent with it, or may have been, or was refused for its recipient's sake."""
+        (found,) = self._database.run(lambda each: each.row(_HAS_SENT, (self._campaign,) * 3), reads=True)
+        return bool(found)
 
     def summary(self) -> Summary:
         """Counts, credits and times. Walks through all recipients."""

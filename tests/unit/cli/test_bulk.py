@@ -297,6 +297,21 @@ def test_a_large_one_on_a_terminal_asks(api: Sandbox, answer: str, status: int, 
     assert len(api.messages) == (0 if status else 250)
 
 
+def test_a_mistyped_key_does_not_keep_the_right_one_from_the_journal(
+    cli: Cli, api: Sandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MMSCLIENT_APP_KEY", "mistyped")
+    assert cli(*SEND, "--yes").status == 1
+    assert cli("bulk", "resume", "spring.db", "--yes", "--no-account-check").status == 1
+    monkeypatch.setenv("MMSCLIENT_APP_KEY", api.app_key)
+    sent = cli(*SEND, "--yes")
+    assert (sent.status, len(api.mms.messages)) == (0, 250)
+    assert sent.error.startswith("warning: journal ")
+    assert sent.error.endswith("nothing was sent with the APPKEY that it was begun with; it takes this one")
+    monkeypatch.setenv("MMSCLIENT_APP_KEY", "mistyped")
+    assert "it belongs to a campaign with another APPKEY" in cli("bulk", "resume", "spring.db", "--yes").error
+
+
 def test_what_the_credits_do_not_suffice_for_is_said(cli: Cli, api: Sandbox) -> None:
     warning = "100.00 credits for 250 recipients: at 1 credit each it stops before the end"
     api.faults.add(success({"mms_balance": "100.00"}), call="account")

@@ -28,6 +28,7 @@ MESSAGE = Message("Hi", "Sale", b"GIF89a")
 OWNER = Owner("https://api.example", lambda salt: f"{salt.hex()}-key")
 ONE, TWO, THREE = 61400000000, 61400000001, 61400000002
 ACCEPTED, FAILED, UNKNOWN = RecipientState.ACCEPTED, RecipientState.FAILED, RecipientState.UNKNOWN
+PENDING, REFUSED, SENDING = RecipientState.PENDING, RecipientState.REFUSED, RecipientState.SENDING
 
 
 @pytest.fixture
@@ -217,7 +218,9 @@ def test_another_message_is_refused(store: JournalStore, field: str) -> None:
 
 def test_a_journal_belongs_to_the_owner_that_it_was_begun_by(store: JournalStore) -> None:
     other_key = Owner(OWNER.base_url, lambda salt: f"{salt.hex()}-other")
-    store.open(MESSAGE, OWNER).close()
+    with closing(store.open(MESSAGE, OWNER)) as journal:
+        journal.add(check_all(listing(ONE)))
+        finish(journal, ACCEPTED)
     with pytest.raises(JournalMismatchError, match=r"a campaign at https://api\.example, and this client calls"):
         store.open(MESSAGE, Owner("https://other.example", OWNER.fingerprint))
     with pytest.raises(JournalMismatchError, match="with another APPKEY"):
@@ -227,6 +230,60 @@ def test_a_journal_belongs_to_the_owner_that_it_was_begun_by(store: JournalStore
         store.open(MESSAGE, OWNER)
     with closing(store.open_reader()) as reader:
         assert reader.message() == MESSAGE
+
+
+def unsent(journal: SenderJournal, state: RecipientState) -> None:
+    """All of a call are in `state`, as an answer leaves them that tells that nothing was sent."""
+    claim = claimed(journal)
+    results = [RecipientResult(state, reason="why")] * len(claim.ids)
+    journal.finish(claim, results, accepted=0, credits_used=None, error="what")
+
+
+def test_a_journal_with_which_nothing_was_sent_takes_another_key(
+    store: JournalStore, caplog: pytest.LogCaptureFixture
+) -> None:
+    other_key = Owner(OWNER.base_url, lambda salt: f"{salt.hex()}-other")
+    with closing(store.open(MESSAGE, OWNER)) as journal:
+        journal.add(check_all(listing(ONE, TWO)))
+        unsent(journal, PENDING)
+    assert not caplog.messages
+    store.open_copy(MESSAGE, other_key, resend_unknown=False).close()
+    assert not caplog.messages
+    with closing(store.open(MESSAGE, other_key)) as journal:
+        unsent(journal, FAILED)
+        journal.release(journal.claim_again([1]))  # type: ignore[arg-type]
+    (told,) = caplog.messages
+    assert told.endswith("nothing was sent with the APPKEY that it was begun with; it takes this one")
+    with pytest.raises(JournalMismatchError, match="a campaign at https://api"):
+        store.open(MESSAGE, Owner("https://other.example", OWNER.fingerprint))
+    with closing(store.open(MESSAGE, OWNER)) as journal:
+        assert len(caplog.messages) == 2
+        unsent(journal, FAILED)
+    store.open(MESSAGE, OWNER).close()
+    assert len(caplog.messages) == 2
+
+
+@pytest.mark.parametrize("state", [ACCEPTED, UNKNOWN, REFUSED, SENDING, None])
+def test_a_journal_that_may_have_sent_keeps_its_key(store: JournalStore, state: RecipientState | None) -> None:
+    """None: it was unknown, and is to be sent again."""
+    with closing(store.open(MESSAGE, OWNER)) as journal:
+        journal.add(check_all(listing(ONE, TWO)))
+        if state is SENDING:
+            claimed(journal, 1)
+        else:
+            claim = claimed(journal, 1)
+            results = [RecipientResult(state or UNKNOWN)]
+            journal.finish(claim, results, accepted=None, credits_used=None, error="what")
+    if state is None:
+        with closing(store.open(MESSAGE, OWNER, resend_unknown=True)) as journal:
+            unsent(journal, PENDING)
+            assert set(states(journal.reader).values()) == {PENDING}
+    other_key = Owner(OWNER.base_url, lambda salt: f"{salt.hex()}-other")
+    with pytest.raises(JournalMismatchError, match="with another APPKEY"):
+        store.open(MESSAGE, other_key)
+    with pytest.raises(JournalMismatchError, match="with another APPKEY"):
+        store.open_copy(MESSAGE, other_key, resend_unknown=False)
+    store.open(MESSAGE, OWNER).close()
 
 
 def test_a_second_sender_is_refused_until_the_first_has_ended(store: JournalStore) -> None:

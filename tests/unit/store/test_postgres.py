@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from mmsclient import DeliveryStatus
 from mmsclient._store.heard import Reported
-from mmsclient._store.models import Claim, ListEntry, Message, PersonalMessage, RecipientResult, RecipientState
+from mmsclient._store.models import Claim, ListEntry, Message, Owner, PersonalMessage, RecipientResult, RecipientState
 from mmsclient._store.postgres import database as databases
 from mmsclient._store.postgres import evidence, migrations
 from mmsclient._store.postgres import lease as leases
@@ -25,7 +25,7 @@ from mmsclient._store.postgres.database import Database, Transaction
 from mmsclient._store.postgres.journal import PostgresJournal
 from mmsclient._store.postgres.opening import PostgresStore
 from mmsclient._store.stores import store_at
-from mmsclient.bulk import JournalBusyError, JournalError, JournalUnavailableError, Row
+from mmsclient.bulk import JournalBusyError, JournalError, JournalMismatchError, JournalUnavailableError, Row
 from mmsclient.bulk.recipients import check_all
 from mmsclient.errors import ConfigurationError, InvalidRequestError
 from tests.support.postgres_server import PASSWORD, Server, waits_for_a_lock
@@ -95,6 +95,26 @@ class Paused:
         with monkeypatch.context() as patch:
             patch.setattr("mmsclient._store.postgres.lease.HEARTBEATS", 0.001)
             self.journal = store.open(MESSAGE)
+
+
+def test_a_journal_is_looked_at_again_once_its_last_sender_has_ended(
+    spring: PostgresStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mine, other = (Owner("https://api.example", lambda salt, key=key: f"{salt.hex()}-{key}") for key in "ab")  # type: ignore[misc]
+    acquire = leases.acquire
+
+    def once_it_has_sent(transaction: Transaction, campaign: int, seconds: float) -> object:
+        monkeypatch.setattr("mmsclient._store.postgres.opening.acquire", acquire)
+        with closing(spring.open(MESSAGE, mine)) as journal:
+            journal.add(check_all(rows(1)))
+            finish(journal, claimed(journal))
+        return acquire(transaction, campaign, seconds)
+
+    spring.open(MESSAGE, mine).close()
+    monkeypatch.setattr("mmsclient._store.postgres.opening.acquire", once_it_has_sent)
+    with pytest.raises(JournalMismatchError, match="another APPKEY"):
+        spring.open(MESSAGE, other)
+    spring.open(MESSAGE, mine).close()
 
 
 # Tables ---------------------------------------------------------------------------------------------------------------
