@@ -312,6 +312,8 @@ class Summary:
     unknown: UnknownSummary = field(factory=UnknownSummary)
     """What is known of those whose outcome no answer told."""
     kind: Kind = "mms"
+    without_picture: int = 0
+    """Of the excluded, those whom a new run tries again: their picture could not be made when their call was due."""
 
 
 RECIPIENT_COLUMNS = "id, phone, state, line, message_id, exclusion, reason, batch, status, reported"

@@ -14,6 +14,7 @@ from mmsclient._store.errors import JournalError
 from mmsclient._store.figures import Figures
 from mmsclient._store.models import (
     RECIPIENT_COLUMNS,
+    Exclusion,
     Message,
     OwnRow,
     PersonalMessage,
@@ -33,6 +34,7 @@ from mmsclient._store.sqlite_evidence import reached_before, unknown_summary
 from mmsclient._store.sqlite_figures import figures
 from mmsclient._store.sqlite_migration import read_as_present
 from mmsclient._store.sqlite_steering import orders_in, standing
+from mmsclient._store.states import REOPEN
 from mmsclient._store.steering import Orders, Standing
 from mmsclient.models import DeliveryStatus
 
@@ -56,6 +58,11 @@ SELECT EXISTS (SELECT 1 FROM recipient WHERE state NOT IN ('pending', 'failed', 
     OR EXISTS (SELECT 1 FROM former_call)
     OR EXISTS (SELECT 1 FROM batch WHERE ended IS NULL OR accepted IS NULL OR accepted > 0)
 """
+
+_WITHOUT_PICTURE = (
+    f"SELECT count(*) FROM recipient WHERE {REOPEN.guard} AND exclusion = '{Exclusion.NO_MESSAGE}'"  # noqa: S608
+    " AND phone NOT IN (SELECT phone FROM excluded)"
+)
 
 _CALL_COSTS = """
 SELECT
@@ -167,6 +174,7 @@ class SQLiteReader:
             seconds = self._delivery_seconds(deliveries.get(DeliveryStatus.DELIVERED, 0))
             unknown = unknown_summary(database)
             kind: Kind = database.meta("kind") or "mms"
+            ((without_picture,),) = database.rows(_WITHOUT_PICTURE)
         return Summary(
             counts,
             exclusions,
@@ -180,6 +188,7 @@ class SQLiteReader:
             seconds,
             unknown,
             kind,
+            without_picture,
         )
 
     def figures(self) -> Figures:

@@ -35,6 +35,9 @@ class Report:
     """Recipients in each state."""
     exclusions: Mapping[Exclusion, int]
     """Of the excluded ones, how many for which reason."""
+    without_picture: int = 0
+    """Of the excluded ones, those whose own picture could not be made when their call was due, since a file had gone,
+    say. The next run tries them again."""
     list_read: bool
     """The list was read to its end. Where it was not, resuming needs the list again."""
     calls: int
@@ -147,6 +150,7 @@ def report_from(reader: JournalReader, store: JournalStore | None, state: Recipi
         kind=summary.kind,
         counts=Counts(summary.counts),
         exclusions=summary.exclusions,
+        without_picture=summary.without_picture,
         list_read=summary.list_read,
         calls=summary.calls,
         credits_used=summary.credits_used,

@@ -381,6 +381,7 @@ async def test_what_cannot_be_made_ahead_of_its_call_is_set_aside_and_tried_agai
     campaign = spring(mms, place, image=make)
     report = await campaign.send_all(rows)
     assert (report.counts[State.ACCEPTED], report.exclusions[Exclusion.NO_MESSAGE]) == (20, 10)
+    assert report.without_picture == 10
     assert (await reasons(campaign))[2] == (
         "image: expected a picture of its row; the function raised OSError: the disk is away"
     )
@@ -388,6 +389,7 @@ async def test_what_cannot_be_made_ahead_of_its_call_is_set_aside_and_tried_agai
     assert (await again.dry_run()).counts[State.PENDING] == 9
     report = await again.send_all()
     assert (report.counts[State.ACCEPTED], report.exclusions[Exclusion.LISTED]) == (29, 1)
+    assert report.without_picture == 0
     assert received(api) == expected([row for row in rows if row is not rows[1]])
 
 

@@ -114,7 +114,9 @@ def test_those_without_a_picture_are_set_aside_until_the_next_run(store: Journal
         ]
         journal.count()
         assert (journal.ready, journal.reader.summary().calls) == (4, 0)
+        assert journal.reader.summary().without_picture == 2
         journal.exclude([FIRST + 3, FIRST + 2], Exclusion.LISTED)
+        assert journal.reader.summary().without_picture == 1
         journal.begin_run(resend_unknown=False)
         assert (journal.counts[State.PENDING], journal.counts[State.EXCLUDED], journal.ready) == (4, 2, 4)
 
