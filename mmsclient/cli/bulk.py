@@ -9,11 +9,11 @@ from typing import Annotated, Literal
 
 from cyclopts import App, Group, Parameter
 
-from mmsclient import bulk
+from mmsclient import MMSError, bulk
 from mmsclient._api.phone_numbers import MAX_RECIPIENTS
 from mmsclient._store.stores import is_url
 from mmsclient._words import counted
-from mmsclient.bulk import Campaign, CampaignOptions, CSVList, Preflight, read_csv
+from mmsclient.bulk import Campaign, CampaignOptions, CSVList, Preflight, read_csv, read_report
 from mmsclient.cli import reporting, sending, steering
 from mmsclient.cli.bulk_output import (
     Commands,
@@ -24,12 +24,12 @@ from mmsclient.cli.bulk_output import (
     plan_facts,
 )
 from mmsclient.cli.connection import DEFAULT, Connection
-from mmsclient.cli.fallback import NO_FALLBACK, FallbackOptions
+from mmsclient.cli.fallback import AS_THE_MMS, NO_FALLBACK, FallbackMessage, FallbackOptions
 from mmsclient.cli.good_hours import AT_ONCE, HoursOptions
 from mmsclient.cli.kinds import AS_MMS, KindOptions
 from mmsclient.cli.output import Form, show_facts
-from mmsclient.cli.picture import picture_of
-from mmsclient.cli.safeguards import UNSAID, Approval, SafeguardOptions, is_on_terminal
+from mmsclient.cli.picture import is_missing, picture_of
+from mmsclient.cli.safeguards import UNLIMITED, UNSAID, Approval, Limits, SafeguardOptions, is_on_terminal
 from mmsclient.cli.status import Status, UsageError, complain
 from mmsclient.cli.templates import NO_TEMPLATE, TemplateOptions
 from mmsclient.cli.words import words_of
@@ -66,8 +66,8 @@ class ListOptions:
 
 @Parameter(name="*")
 @dataclass(frozen=True, kw_only=True)
-class SendOptions:
-    """How a campaign is sent."""
+class RunOptions:
+    """How a run goes."""
 
     name: str | None = None
     """What the campaign is called in a PostgreSQL database."""
@@ -86,11 +86,6 @@ class SendOptions:
     """Seconds without a report or a reply that `--resend-unknown silent` asks for."""
     check_balance: bool = False
     """Note the balance before and after: a hint at what became of unknown recipients. One call more."""
-    dry_run: Annotated[bool, Parameter(show_default=False)] = False
-    """Say what would be sent, and send nothing."""
-    yes: Annotated[
-        bool, Parameter(help=f"Do not ask, however many there are (above {ASK_ABOVE}).", show_default=False)
-    ] = False
     json: Annotated[bool, Parameter(show_default=False)] = False
     """Print a JSON object a line for scripts."""
 
@@ -117,6 +112,27 @@ class SendOptions:
                 "--no-opt-outs": self.exclude_opt_outs is False,
             }
         )
+
+
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class SendOptions(RunOptions):
+    """How a campaign is sent."""
+
+    dry_run: Annotated[bool, Parameter(show_default=False)] = False
+    """Say what would be sent, and send nothing."""
+    yes: Annotated[
+        bool, Parameter(help=f"Do not ask, however many there are (above {ASK_ABOVE}).", show_default=False)
+    ] = False
+
+
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class FallbackRunOptions(RunOptions):
+    """How the SMS in place of MMS are sent by themselves."""
+
+    yes: Annotated[bool, Parameter(show=False)] = False
+    """Nobody is asked; a script may say so."""
 
 
 @app.command
@@ -172,6 +188,12 @@ async def send(
     approval, form = safeguards.approval(is_agreed=options.yes), Form.chosen(options.json)
     excluded = None if exclude is None else listing.read(exclude)
     fallback = fallback.with_line(opt_out_line)
+    words = [*fallback.in_words(), *options.in_words(), *hours.in_words(), *safeguards.in_words()]
+    words += connection.cap.in_words()
+    sms = fallback.fallback is not None
+    commands = Commands.of(journal, options.name, listing.words_of(recipients), words, is_with_sms=sms)
+    if image is not None and is_missing(image):
+        raise UsageError(await _without_picture(image, journal, options.name, commands))
     async with connection.client() as mms:
         text_of_all, subject_of_all = filling.texts(text, subject)
         asked: CampaignOptions = {
@@ -180,7 +202,7 @@ async def send(
             **options.of_campaign(excluded, opt_out_line),
             "fit": fit,
             **hours.of_campaign(form),
-            **safeguards.of_campaign(approval),
+            **safeguards.with_test(approval),
         }
         campaign = mms.campaign(
             text=text_of_all,
@@ -189,9 +211,6 @@ async def send(
             journal=journal,
             **asked,
         )
-        words = [*fallback.in_words(), *options.in_words(), *hours.in_words(), *safeguards.in_words()]
-        words += connection.cap.in_words()
-        commands = Commands.of(journal, options.name, listing.words_of(recipients), words)
         rows = listing.read(recipients)
         return await _send(campaign, rows, options, commands, form, safeguards=safeguards, approval=approval)
 
@@ -223,13 +242,14 @@ async def resume(
             **fallback.of_campaign(),
             **options.of_campaign(),
             **hours.of_campaign(form),
-            **safeguards.of_campaign(approval),
+            **safeguards.with_test(approval),
         }
         campaign = await bulk.resume(mms, journal, **asked)
         rows = None if recipients is None else listing.read(recipients)
         words = [*fallback.in_words(), *options.in_words(), *hours.in_words(), *safeguards.in_words()]
         words += connection.cap.in_words()
-        commands = Commands.of(journal, options.name, listing.words_of(recipients), words)
+        sms = fallback.fallback is not None
+        commands = Commands.of(journal, options.name, listing.words_of(recipients), words, is_with_sms=sms)
         return await _send(campaign, rows, options, commands, form, safeguards=safeguards, approval=approval)
 
 
@@ -237,10 +257,10 @@ async def resume(
 async def send_fallback(
     journal: str,
     *,
-    fallback: FallbackOptions = NO_FALLBACK,
-    options: SendOptions = SendOptions(),
+    fallback: FallbackMessage = AS_THE_MMS,
+    options: FallbackRunOptions = FallbackRunOptions(),
     hours: HoursOptions = AT_ONCE,
-    safeguards: SafeguardOptions = UNSAID,
+    limits: Limits = UNLIMITED,
     connection: Connection = DEFAULT,
 ) -> int:
     """Send an SMS to those whose MMS did not arrive, by the delivery reports that have come by now. Costs credits.
@@ -252,18 +272,18 @@ async def send_fallback(
     journal
         File of the campaign, or the URL of a PostgreSQL database.
     """
-    if options.dry_run or safeguards.test:
-        raise UsageError("--dry-run and --test: not of this command; `mmsclient bulk report` tells who is concerned")
+    form = Form.chosen(options.json)
     async with connection.client() as mms:
         asked: CampaignOptions = {
             **options.of_campaign(),
-            **hours.of_campaign(Form.chosen(options.json)),
-            **safeguards.of_campaign(None),
+            **hours.of_campaign(form),
+            **limits.of_campaign(),
             "fallback": fallback.given(),
         }
         campaign = await bulk.resume(mms, journal, **asked)
-        commands = Commands.of(journal, options.name)
-        form = Form.chosen(options.json)
+        words = [*fallback.in_words(), *options.in_words(), *hours.in_words(), *limits.in_words()]
+        words += connection.cap.in_words()
+        commands = Commands.of(journal, options.name, (), words, verb="fallback", is_with_sms=True)
         return await sending.send(campaign, None, form, commands, begun=campaign.send_fallback()) or Status.DONE
 
 
@@ -276,6 +296,16 @@ app.command(steering.stop)
 
 
 # Sending ------------------------------------------------------------------------------------------------------------
+
+
+async def _without_picture(image: Path, journal: str, name: str | None, commands: Commands) -> str:
+    """What is told where there is no such picture. A journal that is there holds it."""
+    said = f"--image: there is no such file: {image}"
+    try:
+        held = await read_report(journal, name)
+    except MMSError:
+        return said
+    return f"{said}; but the journal holds the picture; to go on: {commands.resume(held)}"
 
 
 async def _send(

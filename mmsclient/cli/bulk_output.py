@@ -11,10 +11,12 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any, Self
 
-from attrs import asdict, frozen
+from attrs import asdict, evolve, frozen
 
 from mmsclient._words import counted
 from mmsclient.bulk import (
+    BudgetReachedError,
+    CampaignStoppedError,
     Exclusion,
     Preflight,
     Recipient,
@@ -27,6 +29,7 @@ from mmsclient.cli.fallback import fallback_facts
 from mmsclient.cli.kinds import balance_name, unit_of
 from mmsclient.cli.output import WORTH_A_WORD, ZONE, Form, duration, show_facts, to_json
 from mmsclient.cli.status import Status, UsageError
+from mmsclient.errors import MMSError
 
 FEW = 5
 """Invalid lines that are shown."""
@@ -34,7 +37,12 @@ FEW = 5
 
 def to_send(found: Report) -> int:
     """Recipients that a run would send to."""
-    return found.counts[RecipientState.PENDING] + found.counts[RecipientState.FAILED]
+    return found.counts[RecipientState.PENDING] + found.counts[RecipientState.FAILED] + found.without_picture
+
+
+def is_open(found: Report) -> bool:
+    """A run would send to somebody, or may, since the list was not read to its end."""
+    return to_send(found) > 0 or not found.list_read
 
 
 def calls_in_words(planned: Preflight) -> str:
@@ -54,17 +62,45 @@ class Commands:
     """Those that lead to the list."""
     options: tuple[str, ...] = ()
     """Those that a run must have again."""
+    verb: str = "resume"
+    """Of the command that goes on."""
+    is_with_sms: bool = False
+    """It sends SMS to those whose MMS did not arrive."""
 
     @classmethod
-    def of(cls, journal: str, name: str | None, recipients: Sequence[str] = (), options: Sequence[str] = ()) -> Self:
+    def of(
+        cls,
+        journal: str,
+        name: str | None,
+        recipients: Sequence[str] = (),
+        options: Sequence[str] = (),
+        *,
+        verb: str = "resume",
+        is_with_sms: bool = False,
+    ) -> Self:
         """What is told of how to go on. A URL may hold a password, and is not told."""
         words = (journal,) if name is None else ("URL", "--name", name)
-        return cls(words, tuple(recipients) or ("LIST",), tuple(options))
+        return cls(words, tuple(recipients) or ("LIST",), tuple(options), verb, is_with_sms)
 
     def resume(self, report: Report) -> str:
         """Sends what a report leaves; it needs the list where that was not read to its end."""
-        recipients = () if report.list_read else self.recipients
-        return shlex.join(["mmsclient", "bulk", "resume", *self.journal, *recipients, *self.options])
+        recipients = () if report.list_read or self.verb != "resume" else self.recipients
+        return shlex.join(["mmsclient", "bulk", self.verb, *self.journal, *recipients, *self.options])
+
+    def leave_nothing_of(self, report: Report) -> bool:
+        """There is nobody left to send to, by an SMS neither where these send them."""
+        sms = report.fallback if self.is_with_sms else None
+        return not is_open(report) and (sms is None or not is_open(sms))
+
+    def to_go_on(self, report: Report, failure: MMSError | None) -> str:
+        """What is told where somebody is left: a limit that was reached is to be raised."""
+        if not isinstance(failure, CampaignStoppedError) or not isinstance(failure.error, BudgetReachedError):
+            return f"to go on: {self.resume(report)}"
+        limits = [option for option in ("--fallback-max-credits", "--max-credits") if option in self.options]
+        option = limits[0] if failure.report.kind != report.kind else limits[-1]
+        words = list(self.options)
+        words[words.index(option) + 1] = "CREDITS"
+        return f"to go on, with a higher limit: {evolve(self, options=tuple(words)).resume(report)}"
 
     def excluded(self) -> str:
         """Prints who was excluded."""
@@ -86,6 +122,13 @@ async def invalid_in(found: Report, most: int | None = FEW) -> list[Recipient]:
                 if len(invalid) == most:
                     break
     return invalid
+
+
+def without_picture(found: Report, invalid: Sequence[Recipient]) -> str:
+    """What is told of those who have no picture by now. `invalid`: the first rows that cannot be sent to."""
+    reasons = [f"; line {each.line}: {each.reason}" for each in invalid if each.exclusion is Exclusion.NO_MESSAGE]
+    count = counted(found.without_picture, "recipient")
+    return f"there is no picture any more for {count}, who got nothing{''.join(reasons[:1])}"
 
 
 UNSENDABLE = (Exclusion.INVALID, Exclusion.NO_MESSAGE)
@@ -192,6 +235,7 @@ def show_report(found: Report, form: Form, invalid: list[Recipient], commands: C
         "Recipients": f"{found.total}" if found.list_read else f"{found.total}, and the list was not read to its end",
         **{state.capitalize(): str(count) for state, count in found.counts.items() if count},
         **_exclusions(found),
+        **({"Picture gone": f"{found.without_picture}; the next run tries again"} if found.without_picture else {}),
         "Calls": str(found.calls),
         "Credits used": str(found.credits_used),
     }
@@ -263,6 +307,7 @@ _REPORTED = (
     "kind",
     "counts",
     "exclusions",
+    "without_picture",
     "list_read",
     "calls",
     "credits_used",

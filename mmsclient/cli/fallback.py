@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Literal, Self
 
+from attrs import evolve
 from cyclopts import Group, Parameter
 
 from mmsclient.bulk import CampaignOptions, Report, SMSFallback
@@ -12,38 +13,58 @@ from mmsclient.bulk.opt_out_line import with_opt_out_line
 from mmsclient.cli.status import UsageError
 from mmsclient.cli.words import words_of
 
-__all__ = ["NO_FALLBACK", "FallbackOptions", "fallback_facts"]
+__all__ = ["AS_THE_MMS", "NO_FALLBACK", "FallbackMessage", "FallbackOptions", "fallback_facts"]
 
 
 @Parameter(name="*", group=Group("Fallback"))
 @dataclass(frozen=True, kw_only=True)
-class FallbackOptions:
+class FallbackMessage:
     """An SMS to those whose MMS ends Failed, Rejected or Expired by its delivery report, once."""
 
-    fallback: Literal["sms"] | None = None
-    """Send them the text as an SMS, when everybody was sent to. Needs a receiver that records into the journal."""
     fallback_text: str | None = None
     """In place of the text of the MMS."""
     fallback_sender: str | None = None
     """Whom the SMS comes from."""
-    fallback_wait: float = 600.0
-    """Seconds after its last answer that a run waits for delivery reports."""
     fallback_max_credits: float | None = None
     """Credits that the SMS may cost. Left out: what --max-credits leaves."""
 
-    def with_line(self, line: str | None) -> FallbackOptions:
+    def with_line(self, line: str | None) -> Self:
         """With an opt-out line below its text, since no journal knows the line by itself."""
         text = self.fallback_text
         return self if text is None else replace(self, fallback_text=with_opt_out_line(text, line))
 
     def given(self) -> SMSFallback:
         """As a campaign takes it."""
-        return SMSFallback(
-            text=self.fallback_text,
-            sender=self.fallback_sender,
-            wait=self.fallback_wait,
-            max_credits=self.fallback_max_credits,
+        return SMSFallback(text=self.fallback_text, sender=self.fallback_sender, max_credits=self.fallback_max_credits)
+
+    def in_words(self) -> list[str]:
+        """As arguments of a command that goes on."""
+        return words_of(
+            {
+                "--fallback-text": self.fallback_text,
+                "--fallback-sender": self.fallback_sender,
+                "--fallback-max-credits": self.fallback_max_credits,
+            }
         )
+
+
+AS_THE_MMS: FallbackMessage = FallbackMessage()
+"""Where none of them was given."""
+
+
+@Parameter(name="*", group=Group("Fallback"))
+@dataclass(frozen=True, kw_only=True)
+class FallbackOptions(FallbackMessage):
+    """Whether a campaign sends it."""
+
+    fallback: Literal["sms"] | None = None
+    """Send them the text as an SMS, when everybody was sent to. Needs a receiver that records into the journal."""
+    fallback_wait: float = 600.0
+    """Seconds after its last answer that a run waits for delivery reports."""
+
+    def given(self) -> SMSFallback:
+        """As a campaign takes it."""
+        return evolve(super().given(), wait=self.fallback_wait)
 
     def of_campaign(self) -> CampaignOptions:
         """Those of `AsyncMMSClient.campaign`."""
@@ -53,15 +74,8 @@ class FallbackOptions:
 
     def in_words(self) -> list[str]:
         """As arguments of a command that goes on."""
-        return words_of(
-            {
-                "--fallback": self.fallback,
-                "--fallback-text": self.fallback_text,
-                "--fallback-sender": self.fallback_sender,
-                "--fallback-wait": None if self.fallback_wait == NO_FALLBACK.fallback_wait else self.fallback_wait,
-                "--fallback-max-credits": self.fallback_max_credits,
-            }
-        )
+        wait = None if self.fallback_wait == NO_FALLBACK.fallback_wait else self.fallback_wait
+        return [*words_of({"--fallback": self.fallback}), *super().in_words(), *words_of({"--fallback-wait": wait})]
 
 
 NO_FALLBACK: FallbackOptions = FallbackOptions()

@@ -64,6 +64,11 @@ def show(image: Path, *, json: OneJSON = False) -> int:
     return Status.DONE if facts.is_sendable else Status.FAILED
 
 
+def is_missing(image: Path) -> bool:
+    """There is no such file."""
+    return not image.exists()
+
+
 async def picture_of(image: Path | None, column: str | None, *, fit: bool, form: Form) -> CampaignImage:
     """The picture of a campaign: a file, made to fit where that is asked for, or the column with each one's own."""
     if column is not None and image is None:

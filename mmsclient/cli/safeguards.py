@@ -14,7 +14,7 @@ from mmsclient.bulk import CampaignOptions, Recipient
 from mmsclient.bulk.brake import MOST
 from mmsclient.cli.words import words_of
 
-__all__ = ["UNSAID", "Approval", "SafeguardOptions", "is_on_terminal"]
+__all__ = ["UNLIMITED", "UNSAID", "Approval", "Limits", "SafeguardOptions", "is_on_terminal"]
 
 
 def is_on_terminal() -> bool:
@@ -43,14 +43,9 @@ class Approval:
 
 @Parameter(name="*", group=Group("Safeguards"))
 @dataclass(frozen=True, kw_only=True)
-class SafeguardOptions:
-    """What must be so before everybody gets it."""
+class Limits:
+    """What it may cost, and how carefully it begins."""
 
-    test: Annotated[list[str] | None, Parameter(name="--test", negative=(), show_default=False)] = None
-    """Number that is sent to first; may be given again. On a terminal you are asked then whether to go on; with --yes,
-    or without a terminal, all others wait until its delivery report is in the journal."""
-    test_timeout: float = 600.0
-    """Seconds that the reports of the test numbers are waited for. Without them nobody else is sent to."""
     max_credits: float | None = None
     """Credits that all runs of the campaign together may cost; it stops before the call that would pass them."""
     credits_per_message: float = 1.0
@@ -64,22 +59,56 @@ class SafeguardOptions:
     no_account_check: Annotated[bool, Parameter(show_default=False)] = False
     """Do not ask for the account before the first call."""
 
-    def approval(self, *, is_agreed: bool) -> Approval | None:
-        """Who says that the test messages are right; None: their delivery reports. `is_agreed`: with --yes."""
-        return Approval() if self.test and not is_agreed and is_on_terminal() else None
-
-    def of_campaign(self, approval: Approval | None) -> CampaignOptions:
+    def of_campaign(self) -> CampaignOptions:
         """Those of `AsyncMMSClient.campaign`."""
         return {
-            "test": self.test or (),
-            "test_timeout": self.test_timeout,
-            "approve_test": approval,
             "max_credits": self.max_credits,
             "credits_per_message": self.credits_per_message,
             "require_credit": self.require_credit,
             "slow_start": self.slow_start,
             "max_concurrency": self.max_concurrency,
             "check_account": not self.no_account_check,
+        }
+
+    def in_words(self) -> list[str]:
+        """As arguments of a command that goes on."""
+        names = ("max_credits", "credits_per_message", "slow_start", "max_concurrency")
+        changed = [name for name in names if getattr(self, name) != getattr(UNLIMITED, name)]
+        return words_of(
+            {
+                "--require-credit": self.require_credit,
+                "--no-account-check": self.no_account_check,
+                **{f"--{name.replace('_', '-')}": getattr(self, name) for name in changed},
+            }
+        )
+
+
+UNLIMITED: Limits = Limits()
+"""Where none of them was given."""
+
+
+@Parameter(name="*", group=Group("Safeguards"))
+@dataclass(frozen=True, kw_only=True)
+class SafeguardOptions(Limits):
+    """What must be so before everybody gets it."""
+
+    test: Annotated[list[str] | None, Parameter(name="--test", negative=(), show_default=False)] = None
+    """Number that is sent to first; may be given again. On a terminal you are asked then whether to go on; with --yes,
+    or without a terminal, all others wait until its delivery report is in the journal."""
+    test_timeout: float = 600.0
+    """Seconds that the reports of the test numbers are waited for. Without them nobody else is sent to."""
+
+    def approval(self, *, is_agreed: bool) -> Approval | None:
+        """Who says that the test messages are right; None: their delivery reports. `is_agreed`: with --yes."""
+        return Approval() if self.test and not is_agreed and is_on_terminal() else None
+
+    def with_test(self, approval: Approval | None) -> CampaignOptions:
+        """Those of `AsyncMMSClient.campaign`."""
+        return {
+            **self.of_campaign(),
+            "test": self.test or (),
+            "test_timeout": self.test_timeout,
+            "approve_test": approval,
         }
 
     def waiting(self) -> str:
@@ -90,16 +119,8 @@ class SafeguardOptions:
 
     def in_words(self) -> list[str]:
         """As arguments of a command that goes on."""
-        names = ("max_credits", "credits_per_message", "slow_start", "max_concurrency")
-        changed = [name for name in names if getattr(self, name) != getattr(UNSAID, name)]
-        return words_of(
-            {
-                "--test": "NUMBER" if self.test else None,  # a number stands in no line of an error
-                "--require-credit": self.require_credit,
-                "--no-account-check": self.no_account_check,
-                **{f"--{name.replace('_', '-')}": getattr(self, name) for name in changed},
-            }
-        )
+        test = "NUMBER" if self.test else None  # a number stands in no line of an error
+        return [*words_of({"--test": test}), *super().in_words()]
 
 
 UNSAID: SafeguardOptions = SafeguardOptions()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import signal
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import aclosing, contextmanager, suppress
 from functools import partial
@@ -24,7 +25,7 @@ from mmsclient.bulk import (
     StopRequestedError,
 )
 from mmsclient.cli import stdio
-from mmsclient.cli.bulk_output import Commands, invalid_in, show_report, to_send
+from mmsclient.cli.bulk_output import Commands, invalid_in, is_open, show_report, without_picture
 from mmsclient.cli.output import Form
 from mmsclient.cli.safeguards import Approval
 from mmsclient.cli.screens import Screen
@@ -165,16 +166,18 @@ async def _sum_up(campaign: Campaign, printing: Printing, run: Run, form: Form, 
         raise run.failure
     if run.failure is not None:
         complain(str(run.failure))
-    is_complete = not to_send(ended) and ended.list_read
+    is_complete = commands.leave_nothing_of(ended)
+    invalid = await invalid_in(ended)
+    if ended.without_picture:
+        complain(without_picture(ended, invalid))
     if not is_complete:
-        complain(f"to go on: {commands.resume(ended)}")
+        complain(commands.to_go_on(ended, run.failure))
     if is_complete and not run.calls and form is not Form.JSON:
         await printing.do(print, "Nothing is left to send.")
-    invalid = await invalid_in(ended)
     await printing.do(partial(show_report, ended, form, invalid, commands, calls_of_this_run=run.calls))
     if run.signal is not None and not is_complete:
         return Status.of_signal(run.signal)
-    return of_campaign(ended)
+    return of_campaign(ended, is_with_sms=commands.is_with_sms)
 
 
 def _without_a_report(run: Run, error: JournalError) -> Status:
@@ -188,13 +191,19 @@ def _without_a_report(run: Run, error: JournalError) -> Status:
     return Status.OUTCOME_UNKNOWN
 
 
-def of_campaign(report: Report) -> Status:
-    """The exit status that tells a script how a campaign stands. What was excluded, was so on purpose."""
-    counts = report.counts
+def of_campaign(report: Report, *, is_with_sms: bool = False) -> Status:
+    """The exit status that tells a script how a campaign stands. What was excluded, was so on purpose.
+
+    `is_with_sms`: with the SMS to those whose MMS did not arrive.
+    """
+    parts = [report] if report.fallback is None or not is_with_sms else [report, report.fallback]
+    counts = Counter[RecipientState]()
+    for part in parts:
+        counts.update(part.counts)
     any_accepted = counts[RecipientState.ACCEPTED] > 0
     if counts[RecipientState.UNKNOWN] or counts[RecipientState.SENDING]:  # what could not be recorded is `sending`
         return Status.OUTCOME_UNKNOWN
-    if to_send(report) or not report.list_read:
+    if any(is_open(part) for part in parts):
         return Status.STOPPED if any_accepted else Status.FAILED
     if counts[RecipientState.REFUSED]:
         return Status.PARTLY_ACCEPTED if any_accepted else Status.FAILED

@@ -93,7 +93,47 @@ def test_an_sms_to_those_whose_mms_failed(cli: Cli, api: Sandbox, folder: Path) 
     assert "By SMS: idle: 2 accepted" in cli("bulk", "status", "spring.db").out.splitlines()
     told = cli("bulk", "resume", "spring.db", "--fallback-wait", "0")
     assert (told.status, told.error) == (2, "--fallback-...: say --fallback sms, too")
+
+
+def report_failed(api: Sandbox) -> None:
+    """Delivery reports say that no MMS has arrived."""
+    with closing(SQLiteRecorder.open("spring.db")) as recorder:
+        recorder.record(
+            [Reported(message.id, int(message.to[1:]), DeliveryStatus.FAILED) for message in api.mms.messages]
+        )
+
+
+def test_an_sms_that_could_not_be_sent_is_not_passed_over(cli: Cli, api: Sandbox, folder: Path) -> None:
+    write_list(folder, 3)
+    assert cli(*SEND).status == 0
+    report_failed(api)
+    fallback = ("bulk", "fallback", "spring.db", "--fallback-text", "Hi you")
+    stopped = cli(*fallback, "--fallback-max-credits", "1", "--max-credits", "9")
+    assert (stopped.status, len(api.sms.messages)) == (5, 1)
+    assert stopped.err.splitlines()[-1] == (
+        "mmsclient: to go on, with a higher limit: mmsclient bulk fallback spring.db --fallback-text 'Hi you'"
+        " --fallback-max-credits CREDITS --max-credits 9"
+    )
+    options = ("--fallback", "sms", "--fallback-text", "Hi you", "--fallback-wait", "0")
+    stopped = cli("bulk", "resume", "spring.db", *options, "--max-credits", "5")
+    assert (stopped.status, len(api.sms.messages)) == (5, 2)
+    assert stopped.err.splitlines()[-1] == (
+        "mmsclient: to go on, with a higher limit: mmsclient bulk resume spring.db --fallback sms --fallback-text"
+        " 'Hi you' --fallback-wait 0 --max-credits CREDITS"
+    )
+    api.faults.add(Reset(carried_out=False), call="send-sms", times=1)
+    assert cli(*fallback).status == 4
+    assert cli("bulk", "resume", "spring.db").status == 0  # of the MMS alone
+
+
+def test_the_fallback_lists_no_option_that_it_does_not_take(cli: Cli) -> None:
+    listed = cli("bulk", "fallback", "--help").out
+    for option in ("--dry-run", "--test", "--test-timeout", "--yes", "--fallback ", "--fallback-wait", "--image"):
+        assert option not in listed
+    for option in ("--fallback-text", "--fallback-max-credits", "--max-credits", "--batch-size", "--window", "--rate"):
+        assert option in listed
     assert cli("bulk", "fallback", "spring.db", "--dry-run").status == 2
+    assert "no such file" in cli("bulk", "fallback", "spring.db", "--yes").error  # a script may say it
 
 
 @pytest.mark.parametrize(
@@ -160,6 +200,45 @@ def test_a_picture_for_each(cli: Cli, api: Sandbox, folder: Path) -> None:
     got = {number: each.image_sha256 for each in api.sends for number in each.recipients}
     assert sent < got.keys() == {"+61400000000", "+61400000001", "+61400000002"}
     assert got["+61400000000"] == got["+61400000002"] != got["+61400000001"]
+
+
+def test_a_picture_of_somebody_that_is_gone_by_now_is_told_and_tried_again(
+    cli: Cli, api: Sandbox, folder: Path
+) -> None:
+    rows = ["Mobile,QR", "0400000000,a.png", "0400000001,b.png", "0400000002,none.png"]
+    (folder / "list.csv").write_text("\n".join(rows), encoding="utf-8")
+    (folder / "a.png").write_bytes(PNG)
+    (folder / "b.png").write_bytes(PNG + b"b")
+    send = ("bulk", "send", "list.csv", "--text", "Hi", "--image-column", "qr", "--journal", "spring.db")
+    assert cli(*send, "--yes", "--max-credits", "1").status == 5
+    (folder / "b.png").unlink()
+    stopped = cli("bulk", "resume", "spring.db")
+    assert stopped.status == 5
+    gone, go_on = stopped.err.splitlines()
+    assert "there is no picture any more for 1 recipient, who got nothing; line 3: " in gone
+    assert str(folder / "b.png") in gone
+    assert go_on == "mmsclient: to go on: mmsclient bulk resume spring.db"
+    assert "Picture gone: 1; the next run tries again" in stopped.out.splitlines()
+    again = cli("bulk", "resume", "spring.db", "--json")
+    assert (again.status, again.documents[-1]["without_picture"]) == (5, 1)
+    (folder / "b.png").write_bytes(PNG + b"b")
+    assert cli("bulk", "resume", "spring.db").status == 0
+    assert sorted(message.to for message in api.mms.messages) == ["+61400000000", "+61400000001"]
+
+
+def test_the_journal_holds_a_common_picture_that_is_gone(cli: Cli, folder: Path) -> None:
+    write_list(folder, 3)
+    assert cli(*SEND, "--max-credits", "1").status == 5
+    (folder / "sale.png").unlink()
+    told = cli(*SEND)
+    assert told.status == 2
+    assert told.error == (
+        "--image: there is no such file: sale.png; but the journal holds the picture; to go on:"
+        " mmsclient bulk resume spring.db"
+    )
+    assert cli("bulk", "resume", "spring.db").status == 0
+    told = cli(*SEND[:-1], "other.db")
+    assert (told.status, told.error) == (2, "--image: there is no such file: sale.png")
 
 
 @pytest.mark.parametrize("options", [(), ("--image", "sale.png", "--image-column", "qr")])
