@@ -234,6 +234,10 @@ class BaseClient:
         self, key: str | None, call: Call[SentBatch], content: Content, timeout: float | None, *, retry_refused: bool
     ) -> SentBatch:
         """Carry a send out that has a key, or say what became of it. `content`: what goes out, and to whom."""
+        if key is None:
+            raise InvalidRequestError(
+                "retry_refused", retry_refused, "False without a key=, which names what was refused"
+            )
         checked = checked_key(key)
         seconds = self._seconds(timeout)
         if self._keyed is None:

@@ -150,7 +150,7 @@ async def send(
         Make the picture fit first: any photograph, scaled down and without its metadata. Needs the extra images.
     """
     form = Form.chosen(json)
-    async with connection.client(ledger_for(key, ledger)) as mms:
+    async with connection.client(ledger_for(key, ledger, retry_refused=retry_refused)) as mms:
         picture = await fitted(image, form) if fit else image
         sent = await mms.send(to=to, text=text, image=picture, subject=subject, key=key, retry_refused=retry_refused)
         show_sent(sent, form)

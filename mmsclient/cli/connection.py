@@ -73,9 +73,11 @@ class Connection:
 DEFAULT = Connection()
 
 
-def ledger_for(key: str | None, given: str | None) -> str | None:
-    """The ledger of a send with `key`, or of none. Raises `UsageError` where one of the two is missing."""
+def ledger_for(key: str | None, given: str | None, *, retry_refused: bool) -> str | None:
+    """The ledger of a send with `key`, or of none. Raises `UsageError` where one of the options lacks another."""
     if key is None:
+        if retry_refused:
+            raise UsageError("--retry-refused: needs --key KEY, which names what was refused; nothing was sent")
         if given is not None:
             raise UsageError("--ledger: it is for sends with --key")
         return None

@@ -60,7 +60,7 @@ async def send(
     """
     if schedule_at is not None and schedule_at.tzinfo is None:
         raise UsageError(f"--schedule-at: needs an offset, such as {schedule_at.isoformat()}+11:00")
-    async with connection.client(ledger_for(key, ledger)) as mms:
+    async with connection.client(ledger_for(key, ledger, retry_refused=retry_refused)) as mms:
         sent = await mms.send_sms(
             to=to,
             text=text,

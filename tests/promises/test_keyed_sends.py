@@ -275,7 +275,7 @@ async def test_without_a_ledger_a_key_is_an_error(api: Sandbox) -> None:
 
 
 async def test_retry_refused_needs_a_key(mms: AsyncMMSClient, api: Sandbox) -> None:
-    with pytest.raises(InvalidRequestError, match="key"):
+    with pytest.raises(InvalidRequestError, match="retry_refused: expected False without a key="):
         await mms.send(to=ONE, text="Hi", image=PNG, retry_refused=True)
     assert not api.calls["send-mms"]
 

@@ -83,6 +83,11 @@ def test_a_key_and_a_ledger_go_together(cli: Cli, mms_sandbox: Sandbox) -> None:
     alone = cli("send", "--to", NUMBER, "--text", "Hi", "--image", "sunset.png", "--ledger", "sends.db")
     assert alone.status == Status.WRONG_USAGE
     assert "--key" in alone.error
+    for command in (("send", "--image", "sunset.png"), ("sms", "send")):
+        again = cli(*command, "--to", NUMBER, "--text", "Hi", "--retry-refused")
+        assert again.status == Status.WRONG_USAGE
+        assert again.error == "--retry-refused: needs --key KEY, which names what was refused; nothing was sent"
+    assert not mms_sandbox.calls["send-sms"]
     assert not mms_sandbox.calls["send-mms"]
 
 
