@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
@@ -38,6 +41,8 @@ ASK_ABOVE = 100
 """Recipients above which `--yes`, or a yes, is needed."""
 
 YES = ("y", "yes")
+
+NOTHING = "nothing was sent"
 
 app: App = App(name="bulk", default_parameter=Parameter(negative=()))
 
@@ -305,7 +310,7 @@ async def _without_picture(image: Path, journal: str, name: str | None, commands
         held = await read_report(journal, name)
     except MMSError:
         return said
-    return f"{said}; but the journal holds the picture; to go on: {commands.resume(held)}"
+    return f"{said}; but the journal holds the picture; to go on: {commands.resume(held.list_read)}"
 
 
 async def _send(
@@ -320,13 +325,15 @@ async def _send(
 ) -> int:
     others = 0
     if options.dry_run or not options.yes:
-        planned = await campaign.preflight(recipients)
-        others = planned.recipients - planned.tests
-        if options.dry_run:
-            await _show_plan(planned, form)
-            return Status.DONE
-        if planned.recipients > ASK_ABOVE and not await _agreed(planned):
-            complain("nothing was sent")
+        with _told_of_an_early_end():
+            planned = await campaign.preflight(recipients)
+            others = planned.recipients - planned.tests
+            if options.dry_run:
+                await _show_plan(planned, form)
+                return Status.DONE
+            is_agreed = planned.recipients <= ASK_ABOVE or await _agreed(planned)
+        if not is_agreed:
+            complain(NOTHING)
             return Status.FAILED
     if safeguards.test and approval is None:
         complain(safeguards.waiting())
@@ -337,10 +344,21 @@ async def _send(
         approval.is_given = _answer(approval.question(others)) in YES
     finally:  # Ctrl-C too
         if not approval.is_given:
-            complain(f"nobody else was sent to; to go on all the same: {commands.resume(await campaign.report())}")
+            resume = commands.resume((await campaign.report()).list_read)
+            complain(f"nobody else was sent to; to go on all the same: {resume}")
     if not approval.is_given:
         return Status.STOPPED
     return await sending.send(campaign, recipients, form, commands) or Status.DONE
+
+
+@contextmanager
+def _told_of_an_early_end() -> Iterator[None]:
+    """Where Ctrl-C ends the command within, that is said: nothing has been sent."""
+    try:
+        yield
+    except (KeyboardInterrupt, asyncio.CancelledError):
+        complain(NOTHING)
+        raise
 
 
 async def _show_plan(planned: Preflight, form: Form) -> None:

@@ -82,9 +82,9 @@ class Commands:
         words = (journal,) if name is None else ("URL", "--name", name)
         return cls(words, tuple(recipients) or ("LIST",), tuple(options), verb, is_with_sms)
 
-    def resume(self, report: Report) -> str:
-        """Sends what a report leaves; it needs the list where that was not read to its end."""
-        recipients = () if report.list_read or self.verb != "resume" else self.recipients
+    def resume(self, is_list_read: bool) -> str:
+        """Sends what is left; it needs the list where that was not read to its end."""
+        recipients = () if is_list_read or self.verb != "resume" else self.recipients
         return shlex.join(["mmsclient", "bulk", self.verb, *self.journal, *recipients, *self.options])
 
     def leave_nothing_of(self, report: Report) -> bool:
@@ -95,12 +95,12 @@ class Commands:
     def to_go_on(self, report: Report, failure: MMSError | None) -> str:
         """What is told where somebody is left: a limit that was reached is to be raised."""
         if not isinstance(failure, CampaignStoppedError) or not isinstance(failure.error, BudgetReachedError):
-            return f"to go on: {self.resume(report)}"
+            return f"to go on: {self.resume(report.list_read)}"
         limits = [option for option in ("--fallback-max-credits", "--max-credits") if option in self.options]
         option = limits[0] if failure.report.kind != report.kind else limits[-1]
         words = list(self.options)
         words[words.index(option) + 1] = "CREDITS"
-        return f"to go on, with a higher limit: {evolve(self, options=tuple(words)).resume(report)}"
+        return f"to go on, with a higher limit: {evolve(self, options=tuple(words)).resume(report.list_read)}"
 
     def excluded(self) -> str:
         """Prints who was excluded."""

@@ -16,7 +16,8 @@ from mmsclient._store.stores import outbox_at
 from mmsclient.cli.connection import DEFAULT, Connection
 from mmsclient.cli.monitoring import NONE, Monitor, Monitoring
 from mmsclient.cli.output import ZONE, Column, Form, printable, show_stream, to_json
-from mmsclient.cli.sending import Printing, told_of_signals
+from mmsclient.cli.sending import Printing
+from mmsclient.cli.signals import told_of_signals
 from mmsclient.cli.status import Status, complain, output_lost
 from mmsclient.outbox import Outbox, OutboxResult, OutboxState, OutboxStoppedError, OutboxUnavailableError
 from mmsclient.outbox.orders import Orders
@@ -209,7 +210,7 @@ async def _send(outbox: Outbox, form: Form) -> Status:
         run.signal = number
         complain("stopping: waiting for the calls under way; once more ends it at once")
 
-    with told_of_signals(stop):
+    with told_of_signals(stop, lambda: "ended at once: what is under way becomes unknown"):
         try:
             async with outbox:
                 await _print_results(outbox, printing, form, run)

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import signal
 from collections import Counter
-from collections.abc import Callable, Iterator
-from contextlib import aclosing, contextmanager, suppress
+from collections.abc import Callable
+from contextlib import aclosing
 from functools import partial
 
 from attrs import define
@@ -29,15 +28,11 @@ from mmsclient.cli.bulk_output import Commands, invalid_in, is_open, show_report
 from mmsclient.cli.output import Form
 from mmsclient.cli.safeguards import Approval
 from mmsclient.cli.screens import Screen
+from mmsclient.cli.signals import told_of_signals
 from mmsclient.cli.status import Status, complain, output_lost
-
-SIGNALS = [signal.SIGINT, signal.SIGTERM, *([signal.SIGHUP] if hasattr(signal, "SIGHUP") else [])]
 
 TICK = 0.25
 """Seconds between two looks at how far the campaign is, and how large the terminal."""
-
-ONE_SIGNAL = 1.0
-"""Seconds in which several signals are one: `timeout` and shells send theirs to the process and to its group."""
 
 
 class Printing:
@@ -117,7 +112,12 @@ async def send(
         run.signal = number
         complain("stopping: waiting for the calls under way; once more ends it at once")
 
-    with told_of_signals(stop):
+    def last_words() -> str:
+        progress = sending.progress
+        is_list_known = recipients is None if progress is None else progress.list_read
+        return f"ended at once: what is under way becomes unknown; to go on: {commands.resume(is_list_known)}"
+
+    with told_of_signals(stop, last_words):
         await _print_batches(sending, printing, Screen.of(form), run)
         if approval is not None and approval.asked_about and run.signal is None and printing.error is None:
             return None
@@ -208,39 +208,3 @@ def of_campaign(report: Report, *, is_with_sms: bool = False) -> Status:
     if counts[RecipientState.REFUSED]:
         return Status.PARTLY_ACCEPTED if any_accepted else Status.FAILED
     return Status.DONE
-
-
-@contextmanager
-def told_of_signals(stop: Callable[[int], None]) -> Iterator[None]:
-    """The first signal is for `stop`; a later one ends the process. One that is ignored (`nohup`) stays so."""
-    loop = asyncio.get_running_loop()
-    before = {number: signal.getsignal(number) for number in SIGNALS}
-    heeded = [number for number, handler in before.items() if handler not in (signal.SIG_IGN, None)]
-    came: list[asyncio.TimerHandle] = []
-
-    def note(number: int) -> None:
-        if not came:
-            stop(number)
-            came.append(loop.call_later(ONE_SIGNAL, _end_at_once_at, heeded))
-
-    for number in heeded:
-        with suppress(NotImplementedError, RuntimeError, ValueError):  # Windows, or not the main thread
-            loop.add_signal_handler(number, note, number)
-    try:
-        yield
-    finally:
-        for timer in came:
-            timer.cancel()
-        for number in heeded:
-            with suppress(NotImplementedError, RuntimeError, ValueError):
-                loop.remove_signal_handler(number)
-                signal.signal(number, before[number])
-
-
-def _end_at_once_at(numbers: list[signal.Signals]) -> None:
-    """Leave the signals to the system; a terminal that is gone says so more than once."""
-    loop = asyncio.get_running_loop()
-    for number in numbers:
-        with suppress(NotImplementedError, RuntimeError, ValueError):
-            loop.remove_signal_handler(number)
-            signal.signal(number, signal.SIG_IGN if number.name == "SIGHUP" else signal.SIG_DFL)

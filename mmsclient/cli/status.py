@@ -101,4 +101,13 @@ def output_lost(error: OSError) -> Status:
 
 def complain(message: str) -> None:
     """One line on stderr, whatever `message` holds. Neither fails nor waits."""
-    stdio.say(f"mmsclient: {one_line(message, LONGEST_LINE)}")
+    stdio.say(_line(message))
+
+
+def complain_last(message: str) -> None:
+    """As `complain`, in a process that is about to end: waits for a reader, but not for long."""
+    stdio.say_last(_line(message))
+
+
+def _line(message: str) -> str:
+    return f"mmsclient: {one_line(message, LONGEST_LINE)}"

@@ -66,6 +66,12 @@ def say(line: str) -> None:
         STDERR.submit(lambda: _print_on_stderr(line))
 
 
+def say_last(line: str) -> None:
+    """As `say`, and wait until it is written, at most `GRACE` seconds."""
+    with suppress(TimeoutError):
+        STDERR.submit(lambda: _print_on_stderr(line)).result(GRACE)
+
+
 def _print_on_stderr(line: str) -> None:
     with suppress(OSError, ValueError):  # it is full, gone or closed: there is nowhere to say so
         print(line, file=sys.stderr, flush=True)

@@ -313,8 +313,26 @@ def test_a_later_signal_ends_it_at_once(api: Sandbox) -> None:
         while process.poll() is None and time.monotonic() < end:
             process.send_signal(signal.SIGINT)
             time.sleep(0.1)
+        err = process.stderr.read()
     assert process.returncode == -signal.SIGINT
+    assert err == f"mmsclient: ended at once: what is under way becomes unknown; {HINT.removeprefix('mmsclient: ')}"
     assert counts() == {"pending": 240, "sending": 10}
+
+
+def test_a_later_signal_ends_it_though_nobody_reads_its_stderr(api: Sandbox) -> None:
+    api.faults.add(Latency(60, carried_out=True), call="send-mms")
+    reading, writing = full_pipe()
+    with running(*SLOW, stderr=writing) as process:
+        os.close(writing)
+        until(lambda: api.sends)
+
+        def has_ended() -> bool:
+            process.send_signal(signal.SIGTERM)  # what comes within a second is the same signal
+            return process.poll() is not None
+
+        until(has_ended)
+    os.close(reading)
+    assert process.returncode == -signal.SIGTERM
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

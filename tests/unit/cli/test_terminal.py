@@ -215,7 +215,7 @@ def test_ctrl_c_ends_what_is_under_way_and_says_so_once(api: Sandbox, held: Held
 
 
 def test_ctrl_c_twice_ends_it_at_once_and_leaves_the_terminal_as_it_was(api: Sandbox, held: Held) -> None:
-    with on_a_terminal(*TENS, columns=100) as (process, wait_for, terminal):
+    with on_a_terminal(*TENS, columns=120) as (process, wait_for, terminal):
         wait_for("33%")
         until(lambda: len(api.sends) > 1)
         os.write(terminal, b"\x03")
@@ -228,11 +228,29 @@ def test_ctrl_c_twice_ends_it_at_once_and_leaves_the_terminal_as_it_was(api: San
 
         until(has_ended)
         assert process.returncode == -signal.SIGINT
+        shown = wait_for("ended at once: what is under way becomes unknown; to go on: mmsclient bulk resume spring.db")
+        assert shown.count("ended at once") == 1
         assert HIDDEN_CURSOR not in wait_for("")
         assert "Traceback" not in wait_for("33%")
     counts = asyncio.run(read_report("spring.db")).counts
     assert counts[RecipientState.SENDING] > 0  # which is unknown when it is resumed
     assert sum(counts.values()) == 30
+
+
+def test_ctrl_c_at_the_question_says_that_nothing_was_sent(api: Sandbox) -> None:
+    numbers = [f"+61{n:09}" for n in range(400000000, 400000101)]
+    Path("list.csv").write_text("\n".join(["mobile", *numbers]), encoding="utf-8")
+    options = [each for each in TENS if each != "--yes"]
+    with on_a_terminal(*options, columns=100) as (process, wait_for, terminal):
+        wait_for("[y/N] ")
+        while process.poll() is None:  # it may fall between the question and the read, where a person's does not
+            os.write(terminal, b"\x03")
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(timeout=5)
+        shown = wait_for("mmsclient: nothing was sent\r\n")
+        assert process.returncode == 130
+    assert "Traceback" not in shown
+    assert not api.messages
 
 
 def test_ctrl_c_at_the_question_after_a_test_says_how_to_go_on(api: Sandbox) -> None:
