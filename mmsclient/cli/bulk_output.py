@@ -27,7 +27,7 @@ from mmsclient.bulk import (
 )
 from mmsclient.cli.fallback import fallback_facts
 from mmsclient.cli.kinds import balance_name, unit_of
-from mmsclient.cli.output import WORTH_A_WORD, ZONE, Form, duration, show_facts, to_json
+from mmsclient.cli.output import WORTH_A_WORD, Form, duration, local, show_facts, to_json
 from mmsclient.cli.status import Status, UsageError
 from mmsclient.errors import MMSError
 
@@ -321,8 +321,7 @@ _REPORTED = (
 
 
 def _zoned(time: datetime | None) -> datetime | None:
-    """`time` as it is printed: to the second, in the zone in which replies are."""
-    return None if time is None else time.astimezone(ZONE).replace(microsecond=0)
+    return None if time is None else local(time)
 
 
 async def print_csv(found: Report, state: RecipientState | None) -> None:

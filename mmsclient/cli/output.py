@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from collections.abc import AsyncGenerator, Callable, Iterable, Mapping, Sequence
 from contextlib import aclosing
@@ -10,7 +11,6 @@ from datetime import datetime, timedelta
 from decimal import Decimal
 from enum import Enum, auto
 from typing import Annotated, Any, Generic, TypeVar
-from zoneinfo import ZoneInfo
 
 import attrs
 from cyclopts import Parameter
@@ -22,10 +22,6 @@ from mmsclient import Account, DeliveryStatus, Listing, MessageStatus, MMSError,
 from mmsclient._words import counted
 
 T = TypeVar("T")
-
-ZONE = ZoneInfo("Australia/Melbourne")
-"""The zone in which times are printed, with their offset: that of the API, and so the client's default."""
-
 
 WORTH_A_WORD = 10
 """Seconds from which on minutes are told."""
@@ -73,6 +69,19 @@ def printable(text: str) -> str:
     encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
     line = "".join(c if c.isprintable() else " " for c in text)
     return line.encode(encoding, "backslashreplace").decode(encoding)
+
+
+def local(time: datetime) -> datetime:
+    """`time` as it is printed: to the second, in this computer's zone, of which it holds the offset."""
+    return time.astimezone().replace(microsecond=0)
+
+
+def with_local_times(text: str) -> str:
+    """`text` with the times in it that say their zone as `local` has them."""
+    return _TIME.sub(lambda found: str(local(datetime.fromisoformat(found[0].replace(" UTC", "+00:00")))), text)
+
+
+_TIME = re.compile(r"\b\d{4}-\d\d-\d\d[ T]\d\d:\d\d:\d\d(?: UTC\b|[+-]\d\d:\d\d\b)")
 
 
 def duration(seconds: float) -> str:

@@ -15,7 +15,7 @@ from cyclopts.validators import Number
 from mmsclient import bulk
 from mmsclient._words import counted
 from mmsclient.bulk import Activity, CampaignStatus, JournalUnavailableError
-from mmsclient.cli.output import ZONE, Form, OneJSON, duration, printable, to_json
+from mmsclient.cli.output import Form, OneJSON, duration, local, printable, to_json, with_local_times
 from mmsclient.cli.screens import Bar
 from mmsclient.cli.status import Status, complain
 from mmsclient.cli.watching import show, show_looks
@@ -177,7 +177,7 @@ async def _looks(journal: str, name: str | None, interval: float) -> AsyncIterat
 
 def facts_of(found: CampaignStatus) -> dict[str, str]:
     """What is told of it, line by line."""
-    facts = {"Now": f"{found.activity}: {found.why}" if found.why else str(found.activity)}
+    facts = {"Now": f"{found.activity}: {with_local_times(found.why)}" if found.why else str(found.activity)}
     if found.sender is not None:
         facts["Sender"] = f"{found.sender}, since {_zoned(found.sender_since)}"
     if found.is_pause_unnoticed:
@@ -207,7 +207,7 @@ def line_of(found: CampaignStatus) -> str:
     """The same in one line."""
     rate = [f"{found.calls_per_second:.1f} calls/s"] if found.calls_per_second else []
     left = [] if found.seconds_left is None else [f"{found.seconds_left:.0f} s left"]
-    return "; ".join([str(found), ", ".join([*rate, counted(found.credits_used, "credit"), *left])])
+    return "; ".join([with_local_times(str(found)), ", ".join([*rate, counted(found.credits_used, "credit"), *left])])
 
 
 def document_of(found: CampaignStatus) -> dict[str, Any]:
@@ -215,10 +215,10 @@ def document_of(found: CampaignStatus) -> dict[str, Any]:
     facts = asdict(found, recurse=False)
     times = {name: _zoned(value) for name, value in facts.items() if isinstance(value, datetime)}
     rounded = {name: round(value, 3) for name, value in facts.items() if isinstance(value, float)}
+    told = {**facts, **times, **rounded, "why": with_local_times(found.why)}
     fallback = None if found.fallback is None else document_of(found.fallback)
-    return {"event": "status", **facts, **times, **rounded, "is_over": found.is_over, "fallback": fallback}
+    return {"event": "status", **told, "is_over": found.is_over, "fallback": fallback}
 
 
 def _zoned(time: datetime | None) -> datetime | None:
-    """`time` to the second, in the zone in which replies are."""
-    return None if time is None else time.astimezone(ZONE).replace(microsecond=0)
+    return None if time is None else local(time)

@@ -15,7 +15,7 @@ from cyclopts import App, Parameter
 from mmsclient.bulk import Suppression, SuppressionList, SuppressionReport, SuppressionUpdate
 from mmsclient.cli.bulk import ListOptions
 from mmsclient.cli.connection import DEFAULT, Connection, warnings_shown
-from mmsclient.cli.output import ZONE, Column, Form, show_stream, to_json
+from mmsclient.cli.output import Column, Form, local, show_stream, to_json
 from mmsclient.cli.status import Status, UsageError, complain
 
 app: App = App(name="suppress", default_parameter=Parameter(negative=()))
@@ -30,7 +30,7 @@ OneJSON = Annotated[bool, Parameter(help="Print one JSON object for scripts.", s
 
 COLUMNS: tuple[Column[Suppression], ...] = (
     Column("Number", lambda entry: entry.number, 16),
-    Column("Since", lambda entry: entry.added_at.astimezone(ZONE).isoformat(" ", "seconds"), 25),
+    Column("Since", lambda entry: str(local(entry.added_at)), 25),
     Column("Reason", lambda entry: entry.reason),
 )
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import csv
-import inspect
 import io
 import os
 import re
 import subprocess
+import time
+from collections.abc import Iterator
 from contextlib import closing, suppress
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -18,17 +19,17 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from mmsclient import AsyncMMSClient, DeliveryStatus
+from mmsclient import DeliveryStatus
 from mmsclient._store.heard import Reported
 from mmsclient._store.sqlite_recorder import SQLiteRecorder
 from mmsclient._words import counted
 from mmsclient.cli.fallback import FallbackOptions
-from mmsclient.cli.output import ZONE, Form
+from mmsclient.cli.output import Form
 from mmsclient.sandbox import Sandbox
 from mmsclient.sandbox.faults import Reject, Reset
 from tests.conftest import PNG
 from tests.support.campaigns import success
-from tests.support.command import Cli, in_this_process
+from tests.support.command import Cli, in_this_process, started
 from tests.support.pages import PageReader
 from tests.support.terminal import on_a_terminal
 from tests.support.waiting import until
@@ -465,15 +466,40 @@ def test_a_list_that_was_not_read_to_its_end_is_asked_for(cli: Cli, api: Sandbox
         assert "spring.db: its list was not read to its end" in resumed.err
 
 
-def test_times_are_those_of_the_account(cli: Cli) -> None:
-    zone = inspect.signature(AsyncMMSClient).parameters["timezone"].default
-    assert str(ZONE) == zone
+@pytest.fixture
+def in_perth(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """The machine's zone."""
+    monkeypatch.setenv("TZ", "Australia/Perth")
+    time.tzset()
+    yield
+    monkeypatch.undo()
+    time.tzset()
+
+
+def test_times_are_those_of_the_machine(in_perth: None, cli: Cli) -> None:
     assert cli(*SEND, "--yes").status == 0
-    (sent,) = [line for line in cli("bulk", "report", "spring.db").out.splitlines() if line.startswith("Sent: ")]
-    times = [datetime.fromisoformat(time) for time in sent.removeprefix("Sent: ").split(" to ")]
-    for time in times:
-        assert time.utcoffset() == time.astimezone(ZONE).utcoffset()
-        assert abs((datetime.now(UTC) - time).total_seconds()) < 60
+    report = cli("bulk", "report", "spring.db")
+    (sent,) = [line for line in report.out.splitlines() if line.startswith("Sent: ")]
+    for text in sent.removeprefix("Sent: ").split(" to "):
+        assert text.endswith("+08:00")
+        assert abs((datetime.now(UTC) - datetime.fromisoformat(text)).total_seconds()) < 60
+    assert cli("bulk", "report", "spring.db", "--json").documents[0]["started_at"].endswith("+08:00")
+
+
+def test_a_paused_campaign_shows_times_of_one_zone(in_perth: None, cli: Cli, api: Sandbox) -> None:
+    api.faults.add(Reject("LEDGER_ERROR", "No credit"), call="send-mms", skip=1)
+    assert cli(*SEND, "--yes", "--batch-size", "100").status == 5
+    assert cli("bulk", "pause", "spring.db").status == 0
+    with started("bulk", "resume", "spring.db", "--yes") as process:
+        until(lambda: cli("bulk", "status", "spring.db", "--json").documents[0]["activity"] == "paused")
+        shown = cli("bulk", "status", "spring.db").out
+        (document,) = cli("bulk", "status", "spring.db", "--json").documents
+        process.terminate()
+        process.wait(timeout=60)
+    times = re.findall(r"\d\d:\d\d:\d\d(\S*)", shown)
+    assert len(times) > 2
+    assert {*times, *re.findall(r"\d\d:\d\d:\d\d([^ \"]*)", str(document["why"]))} == {"+08:00"}
+    assert "UTC" not in shown
 
 
 def test_one_of_a_thing_is_singular(cli: Cli, folder: Path) -> None:
