@@ -157,6 +157,12 @@ mmsclient outbox cancel outbox.db order-17
 
 {rest}
 
+## Times
+
+Times are those of this computer (`TZ`), each with its offset from UTC. Those that the API tells, of replies, opt-outs,
+templates and messages, are in the API's zone, with that offset; the hours of a campaign are in the zone that they were
+given in.
+
 ## Commands
 
 {text.removeprefix("**Commands**:").strip()}

@@ -13,6 +13,7 @@ from typing import Any, Self
 
 from attrs import asdict, evolve, frozen
 
+from mmsclient._store.private_files import make_private
 from mmsclient._words import counted
 from mmsclient.bulk import (
     BudgetReachedError,
@@ -340,13 +341,16 @@ def _is_page_or_empty(path: Path) -> bool:
 
 
 def write_page(page: str, path: Path) -> Status:
-    """Put a page in its file. Raises `UsageError` where that cannot be written, or holds what is no page.
+    """Put a page in its file, for its owner's eyes alone. Raises `UsageError` where that cannot be written, or holds what
+    is no page.
 
     A journal or a list that is named by mistake is left as it is: who got the message stands nowhere else.
     """
     try:
         if path.is_file() and not _is_page_or_empty(path):
             raise UsageError(f"--html: {path} holds something else than a page; it was left as it is")
+        if path.is_file() or not path.exists():  # and no pipe
+            make_private(path)
         path.write_bytes(page.encode(errors="xmlcharrefreplace"))
     except OSError as error:
         raise UsageError(f"--html: {error.strerror}: {path}") from None

@@ -36,7 +36,8 @@ async def report(
     state
         With --csv: only the recipients in this state.
     html
-        Write it into this file, as a page for people: figures, reasons, deliveries over time; no phone numbers.
+        Write it into this file, as a page for people: figures, reasons, deliveries over time; no phone numbers. The
+        file is for its owner's eyes alone.
     """
     if json + as_csv + (html is not None) > 1:
         raise UsageError("--json, --csv and --html: choose one")

@@ -592,6 +592,19 @@ def test_the_report_as_a_page(cli: Cli, folder: Path) -> None:
     assert cli("bulk", "report", "spring.db", "--html", "spring.html").status == 0
 
 
+@pytest.mark.skipif(os.name == "nt", reason="no such modes there")
+def test_a_page_is_for_its_owner_alone(cli: Cli, folder: Path) -> None:
+    assert cli(*SEND, "--yes").status == 0
+    page = folder / "spring.html"
+    for _ in range(2):
+        assert cli("bulk", "report", "spring.db", "--html", "spring.html").status == 0
+        assert page.stat().st_mode & 0o777 == 0o600
+        page.chmod(0o644)
+    with started("bulk", "report", "spring.db", "--html", "/dev/stdout") as process:
+        assert process.communicate(timeout=60)[0].startswith("<!DOCTYPE html>")
+    assert process.returncode == 0
+
+
 @pytest.mark.parametrize("name", ["spring.db", "list.csv"])
 def test_a_page_takes_the_place_of_no_other_file(cli: Cli, folder: Path, name: str) -> None:
     assert cli(*SEND, "--yes").status == 0
