@@ -341,8 +341,9 @@ def _is_page_or_empty(path: Path) -> bool:
 
 
 def write_page(page: str, path: Path) -> Status:
-    """Put a page in its file, for its owner's eyes alone. Raises `UsageError` where that cannot be written, or holds what
-    is no page.
+    """Put a page in its file, which is for its owner's eyes alone.
+
+    Raises `UsageError` where that cannot be written, or holds what is no page.
 
     A journal or a list that is named by mistake is left as it is: who got the message stands nowhere else.
     """
