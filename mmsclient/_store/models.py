@@ -181,8 +181,8 @@ class Owner:
         if self.is_new_key or self.fingerprint(salt) == fingerprint:
             return ""
         return (
-            "it belongs to a campaign with another APPKEY; use a new one, or new_key=True where the account is the same"
-            " and its key was changed"
+            "it belongs to a campaign with another APPKEY; use a new one, or new_key=True (--new-key) where the account"
+            " is the same and its key was changed"
         )
 
 

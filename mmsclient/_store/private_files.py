@@ -77,7 +77,7 @@ def log_writes_ahead(database: sqlite3.Connection, seconds: float) -> str:
 
 def header_of(path: Path) -> tuple[int, int]:
     """The application and the version of a SQLite file, from its own bytes, whatever lies beside it."""
-    uri = f"file:{quote(str(path))}?mode=ro&immutable=1"
+    uri = f"file:{quote(os.fsencode(path))}?mode=ro&immutable=1"
     with closing(sqlite3.connect(uri, uri=True)) as database:
         ((application,),) = database.execute("PRAGMA application_id").fetchall()
         ((version,),) = database.execute("PRAGMA user_version").fetchall()

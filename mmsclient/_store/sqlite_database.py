@@ -65,7 +65,7 @@ class Database:
             path: An existing file.
             immutable: Look at this file alone, whatever lies beside it.
         """
-        uri = f"file:{quote(os.path.abspath(path))}?mode=ro{'&immutable=1' if immutable else ''}"
+        uri = f"file:{quote(os.fsencode(os.path.abspath(path)))}?mode=ro{'&immutable=1' if immutable else ''}"
         try:
             connection = sqlite3.connect(
                 uri, timeout=private_files.BUSY, uri=True, isolation_level=None, check_same_thread=False

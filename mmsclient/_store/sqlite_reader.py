@@ -102,6 +102,8 @@ class SQLiteReader:
         shown = os.fspath(path)
         if not os.path.exists(shown):
             raise JournalError(shown, "there is no such file")
+        if os.path.isdir(shown):
+            raise JournalError(shown, "it is a directory")
         database = Database.read_only(shown, immutable=immutable)
         try:
             _check_kind(database)

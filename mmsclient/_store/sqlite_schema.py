@@ -23,7 +23,7 @@ def run_script(database: sqlite3.Connection, name: str) -> None:
 
 def keep_copy(path: str, copy: Path) -> None:
     """Copy what is committed in the database at `path`. A transaction of the caller keeps others from writing."""
-    uri = f"file:{quote(os.path.abspath(path))}?mode=ro"
+    uri = f"file:{quote(os.fsencode(os.path.abspath(path)))}?mode=ro"
     with (
         private_files.made_whole(copy) as draft,
         closing(private_files.connect(str(draft))) as target,

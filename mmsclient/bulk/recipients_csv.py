@@ -73,8 +73,8 @@ def read_csv(
     """
     if encoding is not None:
         try:
-            codecs.lookup(encoding)
-        except (LookupError, TypeError):
+            "".encode(encoding)  # not all codecs are of text
+        except (LookupError, TypeError, ValueError):
             raise InvalidRequestError("encoding", encoding, "the name of an encoding, such as cp1252") from None
     if delimiter is not None and (not isinstance(delimiter, str) or len(delimiter) != 1):
         raise InvalidRequestError("delimiter", delimiter, "one character")
@@ -274,13 +274,15 @@ def _texts(file: IO[Any], encoding: str | None) -> Iterator[str]:
             if decoder is None:
                 encoding = encoding or _encoding(piece)
                 decoder = codecs.getincrementaldecoder(encoding)()
+            if not lines and piece.startswith(_ZIP):
+                raise InvalidRequestError(
+                    "source", "a spreadsheet", "a CSV file; save the spreadsheet as one, in UTF-8"
+                )
             try:
                 text = decoder.decode(piece, final=not piece)
-            except UnicodeDecodeError as error:
-                line = lines + error.object[: error.start].count(b"\n") + 1
-                found = f"bytes {error.object[error.start : error.end].hex()} in about line {line}"
+            except UnicodeError as error:
                 expected = f"text in {encoding}; save the file as UTF-8 or name its encoding, such as cp1252"
-                raise InvalidRequestError("encoding", found, expected) from None
+                raise InvalidRequestError("encoding", _flaw(error, lines), expected) from None
         if "\0" in text:
             expected = "text; name the encoding, such as utf-16-le, or save the file as UTF-8"
             raise InvalidRequestError("encoding", f"a NUL in line {lines + 1} or later", expected)
@@ -289,6 +291,18 @@ def _texts(file: IO[Any], encoding: str | None) -> Iterator[str]:
             yield text
         if not piece:
             return
+
+
+_ZIP = b"PK\x03\x04"
+"""What a spreadsheet of today begins with."""
+
+
+def _flaw(error: UnicodeError, lines: int) -> str:
+    """What cannot be decoded, after so many lines."""
+    if not isinstance(error, UnicodeDecodeError):
+        return str(error)
+    line = lines + error.object[: error.start].count(b"\n") + 1
+    return f"bytes {error.object[error.start : error.end].hex()} in about line {line}"
 
 
 def _encoding(start: bytes) -> str:

@@ -89,6 +89,8 @@ class RunOptions:
     on."""
     silent_after: float = 86400.0
     """Seconds without a report or a reply that `--resend-unknown silent` asks for."""
+    new_key: Annotated[bool, Parameter(show_default=False)] = False
+    """The account has another APPKEY by now than the one that the campaign was sent with."""
     check_balance: bool = False
     """Note the balance before and after: a hint at what became of unknown recipients. One call more."""
     json: Annotated[bool, Parameter(show_default=False)] = False
@@ -105,6 +107,7 @@ class RunOptions:
             "exclude_opt_outs": self.exclude_opt_outs,
             "resend_unknown": self.resend_unknown,
             "silent_after": self.silent_after,
+            "new_key": self.new_key,
             "check_balance": self.check_balance,
         }
 

@@ -88,10 +88,10 @@ class Commands:
         recipients = () if is_list_read or self.verb != "resume" else self.recipients
         return shlex.join(["mmsclient", "bulk", self.verb, *self.journal, *recipients, *self.options])
 
-    def leave_nothing_of(self, report: Report) -> bool:
-        """There is nobody left to send to, by an SMS neither where these send them."""
-        sms = report.fallback if self.is_with_sms else None
-        return not is_open(report) and (sms is None or not is_open(sms))
+    def parts(self, report: Report) -> list[Report]:
+        """What these send of a campaign: its messages, the SMS to those whose MMS did not arrive, or both."""
+        sms = [report.fallback] if self.is_with_sms and report.fallback is not None else []
+        return sms if self.verb == "fallback" else [report, *sms]
 
     def to_go_on(self, report: Report, failure: MMSError | None) -> str:
         """What is told where somebody is left: a limit that was reached is to be raised."""

@@ -15,6 +15,7 @@ from mmsclient import AsyncMMSClient, _environment
 from mmsclient._base_client import TIMEOUT
 from mmsclient._transport.endpoint import trusting
 from mmsclient.cli.cap import ALONE, Cap
+from mmsclient.cli.output import with_local_times
 from mmsclient.cli.status import UsageError, complain
 
 if TYPE_CHECKING:
@@ -103,7 +104,7 @@ def key_in(path: Path, option: str) -> str:
 
 class _ToStderr(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
-        complain(f"warning: {record.getMessage()}")
+        complain(f"warning: {with_local_times(record.getMessage())}")
 
 
 @contextmanager

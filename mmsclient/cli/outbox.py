@@ -76,7 +76,12 @@ LINES: tuple[Column[Line], ...] = (
 
 @app.command
 async def run(
-    store: str, *, connection: Connection = DEFAULT, monitoring: Monitoring = NONE, json: JSONLines = False
+    store: str,
+    *,
+    new_key: Annotated[bool, Parameter(show_default=False)] = False,
+    connection: Connection = DEFAULT,
+    monitoring: Monitoring = NONE,
+    json: JSONLines = False,
 ) -> int:
     """Send what is put into an outbox, until Ctrl-C or SIGTERM. Costs credits.
 
@@ -88,11 +93,13 @@ async def run(
     store
         File, made if it is not there, for one worker; or the URL of a PostgreSQL database, for any number of workers.
         The password is best in PGPASSWORD or ~/.pgpass.
+    new_key
+        The account has another APPKEY by now than the one that it was sent from with.
     """
     form = Form.chosen(json)
     monitor = Monitor(monitoring)
     async with connection.client(observer=monitor.observer) as mms:
-        outbox = Outbox(mms, store)
+        outbox = Outbox(mms, store, new_key=new_key)
         async with monitor.serving(outbox.is_healthy):
             return await _send(outbox, form)
 

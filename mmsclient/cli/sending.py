@@ -166,7 +166,7 @@ async def _sum_up(campaign: Campaign, printing: Printing, run: Run, form: Form, 
         raise run.failure
     if run.failure is not None:
         complain(str(run.failure))
-    is_complete = commands.leave_nothing_of(ended)
+    is_complete = not any(map(is_open, commands.parts(ended)))
     invalid = await invalid_in(ended)
     if ended.without_picture:
         complain(without_picture(ended, invalid))
@@ -177,7 +177,7 @@ async def _sum_up(campaign: Campaign, printing: Printing, run: Run, form: Form, 
     await printing.do(partial(show_report, ended, form, invalid, commands, calls_of_this_run=run.calls))
     if run.signal is not None and not is_complete:
         return Status.of_signal(run.signal)
-    return of_campaign(ended, is_with_sms=commands.is_with_sms)
+    return of_campaign(*commands.parts(ended))
 
 
 def _without_a_report(run: Run, error: JournalError) -> Status:
@@ -191,12 +191,8 @@ def _without_a_report(run: Run, error: JournalError) -> Status:
     return Status.OUTCOME_UNKNOWN
 
 
-def of_campaign(report: Report, *, is_with_sms: bool = False) -> Status:
-    """The exit status that tells a script how a campaign stands. What was excluded, was so on purpose.
-
-    `is_with_sms`: with the SMS to those whose MMS did not arrive.
-    """
-    parts = [report] if report.fallback is None or not is_with_sms else [report, report.fallback]
+def of_campaign(*parts: Report) -> Status:
+    """The exit status that tells a script how a campaign stands. What was excluded, was so on purpose."""
     counts = Counter[RecipientState]()
     for part in parts:
         counts.update(part.counts)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import zipfile
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
@@ -260,7 +261,22 @@ def test_a_missing_file() -> None:
         list(read_csv("/nonexistent.csv"))
 
 
-@pytest.mark.parametrize("options", [{"encoding": "klingon"}, {"delimiter": ",,"}, {"region": "XX"}, {"region": 7}])
+def test_utf_16_without_a_mark_is_told() -> None:
+    with pytest.raises(InvalidRequestError, match="encoding: expected text in utf-16;"):
+        list(read_csv(io.BytesIO(b"mobile\n+61400000000\n"), encoding="utf-16"))
+
+
+def test_a_spreadsheet_is_no_csv_file(tmp_path: Path) -> None:
+    path = tmp_path / "list.xlsx"
+    with zipfile.ZipFile(path, "w") as file:
+        file.writestr("xl/workbook.xml", "<workbook/>")
+    with pytest.raises(InvalidRequestError, match="save the spreadsheet as one"):
+        list(read_csv(path))
+
+
+@pytest.mark.parametrize(
+    "options", [{"encoding": "klingon"}, {"encoding": "base64"}, {"delimiter": ",,"}, {"region": "XX"}, {"region": 7}]
+)
 def test_wrong_options(options: dict[str, Any]) -> None:
     with pytest.raises(InvalidRequestError, match=next(iter(options))):
         read_csv("list.csv", **options)

@@ -115,8 +115,13 @@ def test_an_sms_that_could_not_be_sent_is_not_passed_over(cli: Cli, api: Sandbox
         "mmsclient: to go on, with a higher limit: mmsclient bulk fallback spring.db --fallback-text 'Hi you'"
         " --fallback-max-credits CREDITS --max-credits 9"
     )
+    write_list(folder, 4)
+    assert cli(*SEND, "--max-credits", "3").status == 1
+    assert cli(*fallback, "--fallback-max-credits", "1").status == 1
+    assert "resume" not in cli(*fallback, "--fallback-max-credits", "1").err  # whatever is left of the MMS
+    assert cli(*SEND).status == 0
     options = ("--fallback", "sms", "--fallback-text", "Hi you", "--fallback-wait", "0")
-    stopped = cli("bulk", "resume", "spring.db", *options, "--max-credits", "5")
+    stopped = cli("bulk", "resume", "spring.db", *options, "--max-credits", "6")
     assert (stopped.status, len(api.sms.messages)) == (5, 2)
     assert stopped.err.splitlines()[-1] == (
         "mmsclient: to go on, with a higher limit: mmsclient bulk resume spring.db --fallback sms --fallback-text"
@@ -390,6 +395,7 @@ def test_a_mistyped_key_does_not_keep_the_right_one_from_the_journal(
     assert sent.error.endswith("nothing was sent with the APPKEY that it was begun with; it takes this one")
     monkeypatch.setenv("MMSCLIENT_APP_KEY", "mistyped")
     assert "it belongs to a campaign with another APPKEY" in cli("bulk", "resume", "spring.db", "--yes").error
+    assert cli("bulk", "resume", "spring.db", "--yes", "--new-key").status == 0
 
 
 def test_what_the_credits_do_not_suffice_for_is_said(cli: Cli, api: Sandbox) -> None:

@@ -100,6 +100,18 @@ def test_a_store_that_is_not_there(cli: Cli) -> None:
     assert cli("outbox", "status", "mysql://shop:secret@host/shop").status == 2
 
 
+def test_a_key_that_was_changed_is_said_to_be(cli: Cli, api: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
+    put(api, "outbox.db", "order-1")
+    monkeypatch.setenv("MMSCLIENT_APP_KEY", "before")
+    assert "AUTH_FAILED" in cli("outbox", "run", "outbox.db").err
+    monkeypatch.setenv("MMSCLIENT_APP_KEY", api.app_key)
+    assert "(--new-key) where the account is the same" in cli("outbox", "run", "outbox.db").error
+    with started("outbox", "run", "outbox.db", "--new-key") as process:
+        until(lambda: api.messages)
+        process.terminate()
+        process.wait(timeout=60)
+
+
 def test_a_worker_stops_for_the_accounts_sake(cli: Cli, api: Sandbox) -> None:
     put(api, "outbox.db", "order-1")
     api.faults.add(Reject("LEDGER_ERROR", "No credit.", 400), call="send-mms")

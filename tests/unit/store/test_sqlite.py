@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import pickle
 import sqlite3
+import sys
 from contextlib import closing
 from pathlib import Path
 
@@ -147,6 +148,20 @@ def test_a_migrated_journal_has_the_tables_of_a_new_one(old: Path, tmp_path: Pat
             assert now.execute(query).fetchall() == before.execute(query).fetchall()
         assert now.execute("PRAGMA application_id").fetchone() == (APPLICATION_ID,)
         assert now.execute("PRAGMA user_version").fetchone() == (VERSION,)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="names are characters there")
+def test_a_journal_whose_name_is_no_utf_8_can_be_read_as_it_can_be_written(tmp_path: Path) -> None:
+    path = tmp_path / os.fsdecode(b"spring-\xff.db")
+    for _ in range(2):
+        open_journal(path, MESSAGE).close()
+    with closing(SQLiteReader.open(path)) as reader:
+        assert reader.message() == MESSAGE
+
+
+def test_a_folder_is_no_journal(tmp_path: Path) -> None:
+    with pytest.raises(JournalError, match="it is a directory"):
+        SQLiteReader.open(tmp_path)
 
 
 def test_the_table_of_transitions() -> None:
