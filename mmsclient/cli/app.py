@@ -12,7 +12,7 @@ from cyclopts import App, CycloptsError, MissingArgumentError, Parameter
 
 from mmsclient import AsyncMMSClient, MessageStatus, MMSError, SentBatch, __version__
 from mmsclient._extras import needed
-from mmsclient.cli.connection import DEFAULT, Connection, ledger_for
+from mmsclient.cli.connection import DEFAULT, Connection, ledger_for, told_of_ctrl_c
 from mmsclient.cli.monitoring import NONE, Monitoring
 from mmsclient.cli.output import (
     MESSAGES,
@@ -152,7 +152,10 @@ async def send(
     form = Form.chosen(json)
     async with connection.client(ledger_for(key, ledger, retry_refused=retry_refused)) as mms:
         picture = await fitted(image, form) if fit else image
-        sent = await mms.send(to=to, text=text, image=picture, subject=subject, key=key, retry_refused=retry_refused)
+        with told_of_ctrl_c():
+            sent = await mms.send(
+                to=to, text=text, image=picture, subject=subject, key=key, retry_refused=retry_refused
+            )
         show_sent(sent, form)
         if wait:
             await _show_deliveries(mms, sent, wait_seconds, form)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
@@ -100,6 +101,16 @@ def key_in(path: Path, option: str) -> str:
     if not key:
         raise UsageError(f"{option}: no {'token' if option == '--token-file' else 'APPKEY'} in {path}")
     return key
+
+
+@contextmanager
+def told_of_ctrl_c() -> Iterator[None]:
+    """Around a send, in a client that waits for what has left when it is closed: says so at Ctrl-C."""
+    try:
+        yield
+    except asyncio.CancelledError:
+        complain("stopping: waiting for the answer if it has left; once more ends it at once, sent or not")
+        raise
 
 
 class _ToStderr(logging.Handler):

@@ -7,7 +7,7 @@ from typing import Annotated
 
 from cyclopts import App, Parameter
 
-from mmsclient.cli.connection import DEFAULT, Connection, ledger_for
+from mmsclient.cli.connection import DEFAULT, Connection, ledger_for, told_of_ctrl_c
 from mmsclient.cli.output import Form, OneJSON, show_facts, show_sent, to_json
 from mmsclient.cli.status import Status, UsageError, of_sent
 from mmsclient.sms import Parts
@@ -61,17 +61,18 @@ async def send(
     if schedule_at is not None and schedule_at.tzinfo is None:
         raise UsageError(f"--schedule-at: needs an offset, such as {schedule_at.isoformat()}+11:00")
     async with connection.client(ledger_for(key, ledger, retry_refused=retry_refused)) as mms:
-        sent = await mms.send_sms(
-            to=to,
-            text=text,
-            sender=sender,
-            custom_string=custom_string,
-            source=source,
-            schedule_at=schedule_at,
-            delay=delay,
-            key=key,
-            retry_refused=retry_refused,
-        )
+        with told_of_ctrl_c():
+            sent = await mms.send_sms(
+                to=to,
+                text=text,
+                sender=sender,
+                custom_string=custom_string,
+                source=source,
+                schedule_at=schedule_at,
+                delay=delay,
+                key=key,
+                retry_refused=retry_refused,
+            )
         show_sent(sent, Form.chosen(json))
     return of_sent(sent)
 

@@ -319,6 +319,19 @@ def test_a_later_signal_ends_it_at_once(api: Sandbox) -> None:
     assert counts() == {"pending": 240, "sending": 10}
 
 
+@pytest.mark.parametrize("command", [("send", "--image", "sale.png"), ("sms", "send")])
+def test_ctrl_c_during_one_send_waits_for_its_answer_and_says_so(api: Sandbox, command: tuple[str, ...]) -> None:
+    api.faults.add(held := Held(), call="send-sms" if command[0] == "sms" else "send-mms")
+    with running(*command, "--to", "+61400000000", "--text", "Hi") as process:
+        until(lambda: api.sends or api.sms.sends)
+        process.send_signal(signal.SIGINT)
+        assert process.stderr
+        assert process.stderr.readline().startswith("mmsclient: stopping: waiting for the answer if it has left")
+        held.answer.set()
+        assert process.stderr.readline().endswith("was cancelled after it had left; 1 of 1 recipient accepted\n")
+        assert process.wait(timeout=60) == Status.INTERRUPTED
+
+
 def test_a_later_signal_ends_it_though_nobody_reads_its_stderr(api: Sandbox) -> None:
     api.faults.add(Latency(60, carried_out=True), call="send-mms")
     reading, writing = full_pipe()
