@@ -555,8 +555,10 @@ def test_interrupted_send_says_how_it_ended(environment: None, mms_sandbox: Sand
         process.send_signal(signal.SIGINT)
         outcome = ended(process)
     assert (outcome.status, outcome.out) == (130, "")
-    assert "its caller was cancelled after it had left; " in outcome.error
-    assert outcome.error.endswith("1 of 1 recipient accepted")
+    waiting, told = outcome.err.splitlines()
+    assert "waiting for the answer if it has left" in waiting
+    assert "its caller was cancelled after it had left; " in told
+    assert told.endswith("1 of 1 recipient accepted")
     assert mms_sandbox.carried_out(NUMBER) == 1
 
 
