@@ -10,6 +10,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import termios
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from decimal import Decimal
@@ -218,6 +219,9 @@ def test_ctrl_c_twice_ends_it_at_once_and_leaves_the_terminal_as_it_was(api: San
     with on_a_terminal(*TENS, columns=120) as (process, wait_for, terminal):
         wait_for("33%")
         until(lambda: len(api.sends) > 1)
+        attributes = termios.tcgetattr(terminal)
+        attributes[3] |= termios.NOFLSH  # else each Ctrl-C takes back what is printed and not read yet
+        termios.tcsetattr(terminal, termios.TCSANOW, attributes)
         os.write(terminal, b"\x03")
         wait_for("stopping")
 
