@@ -18,11 +18,14 @@ Acquire = Callable[[CallKind], Awaitable[Grant]]
 
 
 def acquire_from(limiter: Limiter) -> Acquire:
-    """How to wait for a grant of `limiter`: as one that tells kinds of calls apart, or any other."""
-    names = (name for base in type(limiter).__mro__ for name in ("acquire_for", "acquire") if name in vars(base))
-    if (
-        isinstance(limiter, DistinguishesKinds) and next(names, "") == "acquire_for"
-    ):  # else a subclass replaces `acquire`
+    """How to wait for a grant of `limiter`: as one that tells kinds of calls apart, or any other.
+
+    What was replaced last is asked: an `acquire` of the object itself, or of a subclass, that knows nothing of kinds
+    must not be passed by.
+    """
+    places = (getattr(limiter, "__dict__", {}), *map(vars, type(limiter).__mro__))
+    latest = next((place for place in places if "acquire_for" in place or "acquire" in place), {})
+    if isinstance(limiter, DistinguishesKinds) and "acquire_for" in latest:
         return limiter.acquire_for
     return lambda _: limiter.acquire()
 

@@ -77,7 +77,8 @@ class Grant(Protocol):
 class DistinguishesKinds(Protocol):
     """An optional capability of a limiter: it learns of each kind of call apart, so that none is held up by another.
 
-    A client calls `acquire_for` in place of `acquire`, unless a subclass has replaced only `acquire`.
+    A client calls `acquire_for` in place of `acquire`, unless a subclass, or something set on the object before the
+    client was made, has replaced only `acquire`: then that is called, for calls of every kind.
     """
 
     async def acquire_for(self, kind: CallKind) -> Grant:

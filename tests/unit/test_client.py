@@ -11,6 +11,7 @@ import logging
 import pickle
 import traceback
 import warnings
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
@@ -24,7 +25,7 @@ import pytest
 
 import mmsclient
 from mmsclient import AsyncMMSClient, ConfigurationError, InvalidRequestError, MMSError, Reply
-from mmsclient.limiter import CallKind, NoLimit, SignalsCapacity
+from mmsclient.limiter import CallKind, NoLimit, SignalsCapacity, TokenBucket
 from mmsclient.sandbox import Sandbox
 from mmsclient.sandbox.faults import EndlessBody, Latency, Reject, Respond, WrongContentType, redirect
 from tests.conftest import PNG, Connect
@@ -650,25 +651,77 @@ async def test_a_large_answer_is_read_where_no_thread_can_be_started(
         assert (await mms.send(to=to, text="Hi", image=PNG)).accepted == 1000
 
 
-async def test_a_limiter_that_tells_kinds_apart_is_told_of_them_unless_a_subclass_replaces_acquire(
-    sandbox: Sandbox,
+class Apart(Recorder):
+    async def acquire_for(self, kind: CallKind) -> Recorder:
+        self.events.append(kind.name)
+        return self
+
+
+class Replaced(Apart):
+    async def acquire(self) -> Recorder:
+        self.events.append("ITS OWN")
+        return self
+
+
+class Both(Replaced):
+    async def acquire_for(self, kind: CallKind) -> Recorder:
+        self.events.append(kind.name)
+        return self
+
+
+class Mixin:
+    """Placed before the limiter, as one that counts is."""
+
+    events: list[str]
+
+    async def acquire(self) -> Recorder:
+        self.events.append("ITS OWN")
+        return await super().acquire()  # type: ignore[misc, no-any-return]
+
+
+class Mixed(Mixin, Apart):
+    pass
+
+
+def patched() -> Recorder:
+    limiter = Apart()
+    limiter.acquire = Replaced.acquire.__get__(limiter)  # type: ignore[method-assign]
+    return limiter
+
+
+KINDS_TOLD, ITS_OWN = ["READ", "WRITE", "UPLOAD"], ["ITS OWN"] * 3
+
+
+@pytest.mark.parametrize(
+    ("limiter", "told"),
+    [(Apart, KINDS_TOLD), (Both, KINDS_TOLD), (Replaced, ITS_OWN), (Mixed, ITS_OWN), (patched, ITS_OWN)],
+)
+async def test_a_limiter_that_tells_kinds_apart_is_told_of_them_unless_only_acquire_was_replaced_since(
+    sandbox: Sandbox, limiter: Callable[[], Recorder], told: list[str]
 ) -> None:
-    class Apart(Recorder):
-        async def acquire_for(self, kind: CallKind) -> Recorder:
-            self.events.append(kind.name)
-            return self
+    asked = limiter()
+    async with sandbox.client(limiter=asked) as mms:
+        await mms.account()
+        await mms.send_sms(to="0400000000", text="Sale")
+        await send(mms)
+    assert [event for event in asked.events if event.isupper()] == told
 
-    class Replaced(Apart):
-        async def acquire(self) -> Recorder:
-            self.events.append("ITS OWN")
-            return self
 
-    for limiter, told in (Apart(), ["READ", "WRITE", "UPLOAD"]), (Replaced(), ["ITS OWN"] * 3):
-        async with sandbox.client(limiter=limiter) as mms:
-            await mms.account()
-            await mms.send_sms(to="0400000000", text="Sale")
-            await send(mms)
-        assert [event for event in limiter.events if event.isupper()] == told
+async def test_a_daily_cap_on_top_of_a_token_bucket_is_asked_for_every_call(sandbox: Sandbox) -> None:
+    class Daily(TokenBucket):
+        left = 3
+
+        async def acquire(self) -> mmsclient.Grant:
+            grant = await super().acquire()
+            self.left -= 1
+            return grant
+
+    limiter = Daily()
+    async with sandbox.client(limiter=limiter) as mms:
+        await mms.account()
+        await mms.send_sms(to="0400000000", text="Sale")
+        await send(mms)
+    assert limiter.left == 0
 
 
 async def test_two_clients_share_a_limiter(sandbox: Sandbox) -> None:
