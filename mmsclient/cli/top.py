@@ -97,7 +97,7 @@ def facts_of(found: CapFigures) -> dict[str, str]:
     facts["Under way"] = str(found.under_way)
     facts["Still counted"] = str(found.counted)
     if found.kept_free:
-        facts["Kept free"] = f"{found.kept_free}, since Redis has lost what it knew, or was away"
+        facts["Kept free"] = f"{found.kept_free}, since Redis has lost what it knew, was away, or misses a process"
     facts["Processes"] = str(len(found.processes))
     facts["Of these in line"] = str(found.waiting)
     facts["Queue"] = _queue(found)

@@ -35,8 +35,8 @@ class Network:
         self.slowest = 0.002
         """Seconds of the slowest way."""
         self.fault = ""
-        """Or `refused` (no connection), `silent` (no answer), `lost` (carried out, and no answer) or `frozen` (carried out
-        when that is over, whether or not anybody still waits for it)."""
+        """Or `refused` (no connection), `silent` (no answer), `lost` (carried out, and no answer) or `frozen` (carried
+        out when that is over, whether or not anybody still waits for it)."""
         self.on_result: Callable[[], object] | None = None
         """Called when the limiter has taken a result, and before any of its callers has."""
         self._commands = set[asyncio.Task[Any]]()
@@ -65,7 +65,7 @@ class Network:
         return result
 
     async def _when_it_runs(self, carry_out: Callable[[], Any]) -> Any:
-        while self.fault == "frozen":
+        while self.fault == "frozen":  # noqa: ASYNC110 - the clock jumps
             await asyncio.sleep(0.01)
         return carry_out()
 

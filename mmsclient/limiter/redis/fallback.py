@@ -3,42 +3,59 @@
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 
-from mmsclient.limiter.local import TokenBucket
+from mmsclient.limiter.changes import News
+from mmsclient.limiter.grant import SlotGrant
+from mmsclient.limiter.pacing import Pacer
 from mmsclient.limiter.redis.callers import Callers, Offer
+from mmsclient.limiter.redis.leases import Leases
+from mmsclient.limiter.redis.settings import Settings
+from mmsclient.limiter.slots import CountedBy, SlotRule
 
 
 class Fallback:
-    """Grants from a bucket of the process's own, one at a time, while Redis is away.
+    """Grants from the process's own part of the cap, one at a time, while Redis is away: the owner of these grants.
+
+    What Redis granted it before counts as a part of its part for as long as the server counts that.
 
     Args:
-        bucket: The process's part of the cap.
+        settings: The limiter's options.
+        rule: The rule of the slots in Redis.
         callers: Who is served.
-        settling: Seconds after which what Redis granted before counts no longer; only then is anything granted.
+        leases: The calls of the process.
     """
 
-    def __init__(self, bucket: TokenBucket, callers: Callers, settling: float) -> None:
-        self._bucket = bucket
+    def __init__(self, settings: Settings, rule: SlotRule, callers: Callers, leases: Leases) -> None:
+        part = SlotRule(settings.own_rate, settings.jitter)
+        self._slots = part.slots
+        self._pacer = Pacer(part.rate, settings.own_burst, News(part.rate))
+        self._starts_after = settings.alone_after(rule)
         self._callers = callers
-        self._settling = settling
+        self._leases = leases
         self._starts_at = 0.0
         self._is_paused = False
         self._task: asyncio.Task[None] | None = None
-        self.since: float | None = None
-        """When Redis went away, by the loop's clock; None while it is there."""
+        self.is_on: bool = False
+        """Redis is away."""
+        self.refusals: int = 0
 
     @property
-    def is_on(self) -> bool:
-        """Redis is away."""
-        return self.since is not None
+    def throttlings(self) -> int:
+        """Episodes of throttling while Redis was away."""
+        return self._pacer.episodes
+
+    def rate(self, now: float) -> float:
+        """Calls a second that it grants at present."""
+        return self._pacer.rate(now)
 
     def begin(self, now: float) -> None:
         """Redis is away."""
-        self.since, self._starts_at = now, now + self._settling
+        self.is_on, self._starts_at = True, now + self._starts_after
 
     def end(self) -> None:
         """Redis is back."""
-        self.since = None
+        self.is_on = False
 
     def plan(self) -> None:
         """Serves the first caller, if there is one; called at every change."""
@@ -66,11 +83,26 @@ class Fallback:
             await asyncio.wait([self._task])
 
     async def _serve(self) -> None:
-        if (wait := self._starts_at - asyncio.get_running_loop().time()) > 0:
+        clock = asyncio.get_running_loop().time
+        if (wait := self._starts_at - clock()) > 0:
             await asyncio.sleep(wait)
-        waits = self._bucket.stats.waits
         kind = self._callers.kind
-        grant = await self._bucket.acquire_for(kind)
-        if self._bucket.stats.waits > waits:
+        queued = not (self._leases.has_room(kind, self._slots) and self._pacer.is_free(clock()))
+        if queued:
             self._callers.delay()
-        self._callers.offer(Offer(kind, grant, grant.release))
+        await self._leases.wait_for_room(kind, self._slots)
+        await self._pacer.wait(queued=queued)
+        grant = self._leases.grant(self._leases.next_key(), kind, self._pacer.episodes, owner=self)
+        self._callers.offer(Offer(kind, grant, partial(self._leases.give_back, grant)))
+
+    # --- what a grant tells its owner ----------------------------------------------------------------------------
+
+    def sent(self, grant: SlotGrant, counted_by: CountedBy) -> None:
+        self._leases.sent(grant, counted_by)
+
+    def ended(self, grant: SlotGrant, counted_by: CountedBy) -> None:
+        self._leases.ended(grant, counted_by)
+
+    def throttled(self, grant: SlotGrant, retry_after: float | None) -> None:
+        self.refusals += 1
+        self._pacer.throttle(asyncio.get_running_loop().time(), grant.episode, retry_after)

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import math
+import secrets
 from collections.abc import Callable
+from contextlib import suppress
 
 import attrs
 
 from mmsclient.limiter.changes import Changes
 from mmsclient.limiter.feedback import pause_after
-from mmsclient.limiter.grant import SlotGrant
+from mmsclient.limiter.grant import GrantOwner, SlotGrant
 from mmsclient.limiter.protocol import CallKind
 from mmsclient.limiter.redis.settings import LINGER, RENEW, SOON, microseconds
 from mmsclient.limiter.slots import CountedBy, SlotRule
@@ -42,7 +44,8 @@ class Reports:
 class Leases:
     """The owner of the grants from Redis. A slot is held until Redis is told since when it is free.
 
-    A call that is still sending is reported twice a second, which renews its lease.
+    A call that is still sending is reported twice a second, which renews its lease. What the process grants itself
+    while Redis is away is told to Redis, too, when it is back.
 
     Args:
         rule: Says when a call was counted.
@@ -59,7 +62,12 @@ class Leases:
         self._timers: dict[SlotGrant, asyncio.TimerHandle] = {}
         self._counted_by: dict[SlotGrant, CountedBy] = {}
         self._sending: dict[str, None] = {}
+        self._settling: dict[str, CountedBy] = {}  # calls sent that the server may count still, the latest last
+        self._progress = asyncio.Event()
         self._reports = Reports()
+        self._named = 0
+        self.process: str = ""
+        """The name of the process in Redis."""
         self.due: float = math.inf
         """The latest moment at which Redis should hear of it."""
         self.refusals: int = 0
@@ -79,10 +87,38 @@ class Leases:
         """There is something that Redis has not been told."""
         return bool(self._reports)
 
-    def grant(self, key: str, kind: CallKind, episode: int) -> SlotGrant:
-        """The grant for a slot that Redis gave."""
+    def start(self) -> None:
+        """The process makes its first call: not before, as it may fork after making its limiter."""
+        self.process = secrets.token_hex(6)
+
+    def next_key(self) -> str:
+        """A name for a grant."""
+        self._named += 1
+        return f"{self.process}:{self._named}"
+
+    def has_room(self, kind: CallKind, slots: int) -> bool:
+        """The server counts less than so many calls of this process."""
+        return self._free_at(kind, slots) <= asyncio.get_running_loop().time()
+
+    async def wait_for_room(self, kind: CallKind, slots: int) -> None:
+        """Waits until it does."""
+        while not self.has_room(kind, slots):
+            self._progress.clear()
+            with suppress(TimeoutError):
+                async with asyncio.timeout_at(self._free_at(kind, slots)):
+                    await self._progress.wait()
+
+    def _free_at(self, kind: CallKind, slots: int) -> float:
+        ends = sorted(counted_by[kind] + self._rule.hold for counted_by in self._settling.values())
+        must_end = len(ends) + len(self._sending) - slots + 1
+        if must_end > len(ends):
+            return asyncio.get_running_loop().time() + RENEW  # they still send: nobody knows
+        return ends[must_end - 1] if must_end > 0 else -math.inf
+
+    def grant(self, key: str, kind: CallKind, episode: int, owner: GrantOwner | None = None) -> SlotGrant:
+        """The grant for a slot that Redis gave; or `owner`, who passes on what it is told of it."""
         loop = asyncio.get_running_loop()
-        grant = SlotGrant(self, self._rule, loop, kind=kind, episode=episode, key=key)
+        grant = SlotGrant(owner or self, self._rule, loop, kind=kind, episode=episode, key=key)
         self._sending[key] = None
         self._timers[grant] = loop.call_later(RENEW, self._renew, grant)
         self._changes.happened()
@@ -92,6 +128,7 @@ class Leases:
         """Nobody took it."""
         self._end(grant)
         self._sending.pop(grant.key, None)
+        self._progress.set()
         self._reports.unused[grant.key] = asyncio.get_running_loop().time()
         self._report_within(SOON)
 
@@ -152,6 +189,18 @@ class Leases:
     def _free(self, grant: SlotGrant, counted_by: CountedBy) -> None:
         """Reports the slot as free; again if it turns out that it was free earlier."""
         self._sending.pop(grant.key, None)
+        self._settling.pop(grant.key, None)
+        self._settling[grant.key] = counted_by
         if counted_by != self._counted_by.get(grant):
             self._counted_by[grant] = self._reports.free[grant.key] = counted_by
             self._report_within(LINGER)
+        now = asyncio.get_running_loop().time()
+        _forget(self._settling, now - self._rule.hold)
+        _forget(self._reports.free, now - self._lasts)  # Redis may be away for long
+        self._progress.set()
+
+
+def _forget(calls: dict[str, CountedBy], before: float) -> None:
+    """Forgets the first of them, as long as they were counted before then."""
+    while calls and max(calls[oldest := next(iter(calls))]) <= before:
+        del calls[oldest]

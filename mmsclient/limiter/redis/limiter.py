@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Self
 from mmsclient._api.checks import keeps_arguments_secret
 from mmsclient.errors import ConfigurationError
 from mmsclient.limiter.changes import Changes, News, RateListener
-from mmsclient.limiter.local import TokenBucket
 from mmsclient.limiter.protocol import CallKind, Grant, SharedTokenBucketStats
 from mmsclient.limiter.redis.callers import Callers
 from mmsclient.limiter.redis.calls import RedisCalls
@@ -35,7 +34,9 @@ class SharedTokenBucket:
 
     **Redis away**, which is: no answer within `timeout`, or an error. With `on_unavailable="raise"` every caller in the
     queue gets `LimiterUnavailableError`, and nothing was sent; the next caller asks anew. With `"share"` the process
-    waits a second and `jitter`, and then goes by a `TokenBucket` of `rate / processes` until Redis is back.
+    waits `3 * timeout + 2.5` seconds and `jitter`, and then goes by its part, `rate / processes`, until Redis is back.
+    The others leave it that part, if they can reach Redis. So that they miss it in time, it asks Redis twice a second
+    even at rest, from its first call until `aclose()`.
 
     Args:
         redis: A `redis://`, `rediss://` (TLS) or `unix://` URL, or a `redis.asyncio` `Redis` or `RedisCluster`, which
@@ -75,14 +76,12 @@ class SharedTokenBucket:
             timeout=timeout,
         )
         self._calls = RedisCalls(redis, keys_of(account), timeout)
-        self._own = TokenBucket(settings.own_rate, settings.own_burst, jitter=jitter)
-        self._rule = settings.rule(self._own.rule.min_rtt)
+        self._rule = settings.rule()
         self._changes = Changes()
         self._news = News(self._rule.rate)
-        self._own.on_change(self._changes.happened)
         self._callers = Callers(self._changes, self._plan)
         self._leases = Leases(self._rule, settings.lease(self._rule), self._changes, self._plan)
-        self._fallback = Fallback(self._own, self._callers, self._rule.settling)
+        self._fallback = Fallback(settings, self._rule, self._callers, self._leases)
         self._sync = Sync(
             settings,
             self._rule,
@@ -99,7 +98,7 @@ class SharedTokenBucket:
     @property
     def in_flight(self) -> int:
         """Calls of this process granted and not yet over."""
-        return self._leases.in_flight + self._own.in_flight
+        return self._leases.in_flight
 
     @property
     def waiting(self) -> int:
@@ -109,14 +108,14 @@ class SharedTokenBucket:
     @property
     def stats(self) -> SharedTokenBucketStats:
         """A snapshot; cheap. `rate` is as of the last sync with Redis."""
-        now, own = self._loop.time() if self._loop else 0.0, self._own.stats
+        now = self._loop.time() if self._loop else 0.0
         return SharedTokenBucketStats(
             calls=self._usage.calls,
             waits=self._usage.waits,
             seconds_waited=self._usage.seconds_waited,
-            throttled=self._leases.refusals + own.throttled,
-            throttlings=self._sync.throttlings + own.throttlings,
-            rate=own.rate if self._fallback.is_on else self._sync.speed * self._rule.rate,
+            throttled=self._leases.refusals + self._fallback.refusals,
+            throttlings=self._sync.throttlings + self._fallback.throttlings,
+            rate=self._fallback.rate(now) if self._fallback.is_on else self._sync.speed * self._rule.rate,
             in_flight=self.in_flight,
             waiting=self.waiting,
             share=self._usage.share(now),

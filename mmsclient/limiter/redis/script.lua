@@ -1,9 +1,9 @@
 -- One sync of one process with the state of one account: it reports on its calls, and may ask for the next.
 -- docs/limiter.md has the rule. All times are microseconds, `now` is this server's clock.
 
-local STATE, BUSY, LINE, PLACES, KINDS = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
+local STATE, BUSY, LINE, PLACES, KINDS, MEMBERS = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[#KEYS]
 local COOLING = {} -- for each kind of call
-for i = 6, #KEYS do
+for i = 6, #KEYS - 1 do
   COOLING[i - 5] = KEYS[i]
 end
 local sync = cjson.decode(ARGV[1])
@@ -24,49 +24,89 @@ local queueing = known[8] == '1' -- somebody had to wait since the line was last
 -- with the time its slot is free for a call of that kind.
 
 local function count()
-  local counts = { redis.call('ZCARD', BUSY) }
-  for i, cooling in ipairs(COOLING) do
-    counts[i + 1] = redis.call('ZCARD', cooling)
+  local counts = { redis.call('ZCARD', BUSY), redis.call('ZCARD', MEMBERS) }
+  for _, cooling in ipairs(COOLING) do
+    counts[#counts + 1] = redis.call('ZCARD', cooling)
   end
   return table.concat(counts, ' ')
 end
 
-local function cool(id, free)
-  local added
-  for _, cooling in ipairs(COOLING) do
-    added = redis.call('ZADD', cooling, free, id)
-  end
-  return added == 1
-end
-
-local function forget(id)
-  local removed
-  for _, cooling in ipairs(COOLING) do
-    removed = redis.call('ZREM', cooling, id)
-  end
-  return removed == 1
-end
-
-local lost = not last or now < last or entries ~= count()
-if lost or (sync.away and last < now - sync.away) then
-  redis.call('DEL', BUSY, LINE, PLACES, KINDS, unpack(COOLING))
-  bucket, pace = 0, 0
-  local others = (sync.processes - 1) * sync.share
-  for i = 1, others do
-    cool('other:' .. i, settled + sync.rejoin)
-  end
-  for i = 1, slots - others do
-    cool('own:' .. me .. ':' .. i, settled)
-  end
-elseif sync.away then
-  local other = 0
-  for i = 1, sync.share do
-    if cool('own:' .. me .. ':' .. i, settled) then -- false: told twice
-      repeat -- its part need not be kept for it any longer
-        other = other + 1
-      until forget('other:' .. other) or other >= (sync.processes - 1) * sync.share
+-- Keeps slots free until then, for no call.
+local function keep(name, many, till)
+  for i = 1, many do
+    for _, cooling in ipairs(COOLING) do
+      redis.call('ZADD', cooling, till, name .. ':' .. i)
     end
   end
+end
+
+local function kept_till(name)
+  return tonumber(redis.call('ZSCORE', COOLING[1], name .. ':1') or nil)
+end
+
+local function release(name, many)
+  if not kept_till(name) then
+    return
+  end
+  for i = 1, many do
+    for _, cooling in ipairs(COOLING) do
+      redis.call('ZREM', cooling, name .. ':' .. i)
+    end
+  end
+end
+
+local is_lost = not last or now < last or entries ~= count()
+if is_lost then
+  redis.call('DEL', BUSY, LINE, PLACES, KINDS, MEMBERS, unpack(COOLING))
+  bucket, pace = 0, 0
+  keep('lost', slots, settled)
+end
+
+-- Processes that go by their part of the cap while they cannot reach Redis are in MEMBERS, with the time of the last
+-- answer that they have surely got: what they say now may have been on the way for long. The part of one that has got
+-- none for some time is kept free for it.
+
+local is_missed = false
+
+local function look_after_members()
+  if sync.leaves then
+    redis.call('ZREM', MEMBERS, me)
+    release('kept:' .. me, sync.share)
+    return
+  end
+  local missing = now - sync.missing
+  local heard = math.min(sync.heard or missing, now)
+  local is_new = redis.call('ZADD', MEMBERS, heard, me) == 1
+  is_missed = heard <= missing
+  if not is_missed then
+    release('kept:' .. me, sync.share)
+  end
+  local excess = redis.call('ZCARD', MEMBERS) - sync.processes -- so many others took the place of one that is missed
+  local missed = redis.call('ZRANGEBYSCORE', MEMBERS, '-inf', missing)
+  for n, member in ipairs(missed) do
+    local till = tonumber(redis.call('ZSCORE', MEMBERS, member)) + sync.kept_for
+    if n <= excess or till <= now then
+      redis.call('ZREM', MEMBERS, member)
+      till = settled
+    end
+    if kept_till('kept:' .. member) ~= till then
+      keep('kept:' .. member, sync.share, till)
+    end
+  end
+  local unknown = sync.processes - redis.call('ZCARD', MEMBERS)
+  if unknown <= 0 then
+    release('rejoin', slots)
+  elseif is_lost or now - last > sync.missing then -- Redis was away; whoever else there is comes back soon
+    local was_waiting = is_lost or (kept_till('rejoin') or 0) > last
+    keep('rejoin', was_waiting and slots or unknown * sync.share, settled + sync.rejoin)
+  end
+  if is_new and (#missed > 1 or kept_till('rejoin')) then -- whose place it takes may have called until now
+    keep('new:' .. me, sync.share, settled)
+  end
+end
+
+if sync.processes then
+  look_after_members()
 end
 
 for _, report in ipairs(sync.free) do
@@ -190,6 +230,9 @@ if callers > 0 then
   redis.call('ZADD', KINDS, sync.kind, me, callers, callers_of(me))
   local at = ready(redis.call('ZRANK', LINE, me))
   queueing = queueing or at > now
+  if sync.processes then
+    at = is_missed and now or math.min(at, now + sync.beat)
+  end
   redis.call('ZADD', PLACES, at + sync.grace, me)
   wait = math.ceil(at - now)
 else
@@ -201,4 +244,4 @@ redis.call('HSET', STATE, 'slow', slow, 'bucket', bucket, 'pace', pace, 'queuein
 for _, key in ipairs(KEYS) do
   redis.call('PEXPIRE', key, sync.kept)
 end
-return { granted, wait, episode, math.floor(present_rate() * 1000000), slowed }
+return { granted, wait, episode, math.floor(present_rate() * 1000000), slowed, now }

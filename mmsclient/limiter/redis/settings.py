@@ -28,7 +28,11 @@ GRACE = 1.0
 """Seconds that a process may be overdue before it loses its place in the line."""
 
 PROBE = 0.5
-"""Seconds between two probes whether Redis is back."""
+"""Seconds between two probes whether Redis is back; and, where processes go by their parts while it is away, the most
+between two syncs while it is there."""
+
+MISSED_FOR = 300.0
+"""Seconds for which a process that does not say anything is thought to go by its part, and that is kept free for it."""
 
 KEPT = 86_400
 """Seconds without a sync after which Redis forgets an account."""
@@ -73,6 +77,22 @@ class Settings:
         """Seconds after which a call that is no longer reported as sending loses its slot."""
         return 2 * (self.timeout + RENEW) + RENEW + rule.settling
 
+    @property
+    def missed_after(self) -> float:
+        """Seconds after its last answer from Redis when the part of a process begins to be kept free for it.
+
+        It asks for the next after `PROBE`, and says so with the one after that; each may take the `timeout`.
+        """
+        return 2 * (self.timeout + PROBE)
+
+    def alone_after(self, rule: SlotRule) -> float:
+        """Seconds after Redis went away when a process begins to go by its part.
+
+        Then what the others were granted before they missed it counts no longer, though their answers were late by the
+        `timeout`, and their calls took `RENEW` to send.
+        """
+        return self.missed_after + self.timeout + RENEW + rule.settling
+
     def for_script(self, rule: SlotRule) -> dict[str, object]:
         """What the script has to know of the rule. Seconds are whole microseconds there."""
         return {
@@ -90,9 +110,20 @@ class Settings:
             "slower": SLOWER,
             "slowest": SLOWEST,
             "recovery": RECOVERY / 1_000_000,
-            "processes": self.processes or 1,
+            **self._for_members(),
+        }
+
+    def _for_members(self) -> dict[str, object]:
+        """What the script has to know where processes go by their parts while Redis is away."""
+        if self.processes is None:
+            return {}
+        return {
+            "processes": self.processes,
             "share": max(1, int(self.own_rate)),
-            "rejoin": microseconds(2 * self.timeout + PROBE) if self.shares else 0,
+            "beat": microseconds(PROBE),
+            "missing": microseconds(self.missed_after),
+            "kept_for": microseconds(MISSED_FOR),
+            "rejoin": microseconds(2 * self.timeout + PROBE),
         }
 
 
@@ -128,7 +159,7 @@ def keys_of(account: str) -> list[str]:
     """The keys of an account in Redis, all in one slot of a cluster. They tell nothing of its name."""
     tag = hashlib.blake2b(account.encode(errors="surrogatepass"), key=b"mmsclient.limiter", digest_size=16).hexdigest()
     cooling = [f"cooling:{kind.name.lower()}" for kind in CallKind]
-    return [f"mmsclient:{{{tag}}}:{part}" for part in ("state", "busy", "line", "places", "kinds", *cooling)]
+    return [f"mmsclient:{{{tag}}}:{part}" for part in ("state", "busy", "line", "places", "kinds", *cooling, "members")]
 
 
 def microseconds(seconds: float) -> int:

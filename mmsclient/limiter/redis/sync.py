@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
-import secrets
 from functools import partial
 
 import attrs
@@ -17,7 +16,7 @@ from mmsclient.limiter.redis.callers import Callers, Offer
 from mmsclient.limiter.redis.calls import RedisCalls, SyncResult
 from mmsclient.limiter.redis.fallback import Fallback
 from mmsclient.limiter.redis.leases import Leases, Reports
-from mmsclient.limiter.redis.settings import PROBE, SOON, Settings, microseconds
+from mmsclient.limiter.redis.settings import PROBE, SOON, Settings
 from mmsclient.limiter.slots import SlotRule
 
 log: logging.Logger = logging.getLogger(__name__)
@@ -66,8 +65,8 @@ class Sync:
         self._leases = leases
         self._fallback = fallback
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._process = ""
-        self._asked = 0
+        self._heard: int | None = None
+        self._beat_at = math.inf
         self._ask_at = -math.inf
         self._is_in_line = False
         self._timer: asyncio.TimerHandle | None = None
@@ -81,7 +80,7 @@ class Sync:
     def start(self, loop: asyncio.AbstractEventLoop) -> None:
         """The process makes its first call in this loop."""
         self._loop = loop
-        self._process = secrets.token_hex(6)  # not before: a process may fork after making its limiter
+        self._leases.start()
 
     def plan(self) -> None:
         """Sets the timer for the next sync; called at every change. A sync under way plans again at its end."""
@@ -105,7 +104,8 @@ class Sync:
         await self._fallback.stop()
         if self._task is not None:
             await asyncio.wait([self._task])
-        if not self._fallback.is_on and (self._leases.has_reports or self._is_in_line):
+        is_member = self._shares and self._heard is not None
+        if not self._fallback.is_on and (self._leases.has_reports or self._is_in_line or is_member):
             self._task = asyncio.get_running_loop().create_task(self._sync(asyncio.get_running_loop()))
             await asyncio.wait([self._task])
 
@@ -116,7 +116,7 @@ class Sync:
             return min(self._leases.due, self._ask_at)
         if self._is_in_line and not self._callers.waiting:
             return now + SOON  # leave the line, so that nobody makes room for us
-        return self._leases.due
+        return min(self._leases.due, self._beat_at)
 
     def _begin(self, loop: asyncio.AbstractEventLoop) -> None:
         self._timer = None
@@ -126,8 +126,7 @@ class Sync:
 
     async def _sync(self, loop: asyncio.AbstractEventLoop) -> None:
         """Reports, asks if somebody waits, and hands on what was granted."""
-        self._asked += 1
-        wanted = Want(f"{self._process}:{self._asked}", self._callers.kind) if self._callers.is_asking else None
+        wanted = Want(self._leases.next_key(), self._callers.kind) if self._callers.is_asking else None
         callers, reports = self._callers.waiting, self._leases.take_reports()
         try:
             result = await self._calls.sync(self._request(loop.time(), wanted, callers, reports))
@@ -148,19 +147,24 @@ class Sync:
         request = {
             **self._for_script,
             **reports.for_script(now),
-            "process": self._process,
+            "process": self._leases.process,
             "kind": self._callers.kind if wanted is None else wanted.kind,
             "callers": callers,
             "busy": self._leases.sending,
         }
         if wanted is not None:
             request["want"] = wanted.key
-        if self._fallback.since is not None:
-            request["away"] = microseconds(now - self._fallback.since)
+        if self._heard is not None:
+            request["heard"] = self._heard
+        if self._is_stopped:
+            request["leaves"] = True
         return request
 
     def _take(self, now: float, wanted: Want | None, callers: int, result: SyncResult) -> None:
         """Redis has answered."""
+        self._heard = result.now
+        if self._shares:
+            self._beat_at = now + PROBE
         self._news.back(now)
         if self._fallback.is_on:
             log.info("the limiter is back at Redis")

@@ -23,7 +23,7 @@ WINDOW = 10.0
 CALLERS = ":callers"
 """Ends the member that tells how many callers of a process wait."""
 
-_KEPT_FREE = ("own:", "other:")
+_KEPT_FREE = ("lost:", "rejoin:", "kept:", "new:")
 
 Entries = Sequence[tuple[Any, float]]
 """Members of a sorted set, with their scores: times in microseconds, by the clock of Redis."""
@@ -64,7 +64,7 @@ class CapFigures:
     counted: int
     """Taken by calls that have been sent, and that the server still counts."""
     kept_free: int
-    """Left unused, since Redis has lost what it knew, or was away."""
+    """Left unused, since Redis has lost what it knew, was away, or misses a process that may go by its part."""
     processes: tuple[ProcessFigures, ...]
     """Those that have a slot or wait for one; one at rest is in none of these figures."""
     throttlings: int
@@ -128,7 +128,7 @@ class CapWatch:
         await self._client.aclose()
 
     def _figures(self, now: float, state: Sequence[Any], entries: Sequence[Entries]) -> CapFigures:
-        busy, line, places, callers, *cooling = entries
+        busy, line, places, callers, *cooling, _ = entries
         last, episode, held, slow = (None if each is None else float(each) for each in state)
         under_way = [_text(each) for each, at in busy if at / 1e6 > now - self._lease]
         by_kind = [{_text(each) for each, free in of_a_kind if free / 1e6 > now} for of_a_kind in cooling]
@@ -148,7 +148,7 @@ class CapWatch:
             slots=self._rule.slots,
             under_way=len(under_way),
             counted=len(counted),
-            kept_free=len(taken) - len(counted),
+            kept_free=min(self._rule.slots, len(taken) - len(counted)),
             processes=_by_process(under_way, counted, queues),
             throttlings=self._throttlings(episode),
             is_known=last is not None,

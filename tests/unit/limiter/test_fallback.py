@@ -4,19 +4,27 @@ from __future__ import annotations
 
 import asyncio
 
-from mmsclient.limiter import CallKind, NoLimit, TokenBucket
+from mmsclient.limiter import CallKind, NoLimit
 from mmsclient.limiter.changes import Changes
 from mmsclient.limiter.redis.callers import Callers, Offer
 from mmsclient.limiter.redis.fallback import Fallback
+from mmsclient.limiter.redis.leases import Leases
+from mmsclient.limiter.redis.settings import checked
 
 
 class Alone:
     """A process whose Redis is away."""
 
-    def __init__(self, settling: float = 0.0) -> None:
-        self.callers = Callers(Changes(), self.plan)
-        self.fallback = Fallback(TokenBucket(1000), self.callers, settling)
-        self.fallback.begin(asyncio.get_running_loop().time())
+    def __init__(self, after: float = 0.0) -> None:
+        options = checked(
+            account="alone", rate=1000, burst=5, jitter=0.25, on_unavailable="share", processes=1, timeout=0.1
+        )
+        rule, changes = options.rule(), Changes()
+        self.callers = Callers(changes, self.plan)
+        leases = Leases(rule, options.lease(rule), changes, self.plan)
+        leases.start()
+        self.fallback = Fallback(options, rule, self.callers, leases)
+        self.fallback.begin(asyncio.get_running_loop().time() - options.alone_after(rule) + after)
 
     def plan(self) -> None:
         self.fallback.plan()
@@ -42,7 +50,7 @@ async def test_a_caller_that_comes_as_redis_is_probed_is_served_after_that() -> 
 
 
 async def test_a_caller_that_comes_as_the_last_one_leaves_is_served() -> None:
-    alone = Alone(settling=0.05)
+    alone = Alone(after=0.05)
     leaving = asyncio.create_task(alone.call())
     await asyncio.sleep(0.01)  # it is waited for
     leaving.cancel()

@@ -529,8 +529,10 @@ def test_sharing_keeps_the_cap_while_redis_is_away_and_on_both_ways(
 ) -> None:
     async def main() -> None:
         processes = Processes(server, 3, on_unavailable="share", processes=3)
-        start = asyncio.get_running_loop().time()
         arrivals = list[float]()
+        for limiter in processes.limiters:
+            await exchange(limiter, Call(), arrivals)  # the least there can be, as the rule assumes it to be known
+        start = asyncio.get_running_loop().time()
         work = [asyncio.create_task(busy(limiter, arrivals, start + 40)) for limiter in processes.limiters]
         await asyncio.sleep(10)
         processes.network.fault = fault
@@ -546,7 +548,7 @@ def test_sharing_keeps_the_cap_while_redis_is_away_and_on_both_ways(
         arrivals.sort()
         assert fullest(arrivals) <= 15
         if lasts > 5:
-            alone = [arrival for arrival in arrivals if start + 14 < arrival < back]
+            alone = [arrival for arrival in arrivals if start + 17 < arrival < back]
             assert used(alone) >= 0.8
         assert used([arrival for arrival in arrivals if arrival > back + 7]) >= 0.85
         await processes.close()
@@ -558,8 +560,10 @@ def test_sharing_keeps_the_cap_when_one_process_comes_back_later_than_the_others
     async def main() -> None:
         processes, last = Processes(server, 2, on_unavailable="share", processes=3), Network(server)
         processes.limiters.append(processes.another(last))
-        start = asyncio.get_running_loop().time()
         arrivals = list[float]()
+        for limiter in processes.limiters:
+            await exchange(limiter, Call(), arrivals)  # the least there can be, as the rule assumes it to be known
+        start = asyncio.get_running_loop().time()
         work = [asyncio.create_task(busy(limiter, arrivals, start + 20)) for limiter in processes.limiters]
         await asyncio.sleep(5)
         processes.network.fault = last.fault = "refused"
@@ -587,15 +591,15 @@ def test_a_process_that_was_cut_off_alone_does_not_stop_the_others(server: Serve
         work.append(asyncio.create_task(busy(lonely, own, start + 30)))
         await asyncio.sleep(10)
         cut_off.fault = "silent"
-        await asyncio.sleep(8)
+        await asyncio.sleep(12)
         assert [limiter.stats.alone for limiter in processes.limiters] == [True, False, False]
         cut_off.fault = ""
         back = loop.time()
         await asyncio.gather(*work)
         assert not lonely.stats.alone
-        away = [arrival for arrival in others + own if start + 10 < arrival < back + 1.5]
-        assert fullest(sorted(away)) <= 20
-        assert fullest(sorted(arrival for arrival in others + own if arrival > back + 2.5)) <= 15
+        assert fullest(sorted(others + own)) <= 15
+        assert used([arrival for arrival in own if start + 17 < arrival < back], cap=5) >= 0.8
+        assert used([arrival for arrival in others if start + 15 < arrival < back], cap=10) >= 0.8
         assert len([arrival for arrival in others if back < arrival < back + 4]) >= 30
         await processes.close()
         cut_off.redis.close()
