@@ -18,7 +18,7 @@ import httpx
 import pytest
 
 from mmsclient._extras import install_command
-from mmsclient.sandbox import Sandbox, faults, pytest_plugin
+from mmsclient.sandbox import Sandbox, faults, pytest_plugin, server
 
 
 @pytest.fixture
@@ -115,10 +115,17 @@ def test_before_it_is_started() -> None:
         pass
 
 
-async def test_cancelled_while_starting() -> None:
+async def test_cancelled_while_starting(monkeypatch: pytest.MonkeyPatch) -> None:
+    waits = asyncio.Event()
+
+    async def wait(_: object) -> None:
+        waits.set()
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(server, "_wait", wait)  # the thread may have started by the first look
     sandbox = Sandbox()
     task = asyncio.ensure_future(sandbox.__aenter__())
-    await asyncio.sleep(0)
+    await waits.wait()
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
