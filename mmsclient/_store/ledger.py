@@ -158,8 +158,8 @@ def objection_to(owner: Owner, base_url: str | None, salt: bytes, fingerprint: s
     if owner.is_new_key or owner.fingerprint(salt) == fingerprint:
         return ""
     return (
-        f"it belongs to sends with another APPKEY; use {another}, or ledger_new_key=True where the account is the same"
-        " and its key was changed"
+        f"it belongs to sends with another APPKEY; use {another}, or ledger_new_key=True (--new-key) where the"
+        " account is the same and its key was changed"
     )
 
 

@@ -12,7 +12,8 @@ from cyclopts import App, CycloptsError, MissingArgumentError, Parameter
 
 from mmsclient import AsyncMMSClient, MessageStatus, MMSError, SentBatch, __version__
 from mmsclient._extras import needed
-from mmsclient.cli.connection import DEFAULT, Connection, ledger_for, told_of_ctrl_c
+from mmsclient.cli.connection import DEFAULT, Connection, told_of_ctrl_c
+from mmsclient.cli.keyed import NO_KEY, Keyed
 from mmsclient.cli.monitoring import NONE, Monitoring
 from mmsclient.cli.output import (
     MESSAGES,
@@ -114,10 +115,8 @@ async def send(
     subject: str | None = None,
     wait: Annotated[bool, Parameter(show_default=False)] = False,
     wait_seconds: float = 300.0,
-    key: str | None = None,
-    ledger: str | None = None,
-    retry_refused: Annotated[bool, Parameter(show_default=False)] = False,
     fit: Annotated[bool, Parameter(show_default=False)] = False,
+    keyed: Keyed = NO_KEY,
     connection: Connection = DEFAULT,
     json: OneJSON = False,
 ) -> int:
@@ -138,23 +137,15 @@ async def send(
         the API takes the ids of MMS there is not known. It does not change the exit status.
     wait_seconds
         Seconds to wait at most.
-    key
-        What this send is for, such as the number of an order: with the same key it is carried out once at most. Sent
-        before, what came of it is printed again.
-    ledger
-        What remembers the keys: a file on a local disk, which is made if it is not there, or the URL of a PostgreSQL
-        database (postgresql://user@host/database). Left out: MMSCLIENT_LEDGER.
-    retry_refused
-        With --key: send again what was refused before for the message's or the recipients' sake.
     fit
         Make the picture fit first: any photograph, scaled down and without its metadata. Needs the extra images.
     """
     form = Form.chosen(json)
-    async with connection.client(ledger_for(key, ledger, retry_refused=retry_refused)) as mms:
+    async with connection.client(keyed) as mms:
         picture = await fitted(image, form) if fit else image
         with told_of_ctrl_c():
             sent = await mms.send(
-                to=to, text=text, image=picture, subject=subject, key=key, retry_refused=retry_refused
+                to=to, text=text, image=picture, subject=subject, key=keyed.key, retry_refused=keyed.retry_refused
             )
         show_sent(sent, form)
         if wait:

@@ -16,6 +16,7 @@ from mmsclient import AsyncMMSClient, _environment
 from mmsclient._base_client import TIMEOUT
 from mmsclient._transport.endpoint import trusting
 from mmsclient.cli.cap import ALONE, Cap
+from mmsclient.cli.keyed import NO_KEY, Keyed
 from mmsclient.cli.output import with_local_times
 from mmsclient.cli.status import UsageError, complain
 
@@ -43,10 +44,9 @@ class Connection:
     cap: Cap = ALONE
 
     @asynccontextmanager
-    async def client(
-        self, ledger: str | None = None, observer: Observer | None = None
-    ) -> AsyncIterator[AsyncMMSClient]:
+    async def client(self, keyed: Keyed = NO_KEY, observer: Observer | None = None) -> AsyncIterator[AsyncMMSClient]:
         """A client; what it warns of goes to stderr."""
+        ledger = keyed.chosen_ledger()
         with warnings_shown():
             verify = None if self.ca_file is None else trusting(self.ca_file, "--ca-file")
             key = self._key()
@@ -58,6 +58,7 @@ class Connection:
                     timeout=self.timeout,
                     verify=verify,
                     ledger=ledger,
+                    ledger_new_key=keyed.new_key,
                     limiter=limiter,
                     observer=observer,
                 ) as mms,
@@ -73,20 +74,6 @@ class Connection:
 
 
 DEFAULT = Connection()
-
-
-def ledger_for(key: str | None, given: str | None, *, retry_refused: bool) -> str | None:
-    """The ledger of a send with `key`, or of none. Raises `UsageError` where one of the options lacks another."""
-    if key is None:
-        if retry_refused:
-            raise UsageError("--retry-refused: needs --key KEY, which names what was refused; nothing was sent")
-        if given is not None:
-            raise UsageError("--ledger: it is for sends with --key")
-        return None
-    ledger = _environment.setting(_environment.LEDGER) if given is None else given
-    if ledger is None:
-        raise UsageError(f"--key: needs --ledger FILE|URL, or {_environment.LEDGER}")
-    return ledger
 
 
 def key_in(path: Path, option: str) -> str:

@@ -94,7 +94,7 @@ async def run(
         File, made if it is not there, for one worker; or the URL of a PostgreSQL database, for any number of workers.
         The password is best in PGPASSWORD or ~/.pgpass.
     new_key
-        The account has another APPKEY by now than the one that it was sent from with.
+        The account has another APPKEY by now than the one that the outbox was begun with.
     """
     form = Form.chosen(json)
     monitor = Monitor(monitoring)

@@ -7,7 +7,8 @@ from typing import Annotated
 
 from cyclopts import App, Parameter
 
-from mmsclient.cli.connection import DEFAULT, Connection, ledger_for, told_of_ctrl_c
+from mmsclient.cli.connection import DEFAULT, Connection, told_of_ctrl_c
+from mmsclient.cli.keyed import NO_KEY, Keyed
 from mmsclient.cli.output import Form, OneJSON, show_facts, show_sent, to_json
 from mmsclient.cli.status import Status, UsageError, of_sent
 from mmsclient.sms import Parts
@@ -26,9 +27,7 @@ async def send(
     source: str | None = None,
     schedule_at: datetime | None = None,
     delay: int | None = None,
-    key: str | None = None,
-    ledger: str | None = None,
-    retry_refused: Annotated[bool, Parameter(show_default=False)] = False,
+    keyed: Keyed = NO_KEY,
     connection: Connection = DEFAULT,
     json: OneJSON = False,
 ) -> int:
@@ -50,17 +49,10 @@ async def send(
         When the API is to send it, with an offset (2026-12-01T09:00+11:00).
     delay
         Minutes from 1 to 1440 after which the API is to send it.
-    key
-        What this send is for, such as the number of an order: with the same key it is carried out once at most.
-    ledger
-        File that remembers the sends with a key, made if it is not there, or the URL of a PostgreSQL database. Left
-        out: MMSCLIENT_LEDGER.
-    retry_refused
-        With --key: send again what was refused before for the message's or the recipients' sake.
     """
     if schedule_at is not None and schedule_at.tzinfo is None:
         raise UsageError(f"--schedule-at: needs an offset, such as {schedule_at.isoformat()}+11:00")
-    async with connection.client(ledger_for(key, ledger, retry_refused=retry_refused)) as mms:
+    async with connection.client(keyed) as mms:
         with told_of_ctrl_c():
             sent = await mms.send_sms(
                 to=to,
@@ -70,8 +62,8 @@ async def send(
                 source=source,
                 schedule_at=schedule_at,
                 delay=delay,
-                key=key,
-                retry_refused=retry_refused,
+                key=keyed.key,
+                retry_refused=keyed.retry_refused,
             )
         show_sent(sent, Form.chosen(json))
     return of_sent(sent)

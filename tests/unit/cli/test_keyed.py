@@ -91,6 +91,26 @@ def test_a_key_and_a_ledger_go_together(cli: Cli, mms_sandbox: Sandbox) -> None:
     assert not mms_sandbox.calls["send-mms"]
 
 
+def test_a_ledger_that_was_begun_with_a_mistyped_key_is_taken_over_where_that_is_asked_for(
+    cli: Cli, mms_sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as mistyped:
+        mistyped.setenv("MMSCLIENT_APP_KEY", "mistyped")
+        assert send(cli).status == Status.FAILED
+    other = send(cli)
+    assert other.status == Status.WRONG_USAGE
+    assert "(--new-key)" in other.error
+    alone = cli("send", "--to", NUMBER, "--text", "Hi", "--image", "sunset.png", "--new-key")
+    assert (alone.status, alone.error) == (
+        Status.WRONG_USAGE,
+        "--new-key: it is for sends with --key; nothing was sent",
+    )
+    assert not mms_sandbox.sends
+    assert send(cli, "--new-key").status == 0
+    assert send(cli).status == 0
+    assert mms_sandbox.carried_out(NUMBER) == 1
+
+
 def test_another_message_with_the_key_is_wrong_usage(cli: Cli, mms_sandbox: Sandbox) -> None:
     send(cli)
     other = send(cli, text="Another")
