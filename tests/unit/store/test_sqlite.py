@@ -178,7 +178,8 @@ def test_the_table_of_transitions() -> None:
         ("pending", "accepted"),
         ("failed", "accepted"),
         ("sending", "excluded"),
-        *(("unknown", late) for late in ("accepted", "refused", "failed", "excluded")),
+        *((open_, late) for open_ in ("unknown", "pending") for late in ("accepted", "refused", "failed", "excluded")),
+        ("pending", "pending"),
     }
 
 
