@@ -24,6 +24,7 @@ from mmsclient._store.evidence import (
 )
 from mmsclient._store.heard import Gathered
 from mmsclient._store.models import RecipientState
+from mmsclient._store.postgres.answers import ANSWER_COUNTS, IS_ANSWER
 from mmsclient._store.postgres.by_id import update
 from mmsclient._store.postgres.database import Transaction, columns
 from mmsclient._store.postgres.other_calls import (
@@ -65,12 +66,12 @@ WHERE (
     WHERE recipient.phone = news.phone AND state = 'accepted' AND recipient.message_id = news.message_id LIMIT 1
 ) IS NULL AND NOT {NAMED_OUTSIDE_CAMPAIGNS.format(of="news")}
 ORDER BY place
-ON CONFLICT (phone, message_id) DO UPDATE
-SET heard = least(evidence.heard, excluded.heard), kind = coalesce(evidence.kind, excluded.kind)
+ON CONFLICT (phone, message_id) DO UPDATE SET
+    heard = CASE WHEN {IS_ANSWER} THEN evidence.heard ELSE least(evidence.heard, excluded.heard) END,
+    kind = coalesce(evidence.kind, excluded.kind)
 """  # noqa: S608 - our own constants
 
-# At the moment at which its call began: nothing else can be heard then, so that no other call may have caused it.
-_NOTE_ANSWERS = """
+_NOTE_ANSWERS = f"""
 INSERT INTO evidence (phone, message_id, heard, kind)
 SELECT phone, answered.message_id, started, kind
 FROM unnest(%s::bigint[], %s::text[]) AS answered (id, message_id) CROSS JOIN LATERAL (
@@ -79,9 +80,8 @@ FROM unnest(%s::bigint[], %s::text[]) AS answered (id, message_id) CROSS JOIN LA
     SELECT started, kind FROM batch JOIN campaign ON campaign.id = batch.campaign
     WHERE batch.campaign = %s AND batch.id = %s
 ) AS call
-ON CONFLICT (phone, message_id) DO UPDATE
-SET heard = least(evidence.heard, excluded.heard), kind = coalesce(evidence.kind, excluded.kind)
-"""
+{ANSWER_COUNTS}
+"""  # noqa: S608
 
 FORMER_CALLS = (
     "FROM former_call WHERE former_call.campaign = recipient.campaign AND former_call.recipient = recipient.id"

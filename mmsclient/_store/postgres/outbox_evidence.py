@@ -13,6 +13,7 @@ from mmsclient._store.evidence import PROOF_WINDOW
 from mmsclient._store.models import RecipientState
 from mmsclient._store.outbox import Candidate, OrderEnd, OutboxState
 from mmsclient._store.outbox_evidence import MAY_BE_PROVEN, doubted_orders, state_by_evidence
+from mmsclient._store.postgres.answers import ANSWER_COUNTS
 from mmsclient._store.postgres.database import Transaction, columns, storable
 from mmsclient._store.postgres.other_calls import NAMED, calls_to
 from mmsclient._store.postgres.outbox_ends import end_orders
@@ -38,14 +39,14 @@ ORDER BY o.id
 _HEARD_OF_ALL = _HEARD.format(scope="true")
 _HEARD_OF_SOME = _HEARD.format(scope="id = ANY(%s)")
 
-# At the moment at which its first call began that is in doubt: nothing else can be heard then.
-_NOTE_ANSWERS = """
+# Of its first call that is in doubt.
+_NOTE_ANSWERS = f"""
 INSERT INTO evidence (phone, message_id, heard, kind)
 SELECT phone, message_id, doubted, 'mms'
 FROM unnest(%s::bigint[], %s::bigint[], %s::text[]) AS answered (id, phone, message_id) JOIN outbox USING (id)
 WHERE doubted IS NOT NULL AND state IN ('waiting', 'sending', 'unknown') ORDER BY phone, message_id
-ON CONFLICT (phone, message_id) DO UPDATE SET heard = least(evidence.heard, excluded.heard), kind = 'mms'
-"""
+{ANSWER_COUNTS}
+"""  # noqa: S608
 
 _PROVE = """
 UPDATE outbox_recipient SET state = 'accepted', message_id = given.message_id, proven = true

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack, closing
 from decimal import Decimal
@@ -13,11 +14,11 @@ from attrs import frozen
 
 from mmsclient import DeliveryStatus
 from mmsclient._store.evidence import PROVEN, RESENT
-from mmsclient._store.heard import Reported
+from mmsclient._store.heard import Replied, Reported
 from mmsclient._store.models import Claim, Recipient, RecipientResult
 from mmsclient._store.models import RecipientState as State
 from mmsclient._store.outbox import OrderEnd, OutboxClaim, OutboxState, OutboxStore, OutboxWorkerStore
-from mmsclient._store.protocol import SenderJournal
+from mmsclient._store.protocol import ReportRecorder, SenderJournal
 from mmsclient._store.stores import store_at
 from mmsclient.bulk import JournalBusyError, Row
 from mmsclient.bulk.recipients import check_all
@@ -160,6 +161,36 @@ def test_so_it_is_where_another_campaign_may_have_caused_what_is_heard(story: St
         assert found(story.journal, ONE) == ("accepted", f"A-{ONE}", PROVEN)
         other.begin_run(resend_unknown=False)
         assert [found(other, phone)[0] for phone in (ONE, TWO)] == ["unknown", "unknown"]
+
+
+@frozen
+class Hearsay:
+    """A reply under the id that the late answer names."""
+
+    kind: str
+    seconds_ago: float
+
+    def note(self, recorder: ReportRecorder, message_id: str) -> None:
+        recorder.record([Replied(message_id, ONE, time.time() - self.seconds_ago, self.kind)])
+
+
+HEARSAY = pytest.mark.parametrize("hearsay", [Hearsay("mms", 36000), Hearsay("sms", 0)], ids=["of another zone", "sms"])
+
+
+@HEARSAY
+@pytest.mark.parametrize("is_before", [True, False], ids=["before", "after"])
+def test_an_answer_counts_for_more_than_a_reply(story: Story, hearsay: Hearsay, is_before: bool) -> None:
+    claim = story.journal.claim(1)
+    assert claim is not None
+    if is_before:
+        hearsay.note(story.journal.recorder, f"A-{ONE}")
+    with TAKEN_OVER:
+        end(story.frozen, story.late, State.ACCEPTED, "A")
+    if not is_before:
+        hearsay.note(story.journal.recorder, f"A-{ONE}")
+    end(story.journal, claim, State.FAILED)
+    assert found(story.journal, ONE) == ("accepted", f"A-{ONE}", PROVEN)
+    assert story.journal.claim_again(claim.ids) is None
 
 
 def test_an_answer_to_the_second_call_stays(story: Story) -> None:
@@ -305,6 +336,24 @@ def test_of_an_order_that_was_sent_again_a_late_answer_is_evidence(
     assert held(outbox) == ("accepted", [NAMED, ("unknown", None)])
     assert worker.claim() is None
     assert not outbox.resend("a")
+
+
+@HEARSAY
+@pytest.mark.parametrize("is_before", [True, False], ids=["before", "after"])
+def test_an_answer_to_an_order_counts_for_more_than_a_reply(
+    outbox: OutboxStore, worker: OutboxWorkerStore, hearsay: Hearsay, is_before: bool
+) -> None:
+    claim = resent(outbox, worker, ONE)
+    again = claimed(worker)
+    with closing(outbox.open_recorder()) as recorder:
+        if is_before:
+            hearsay.note(recorder, "A")
+        worker.finish(claim, told(claim, OutboxState.ACCEPTED, NAMED))
+        if not is_before:
+            hearsay.note(recorder, "A")
+    worker.finish(again, told(again, OutboxState.WAITING))
+    assert held(outbox) == ("accepted", [NAMED])
+    assert worker.claim() is None
 
 
 def test_the_end_of_the_second_call_stays(outbox: OutboxStore, worker: OutboxWorkerStore) -> None:
