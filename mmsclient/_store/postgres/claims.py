@@ -12,6 +12,7 @@ from attrs import frozen
 from mmsclient._store.evidence import PROVEN, RESENT
 from mmsclient._store.models import Claim, Exclusion, Picked, RecipientResult
 from mmsclient._store.models import RecipientState as State
+from mmsclient._store.postgres.answers import unnamed
 from mmsclient._store.postgres.by_id import runs_of, update
 from mmsclient._store.postgres.database import Transaction, columns, storable
 from mmsclient._store.postgres.evidence import FORMER_CALLS, note_answers, settle_all, settle_some
@@ -236,9 +237,10 @@ class ClaimWriter:
         """Act on what the late answer says of those who were sent to again since; how many that made accepted."""
         named: list[tuple[int, str]] = []
         not_sent: list[int] = []
+        without_id = unnamed(f"batch {claim.batch} of campaign {self.campaign}")
         for each, result in zip(claim.ids, results, strict=True):
-            if result.state is State.ACCEPTED and (message_id := storable(result.message_id)) is not None:
-                named.append((each, message_id))
+            if result.state is State.ACCEPTED:
+                named.append((each, storable(result.message_id) or without_id))
             elif result.state not in (State.ACCEPTED, State.UNKNOWN):
                 not_sent.append(each)
         self._forget_former(transaction, claim.batch, not_sent)

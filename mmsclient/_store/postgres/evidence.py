@@ -24,7 +24,7 @@ from mmsclient._store.evidence import (
 )
 from mmsclient._store.heard import Gathered
 from mmsclient._store.models import RecipientState
-from mmsclient._store.postgres.answers import ANSWER_COUNTS, IS_ANSWER
+from mmsclient._store.postgres.answers import ANSWER_COUNTS, IS_ANSWER, named_by
 from mmsclient._store.postgres.by_id import update
 from mmsclient._store.postgres.database import Transaction, columns
 from mmsclient._store.postgres.other_calls import (
@@ -259,7 +259,7 @@ def note(transaction: Transaction, heard: Gathered) -> int:
 def note_answers(transaction: Transaction, campaign: int, batch: int, named: Sequence[tuple[int, str]]) -> None:
     """Remember that the answer to a call named messages, which came after its recipients were to be sent to again.
 
-    `named`: the ids of recipients, and of their messages.
+    `named`: the ids of recipients, and of their messages, or what stands for these.
     """
     transaction.execute(_NOTE_ANSWERS, (*columns(named, 2), campaign, campaign, batch))
 
@@ -292,7 +292,7 @@ def _prove(transaction: Transaction, proofs: str, values: Sequence[object]) -> C
     found = transaction.rows(proofs, values)
     for campaign, rows in groupby(found, itemgetter(0)):
         of_it = list(rows)
-        proven = [(each, message_id, call) for _, each, _, message_id, call, _ in of_it]
+        proven = [(each, named_by(message_id), call) for _, each, _, message_id, call, _ in of_it]
         for first in range(0, len(proven), AT_ONCE):
             update(transaction, _PROVE, proven[first : first + AT_ONCE], 3, campaign)
         last = [(each, last) for _, each, _, _, call, last in of_it if last not in (None, call)]

@@ -13,7 +13,7 @@ from mmsclient._store.evidence import PROOF_WINDOW
 from mmsclient._store.models import RecipientState
 from mmsclient._store.outbox import Candidate, OrderEnd, OutboxState
 from mmsclient._store.outbox_evidence import MAY_BE_PROVEN, doubted_orders, state_by_evidence
-from mmsclient._store.postgres.answers import ANSWER_COUNTS
+from mmsclient._store.postgres.answers import ANSWER_COUNTS, named_by, unnamed
 from mmsclient._store.postgres.database import Transaction, columns, storable
 from mmsclient._store.postgres.other_calls import NAMED, calls_to
 from mmsclient._store.postgres.outbox_ends import end_orders
@@ -63,10 +63,10 @@ FROM outbox AS o WHERE id = %s
 def note_answers(transaction: Transaction, ends: Iterable[tuple[Candidate, OrderEnd]]) -> None:
     """Remember which messages a late answer named to orders that were sent again before it came. All are locked."""
     named = [
-        (order.id, phone, storable(message_id))
+        (order.id, phone, storable(message_id) or unnamed(f"order {order.id}"))
         for order, end in ends
         for phone, (state, message_id) in zip(order.phones, end.recipients, strict=True)
-        if state is RecipientState.ACCEPTED and message_id is not None
+        if state is RecipientState.ACCEPTED
     ]
     if named:
         transaction.execute(_NOTE_ANSWERS, columns(named, 3))
@@ -100,7 +100,8 @@ def settle(transaction: Transaction, ids: Sequence[int]) -> int:
 
 def _prove(transaction: Transaction, id_: int, found: Mapping[int, str]) -> bool:
     """Whether the order is accepted by this."""
-    transaction.execute(_PROVE, (*columns(found.items(), 2), id_))
+    rows = ((phone, named_by(message_id)) for phone, message_id in found.items())
+    transaction.execute(_PROVE, (*columns(rows, 2), id_))
     transaction.execute(_LEAVE, (id_,))
     state, result, left = transaction.row(_STATE, (id_,))
     told = state_by_evidence(OutboxState(state), json.loads(result or "{}"), left)

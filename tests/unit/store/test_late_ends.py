@@ -163,6 +163,21 @@ def test_so_it_is_where_another_campaign_may_have_caused_what_is_heard(story: St
         assert [found(other, phone)[0] for phone in (ONE, TWO)] == ["unknown", "unknown"]
 
 
+@pytest.mark.parametrize("is_before", [True, False], ids=["before", "after"])
+def test_an_answer_that_names_no_message_counts_too(story: Story, is_before: bool) -> None:
+    """The API may list fewer messages than it accepted."""
+    claim = story.journal.claim(1)
+    assert claim is not None
+    if not is_before:
+        end(story.journal, claim, State.FAILED)
+    with TAKEN_OVER:
+        end(story.frozen, story.late, State.ACCEPTED)
+    if is_before:
+        end(story.journal, claim, State.FAILED)
+    assert found(story.journal, ONE) == ("accepted", None, PROVEN)
+    assert story.journal.claim_again(claim.ids) is None
+
+
 @frozen
 class Hearsay:
     """A reply under the id that the late answer names."""
@@ -333,9 +348,20 @@ def test_of_an_order_that_was_sent_again_a_late_answer_is_evidence(
     if is_before:
         assert held(outbox)[0] == "sending"
         worker.finish(again, told(again, state))
-    assert held(outbox) == ("accepted", [NAMED, ("unknown", None)])
+    assert held(outbox) == ("accepted", [NAMED, (State.ACCEPTED, None)])
     assert worker.claim() is None
     assert not outbox.resend("a")
+
+
+def test_an_answer_that_names_no_message_counts_for_an_order_too(
+    outbox: OutboxStore, worker: OutboxWorkerStore
+) -> None:
+    claim = resent(outbox, worker, ONE)
+    again = claimed(worker)
+    worker.finish(claim, told(claim, OutboxState.ACCEPTED, (State.ACCEPTED, None)))
+    worker.finish(again, told(again, OutboxState.WAITING))
+    assert held(outbox) == ("accepted", [(State.ACCEPTED, None)])
+    assert worker.claim() is None
 
 
 @HEARSAY
