@@ -75,11 +75,12 @@ _NOTE_ANSWERS = f"""
 INSERT INTO evidence (phone, message_id, heard, kind)
 SELECT phone, answered.message_id, started, kind
 FROM unnest(%s::bigint[], %s::text[]) AS answered (id, message_id) CROSS JOIN LATERAL (
-    SELECT phone FROM recipient WHERE campaign = %s AND id = answered.id AND state <> 'accepted' LIMIT 1
+    SELECT phone, state, batch, recipient.message_id FROM recipient WHERE campaign = %s AND id = answered.id LIMIT 1
 ) AS recipient CROSS JOIN (
-    SELECT started, kind FROM batch JOIN campaign ON campaign.id = batch.campaign
+    SELECT batch.id, started, kind FROM batch JOIN campaign ON campaign.id = batch.campaign
     WHERE batch.campaign = %s AND batch.id = %s
 ) AS call
+WHERE NOT (state = 'accepted' AND batch = call.id AND coalesce(recipient.message_id = answered.message_id, true))
 {ANSWER_COUNTS}
 """  # noqa: S608
 

@@ -208,13 +208,23 @@ def test_an_answer_counts_for_more_than_a_reply(story: Story, hearsay: Hearsay, 
     assert story.journal.claim_again(claim.ids) is None
 
 
-def test_an_answer_to_the_second_call_stays(story: Story) -> None:
+@pytest.mark.parametrize("ids", ["A", None])
+@pytest.mark.parametrize("is_before", [True, False], ids=["before", "after"])
+def test_an_answer_to_the_second_call_stays_and_the_first_may_have_arrived(
+    story: Story, ids: str | None, is_before: bool
+) -> None:
+    """Which counts where another message goes to those whom this one did not reach."""
     claim = story.journal.claim(1)
     assert claim is not None
-    end(story.journal, claim, State.ACCEPTED, "B")
+    if not is_before:
+        end(story.journal, claim, State.ACCEPTED, "B")
     with TAKEN_OVER:
-        end(story.frozen, story.late, State.ACCEPTED, "A")
+        end(story.frozen, story.late, State.ACCEPTED, ids)
+    if is_before:
+        end(story.journal, claim, State.ACCEPTED, "B")
     assert found(story.journal, ONE) == ("accepted", f"B-{ONE}", None)
+    story.journal.recorder.record([Reported(f"B-{ONE}", ONE, DeliveryStatus.FAILED)])
+    assert story.journal.reader.reached_before([ONE, TWO]) == {ONE}
 
 
 @pytest.mark.parametrize("state", [State.REFUSED, State.FAILED, State.PENDING])
