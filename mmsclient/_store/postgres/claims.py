@@ -235,19 +235,19 @@ class ClaimWriter:
 
     def _answer_former(self, transaction: Transaction, claim: Claim, results: Sequence[RecipientResult]) -> int:
         """Act on what the late answer says of those who were sent to again since; how many that made accepted."""
-        named: list[tuple[int, str]] = []
+        named: list[tuple[int, int, str]] = []
         not_sent: list[int] = []
         without_id = unnamed(f"batch {claim.batch} of campaign {self.campaign}")
-        for each, result in zip(claim.ids, results, strict=True):
+        for each, phone, result in zip(claim.ids, claim.phones, results, strict=True):
             if result.state is State.ACCEPTED:
-                named.append((each, storable(result.message_id) or without_id))
+                named.append((phone, each, storable(result.message_id) or without_id))
             elif result.state not in (State.ACCEPTED, State.UNKNOWN):
                 not_sent.append(each)
         self._forget_former(transaction, claim.batch, not_sent)
         if not named:
             return 0
         note_answers(transaction, self.campaign, claim.batch, named)
-        return self._settle(transaction, [each for each, _ in named]).total()
+        return self._settle(transaction, [each for _, each, _ in named]).total()
 
     def _forget_former(self, transaction: Transaction, batch: int, ids: Iterable[int]) -> None:
         """This call was surely not carried out."""

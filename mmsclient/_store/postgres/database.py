@@ -26,6 +26,9 @@ AWAY = 60.0
 TRY_AGAIN = 0.5
 """Seconds between the attempts."""
 
+DEADLOCKS = 5
+"""Of one transaction, after each of which it is tried again at once: somebody else's has gone on."""
+
 IDLE = 3000
 """Milliseconds after which the server ends a transaction whose client is frozen or gone, and frees its locks."""
 
@@ -137,20 +140,29 @@ class Database:
             with self._connection.cursor() as cursor:
                 mode = "REPEATABLE READ, READ ONLY" if reads else "READ COMMITTED, READ WRITE"
                 idle = "" if reads else f"SET LOCAL idle_in_transaction_session_timeout = {IDLE}"
-                transaction = Transaction(cursor, is_repeated=is_repeated)
                 # Without statistics, queries look costly enough to be compiled, which takes seconds each time.
-                transaction.script(
+                begin = (
                     f"BEGIN ISOLATION LEVEL {mode}; SET LOCAL synchronous_commit = on; SET LOCAL jit = off;"
                     f' SET LOCAL search_path = "{self.address.schema}"; {idle}'
                 )
-                try:
-                    result = work(transaction)
-                    transaction.script("COMMIT")
-                except BaseException:
-                    with suppress(psycopg.Error):
-                        transaction.script("ROLLBACK")
-                    raise
-        return result
+                transaction = Transaction(cursor, is_repeated=is_repeated)
+                for _ in range(DEADLOCKS):
+                    with suppress(psycopg.errors.DeadlockDetected):  # it was surely not committed
+                        return _committed(transaction, begin, work)
+                return _committed(transaction, begin, work)
+
+
+def _committed(transaction: Transaction, begin: str, work: Callable[[Transaction], T]) -> T:
+    """What `work` returns in a transaction, which is committed."""
+    transaction.script(begin)
+    try:
+        result = work(transaction)
+        transaction.script("COMMIT")
+    except BaseException:
+        with suppress(psycopg.Error):
+            transaction.script("ROLLBACK")
+        raise
+    return result
 
 
 class _QuickListDumper(ListDumper):

@@ -39,6 +39,8 @@ from mmsclient.models import DeliveryStatus
 __all__ = [
     "EVIDENCE",
     "FORMER_CALLS",
+    "lock",
+    "news",
     "note",
     "note_answers",
     "reached_before",
@@ -50,12 +52,11 @@ __all__ = [
 ]
 
 # A report or a reply may speak of a message that was heard of before its phone stood in a list.
-_NOTE = f"""
-INSERT INTO evidence (phone, message_id, heard, kind)
+_NEWS = f"""
 SELECT news.phone, news.message_id, least(clock_timestamp(), to_timestamp(news.time), (
     SELECT min(reported) FROM delivery
     WHERE delivery.message_id = news.message_id AND delivery.phone IN (0, news.phone)
-)), news.kind
+))::text, news.kind
 FROM unnest(%s::bigint[], %s::text[], %s::float8[], %s::text[])
     WITH ORDINALITY AS news (phone, message_id, time, kind, place)
 WHERE (
@@ -66,21 +67,28 @@ WHERE (
     WHERE recipient.phone = news.phone AND state = 'accepted' AND recipient.message_id = news.message_id LIMIT 1
 ) IS NULL AND NOT {NAMED_OUTSIDE_CAMPAIGNS.format(of="news")}
 ORDER BY place
+"""  # noqa: S608 - our own constants
+_NOTE = f"""
+INSERT INTO evidence (phone, message_id, heard, kind)
+SELECT phone, message_id, heard::timestamptz, kind
+FROM unnest(%s::bigint[], %s::text[], %s::text[], %s::text[])
+    WITH ORDINALITY AS news (phone, message_id, heard, kind, place) ORDER BY place
 ON CONFLICT (phone, message_id) DO UPDATE SET
     heard = CASE WHEN {IS_ANSWER} THEN evidence.heard ELSE least(evidence.heard, excluded.heard) END,
     kind = coalesce(evidence.kind, excluded.kind)
-"""  # noqa: S608 - our own constants
+"""  # noqa: S608
 
 _NOTE_ANSWERS = f"""
 INSERT INTO evidence (phone, message_id, heard, kind)
 SELECT phone, answered.message_id, started, kind
-FROM unnest(%s::bigint[], %s::text[]) AS answered (id, message_id) CROSS JOIN LATERAL (
+FROM unnest(%s::bigint[], %s::text[]) WITH ORDINALITY AS answered (id, message_id, place) CROSS JOIN LATERAL (
     SELECT phone, state, batch, recipient.message_id FROM recipient WHERE campaign = %s AND id = answered.id LIMIT 1
 ) AS recipient CROSS JOIN (
     SELECT batch.id, started, kind FROM batch JOIN campaign ON campaign.id = batch.campaign
     WHERE batch.campaign = %s AND batch.id = %s
 ) AS call
 WHERE NOT (state = 'accepted' AND batch = call.id AND coalesce(recipient.message_id = answered.message_id, true))
+ORDER BY place
 {ANSWER_COUNTS}
 """  # noqa: S608
 
@@ -250,19 +258,33 @@ WHERE recipient.campaign = %s AND NOT {_NAMED_ELSEWHERE}
 """A campaign's evidence for a copy of it alone: phone, message id, when (never, where it may be another's)."""
 
 
-def note(transaction: Transaction, heard: Gathered) -> int:
-    """Remember that something was heard of messages to phones; of how many of these that may say anything."""
+def news(transaction: Transaction, heard: Gathered) -> list[tuple[int, str, str, str | None]]:
+    """What of `heard` may say anything: phone, message id, when, and the kind of message, if that is known."""
     phones, ids = columns(heard.notes, 2)
     kinds = [heard.kinds.get(note) for note in heard.notes]
-    return transaction.execute(_NOTE, (phones, ids, list(heard.notes.values()), kinds))
+    return transaction.rows(_NEWS, (phones, ids, list(heard.notes.values()), kinds))
 
 
-def note_answers(transaction: Transaction, campaign: int, batch: int, named: Sequence[tuple[int, str]]) -> None:
+def note(transaction: Transaction, news: Sequence[tuple[int, str, str, str | None]]) -> None:
+    """Remember these `news`."""
+    transaction.execute(_NOTE, columns(news, 4))
+
+
+def note_answers(transaction: Transaction, campaign: int, batch: int, named: Sequence[tuple[int, int, str]]) -> None:
     """Remember that the answer to a call named messages, which came after its recipients were to be sent to again.
 
-    `named`: the ids of recipients, and of their messages, or what stands for these.
+    `named`: the phones and the ids of recipients, and the ids of their messages, or what stands for these.
     """
-    transaction.execute(_NOTE_ANSWERS, (*columns(named, 2), campaign, campaign, batch))
+    _, *of_each = columns(sorted(named, key=itemgetter(0, 2)), 3)  # in the order of `note`
+    transaction.execute(_NOTE_ANSWERS, (*of_each, campaign, campaign, batch))
+
+
+def lock(transaction: Transaction, phones: Sequence[int]) -> bool:
+    """Keep others from writing the journals that evidence of these phones may change; whether there are any.
+
+    Whoever notes evidence has locked these before, as an end has that comes late and is noted as evidence.
+    """
+    return bool(transaction.rows(_LOCK, (list(phones),)))
 
 
 def settle_heard(transaction: Transaction, phones: Sequence[int]) -> None:
@@ -270,7 +292,7 @@ def settle_heard(transaction: Transaction, phones: Sequence[int]) -> None:
 
     An end that is being recorded at this moment is waited for: of the two, the later one sees what the other wrote.
     """
-    if transaction.rows(_LOCK, (list(phones),)):
+    if lock(transaction, phones):
         _prove(transaction, _PROOFS_OF_PHONES, (list(phones),))
 
 

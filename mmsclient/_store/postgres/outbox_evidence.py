@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
+from operator import itemgetter
 
 from mmsclient._store.call_evidence import proven
 from mmsclient._store.evidence import PROOF_WINDOW
@@ -18,7 +19,7 @@ from mmsclient._store.postgres.database import Transaction, columns, storable
 from mmsclient._store.postgres.other_calls import NAMED, calls_to
 from mmsclient._store.postgres.outbox_ends import end_orders
 
-__all__ = ["note_answers", "settle", "settle_all", "settle_heard"]
+__all__ = ["lock", "note_answers", "settle", "settle_all", "settle_heard"]
 
 # A call that is ending at this moment is waited for: of the two, the later one sees what the other wrote.
 _LOCK_HEARD = f"""
@@ -43,8 +44,9 @@ _HEARD_OF_SOME = _HEARD.format(scope="id = ANY(%s)")
 _NOTE_ANSWERS = f"""
 INSERT INTO evidence (phone, message_id, heard, kind)
 SELECT phone, message_id, doubted, 'mms'
-FROM unnest(%s::bigint[], %s::bigint[], %s::text[]) AS answered (id, phone, message_id) JOIN outbox USING (id)
-WHERE doubted IS NOT NULL AND state IN ('waiting', 'sending', 'unknown') ORDER BY phone, message_id
+FROM unnest(%s::bigint[], %s::bigint[], %s::text[]) WITH ORDINALITY AS answered (id, phone, message_id, place)
+JOIN outbox USING (id)
+WHERE doubted IS NOT NULL AND state IN ('waiting', 'sending', 'unknown') ORDER BY place
 {ANSWER_COUNTS}
 """  # noqa: S608
 
@@ -69,13 +71,18 @@ def note_answers(transaction: Transaction, ends: Iterable[tuple[Candidate, Order
         if state is RecipientState.ACCEPTED
     ]
     if named:
-        transaction.execute(_NOTE_ANSWERS, columns(named, 3))
+        in_order = sorted(named, key=itemgetter(1, 2))  # of `evidence.note`
+        transaction.execute(_NOTE_ANSWERS, columns(in_order, 3))
+
+
+def lock(transaction: Transaction, phones: Sequence[int]) -> list[int]:
+    """Keep others from writing the orders that evidence of these phones may change; their ids."""
+    return [row[0] for row in transaction.rows(_LOCK_HEARD, (list(phones),))]
 
 
 def settle_heard(transaction: Transaction, phones: Sequence[int]) -> None:
     """Settle the orders to these phones for which there is proof."""
-    if found := transaction.rows(_LOCK_HEARD, (list(phones),)):
-        settle(transaction, [row[0] for row in found])
+    settle(transaction, lock(transaction, phones))
 
 
 def settle_all(transaction: Transaction) -> int:

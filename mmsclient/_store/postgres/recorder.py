@@ -38,11 +38,14 @@ class PostgresRecorder:
         deliveries = [(*delivery, *status) for delivery, status in found.deliveries.items()]
 
         def work(transaction: Transaction) -> None:
-            is_news = evidence.note(transaction, found)
+            if news := evidence.news(transaction, found):
+                phones = [phone for phone, *_ in news]
+                evidence.lock(transaction, phones)
+                outbox_evidence.lock(transaction, phones)
+                evidence.note(transaction, news)
             if deliveries:
                 transaction.execute(_RECORD, columns(deliveries, 4))
-            if is_news:
-                phones = [phone for phone, _ in found.notes]
+            if news:
                 evidence.settle_heard(transaction, phones)
                 outbox_evidence.settle_heard(transaction, phones)
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing
 from decimal import Decimal
 
@@ -18,6 +19,9 @@ from mmsclient._store.heard import Replied, Reported
 from mmsclient._store.models import Claim, Recipient, RecipientResult
 from mmsclient._store.models import RecipientState as State
 from mmsclient._store.outbox import OrderEnd, OutboxClaim, OutboxState, OutboxStore, OutboxWorkerStore
+from mmsclient._store.postgres import database as databases
+from mmsclient._store.postgres import evidence, outbox_evidence
+from mmsclient._store.postgres.database import Transaction
 from mmsclient._store.protocol import ReportRecorder, SenderJournal
 from mmsclient._store.stores import store_at
 from mmsclient.bulk import JournalBusyError, Row
@@ -266,6 +270,45 @@ def test_an_answer_that_comes_while_the_next_sender_writes_waits_for_it(story: S
     assert found(story.journal, ONE) == ("accepted", f"A-{ONE}", None)
 
 
+def held_once_noted(monkeypatch: pytest.MonkeyPatch, module: object) -> tuple[threading.Event, threading.Event]:
+    """A recorder has noted what it heard, and goes on when it may."""
+    monkeypatch.setattr(databases, "IDLE", 60_000)
+    settle, noted, may_go_on = getattr(module, "settle_heard"), threading.Event(), threading.Event()  # noqa: B009
+
+    def settle_heard(transaction: Transaction, phones: Sequence[int]) -> None:
+        noted.set()
+        assert may_go_on.wait(60)
+        settle(transaction, phones)
+
+    monkeypatch.setattr(module, "settle_heard", settle_heard)
+    return noted, may_go_on
+
+
+def test_a_late_answer_and_a_report_of_it_wait_for_each_other(
+    story: Story, url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever notes evidence has locked what it may settle."""
+    claim = story.journal.claim(1)
+    assert claim is not None
+    noted, may_go_on = held_once_noted(monkeypatch, evidence)
+    with closing(store_at(url, "spring").open_recorder()) as recorder, ThreadPoolExecutor() as pool:
+        heard = [Reported(f"A-{ONE}", ONE, DeliveryStatus.DELIVERED)]
+        recording = pool.submit(recorder.record, heard)
+        assert noted.wait(60)
+        with psycopg.connect(url) as another, pytest.raises(psycopg.errors.LockNotAvailable):
+            another.execute("SELECT 1 FROM mmsclient.lease FOR UPDATE NOWAIT")
+        ending = pool.submit(end, story.frozen, story.late, State.ACCEPTED, "A")
+        try:
+            until(lambda: waits_for_a_lock(url, "UPDATE lease%"))
+        finally:
+            may_go_on.set()
+        recording.result()
+        with TAKEN_OVER:
+            ending.result()
+    end(story.journal, claim, State.FAILED)
+    assert found(story.journal, ONE) == ("accepted", f"A-{ONE}", PROVEN)
+
+
 # Orders of an outbox --------------------------------------------------------------------------------------------------
 
 
@@ -372,6 +415,26 @@ def test_an_answer_that_names_no_message_counts_for_an_order_too(
     worker.finish(again, told(again, OutboxState.WAITING))
     assert held(outbox) == ("accepted", [(State.ACCEPTED, None)])
     assert worker.claim() is None
+
+
+def test_a_late_answer_to_an_order_and_a_report_of_it_wait_for_each_other(
+    outbox: OutboxStore, worker: OutboxWorkerStore, url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    claim = resent(outbox, worker, ONE)
+    again = claimed(worker)
+    noted, may_go_on = held_once_noted(monkeypatch, outbox_evidence)
+    with closing(outbox.open_recorder()) as recorder, ThreadPoolExecutor() as pool:
+        recording = pool.submit(recorder.record, [Reported("A", ONE, DeliveryStatus.DELIVERED)])
+        assert noted.wait(60)
+        ending = pool.submit(worker.finish, claim, told(claim, OutboxState.ACCEPTED, NAMED))
+        try:
+            until(lambda: waits_for_a_lock(url, "SELECT id, coalesce(claim%"))
+        finally:
+            may_go_on.set()
+        recording.result()
+        assert ending.result() == 0
+    worker.finish(again, told(again, OutboxState.WAITING))
+    assert held(outbox) == ("accepted", [NAMED])
 
 
 @HEARSAY

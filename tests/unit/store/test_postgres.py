@@ -626,6 +626,34 @@ def test_a_claim_that_nobody_heard_of_is_undone_as_soon_as_that_is_possible(
 
 
 @pytest.mark.usefixtures("quick")
+def test_a_deadlock_costs_nothing(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where the connection is new, and nobody would wait for a database that is away."""
+    monkeypatch.setattr(databases, "IDLE", 60_000)
+    with psycopg.connect(url) as connection:
+        connection.execute("CREATE SCHEMA mmsclient; CREATE TABLE mmsclient.t AS VALUES (1, 0), (2, 0)")
+    both = threading.Barrier(2, timeout=60)
+
+    def count(*order: int) -> list[bool]:
+        tries: list[bool] = []
+
+        def work(transaction: Transaction) -> None:
+            tries.append(transaction.is_repeated)
+            for place, row in enumerate(order):
+                if place and len(tries) == 1:
+                    both.wait()
+                transaction.execute("UPDATE t SET column2 = column2 + 1 WHERE column1 = %s", (row,))
+
+        with closing(Database(Address.of(url))) as database:
+            database.run(work)
+        return tries
+
+    with ThreadPoolExecutor() as pool:
+        futures = [pool.submit(count, 1, 2), pool.submit(count, 2, 1)]
+        assert sorted(future.result() for future in futures) == [[False], [False, False]]
+    with psycopg.connect(url) as connection:
+        assert connection.execute("SELECT column2 FROM mmsclient.t").fetchall() == [(2,), (2,)]
+
+
 def test_a_database_that_stays_away_is_an_error_of_the_journal(
     spring: PostgresStore, postgres: Server, caplog: pytest.LogCaptureFixture
 ) -> None:
