@@ -22,8 +22,9 @@ __all__ = ["ClaimWriter", "Ended", "end_dead_run", "lose", "reopen"]
 
 _DIED = "it was being sent when the process ended"
 
-Ended: TypeAlias = tuple[int, Counter[State]]
-"""Of how many recipients the end of a call is noted, and in which states those were whom evidence settled then."""
+Ended: TypeAlias = tuple[int | None, Counter[State]]
+"""Of how many recipients the end of a call is noted, None where an end had been noted before; and in which states those
+were whom evidence settled then."""
 
 _BEGIN_CALL = """
 WITH next AS (UPDATE lease SET last_batch = last_batch + 1 WHERE campaign = %s RETURNING last_batch)
@@ -185,7 +186,7 @@ class ClaimWriter:
         credit_text = None if credits_used is None else str(credits_used)
         values = (accepted, credit_text, storable(error), self.campaign, claim.batch, self.epoch)
         if transaction.execute(_END_BATCH, values) != 1:
-            return 0, Counter()
+            return None, Counter()
         rows = (
             (each, result.state.value, storable(result.message_id), storable(result.reason))
             for each, result in zip(claim.ids, results, strict=True)
@@ -201,7 +202,7 @@ class ClaimWriter:
         """Those of a call that never left are pending."""
         sql = "DELETE FROM batch WHERE campaign = %s AND id = %s AND epoch = %s AND ended IS NULL"
         if not transaction.execute(sql, (self.campaign, claim.batch, self.epoch)):
-            return 0, Counter()
+            return None, Counter()
         if is_late:
             self._forget_former(transaction, claim.batch, claim.ids)
         rows = ((each,) for each in claim.ids)
@@ -231,7 +232,12 @@ class ClaimWriter:
             transaction.execute(sql, (suppressed, *key))
             sql = "DELETE FROM batch WHERE campaign = %s AND id = %s AND epoch = %s AND recipients = 0"
             transaction.execute(sql, key)
-        return suppressed, Counter()
+        return suppressed or None, Counter()
+
+    def is_claimed_again(self, transaction: Transaction, claim: Claim) -> bool:
+        """Somebody of a call stands in a later one."""
+        sql = "SELECT 1 FROM recipient WHERE campaign = %s AND id = ANY(%s) AND batch > %s LIMIT 1"
+        return bool(transaction.rows(sql, (self.campaign, list(claim.ids), claim.batch)))
 
     def _answer_former(self, transaction: Transaction, claim: Claim, results: Sequence[RecipientResult]) -> int:
         """Act on what the late answer says of those who were sent to again since; how many that made accepted."""

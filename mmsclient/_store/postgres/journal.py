@@ -251,8 +251,11 @@ class PostgresJournal:
             is_late = not self._lease.fence(transaction)
             nonlocal proven
             ended, found = end(transaction, is_late=is_late)
-            if not ended and (was_in_doubt or transaction.is_repeated):  # an attempt before this one was committed
-                return len(claim.ids)
+            if ended is None:
+                is_in_doubt = was_in_doubt or transaction.is_repeated
+                if is_in_doubt and not (is_late and self._claims.is_claimed_again(transaction, claim)):
+                    return len(claim.ids)  # an attempt before this one was committed
+                ended = 0
             if ended != len(claim.ids) and not is_late:
                 raise JournalError(self.path, CHANGED)
             proven = found

@@ -562,6 +562,41 @@ def test_a_commit_whose_answer_is_lost_is_neither_lost_nor_made_twice(
         assert journal.reader.summary().calls == 3
 
 
+@pytest.mark.usefixtures("quick", "short")
+@pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
+@pytest.mark.parametrize(
+    "end",
+    [
+        finish,
+        PostgresJournal.release,
+        lambda journal, claim: journal.suppress(claim, dict.fromkeys(claim.phones, "replied STOP")),
+    ],
+    ids=["finish", "release", "suppress"],
+)
+def test_a_late_end_whose_commit_is_in_doubt_is_refused_for_those_who_were_sent_to_again(
+    spring: PostgresStore,
+    postgres: Server,
+    monkeypatch: pytest.MonkeyPatch,
+    after: bool,
+    end: Callable[[PostgresJournal, Claim], None],
+) -> None:
+    frozen = Paused(spring, monkeypatch).journal
+    frozen.add(check_all(rows(4)))
+    lost = claimed(frozen)
+    until(lambda: not frozen.may_send)
+    opened_by_another(spring).close()
+    cutter = Cutter(monkeypatch, postgres, after=after)
+    with closing(spring.open(MESSAGE, resend_unknown=True)) as journal:
+        again = claimed(journal)
+        assert again.ids == lost.ids
+        cutter.arm()
+        with pytest.raises(JournalBusyError, match="another sender has taken it over"):
+            end(frozen, lost)
+        finish(journal, again)
+        assert journal.reader.summary().counts[ACCEPTED] == 4
+    frozen.close()
+
+
 @pytest.mark.usefixtures("quick")
 def test_a_report_that_comes_while_nobody_knows_of_a_claim_prevents_that(
     spring: PostgresStore, postgres: Server, monkeypatch: pytest.MonkeyPatch
