@@ -11,6 +11,7 @@
 | `LOSE` | sending | unknown | found when the journal is opened: the process died in between |
 | `PROVE` | unknown | accepted | a delivery report or a reply proves that it was sent (`evidence`) |
 | | pending, failed | accepted | the same of a call before the decision to send again; not while it is `sending` |
+| `ANSWER` | refused | accepted | the late answer to a call before the decision to send again; else as `PROVE` |
 | `LATE` | unknown | accepted, refused, failed, pending | the answer to a call whose sender had lost its lease |
 | | unknown | excluded | as `SUPPRESS`, by such a sender |
 | | pending | as from unknown | the same, where it was to be sent again and has not been claimed since |
@@ -24,7 +25,20 @@ from attrs import frozen
 
 from mmsclient._store.models import RecipientState as State
 
-__all__ = ["CLAIM", "END", "EXCLUDE", "LATE", "LOSE", "PROVE", "RELEASE", "REOPEN", "RESEND", "SUPPRESS", "Transition"]
+__all__ = [
+    "ANSWER",
+    "CLAIM",
+    "END",
+    "EXCLUDE",
+    "LATE",
+    "LOSE",
+    "PROVE",
+    "RELEASE",
+    "REOPEN",
+    "RESEND",
+    "SUPPRESS",
+    "Transition",
+]
 
 
 @frozen
@@ -52,6 +66,7 @@ SUPPRESS = _transition(State.SENDING, to=(State.EXCLUDED,))
 REOPEN = _transition(State.EXCLUDED, to=(State.PENDING,))
 LOSE = _transition(State.SENDING, to=(State.UNKNOWN,))
 PROVE = _transition(State.UNKNOWN, State.PENDING, State.FAILED, to=(State.ACCEPTED,))
+ANSWER = _transition(State.REFUSED, *PROVE.sources, to=(State.ACCEPTED,))
 LATE = _transition(
     State.UNKNOWN,
     State.PENDING,

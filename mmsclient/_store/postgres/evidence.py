@@ -33,7 +33,7 @@ from mmsclient._store.postgres.other_calls import (
     NAMED_OUTSIDE_CAMPAIGNS,
     STANDS_OUTSIDE_CAMPAIGNS,
 )
-from mmsclient._store.states import PROVE, RESEND
+from mmsclient._store.states import ANSWER, PROVE, RESEND
 from mmsclient.models import DeliveryStatus
 
 __all__ = [
@@ -111,7 +111,7 @@ WHERE campaign = %s AND state = 'pending' AND reason = '{RESENT}' AND batch IS N
 """  # noqa: S608
 
 _MAY_BE_PROVEN = f"""
-recipient.{PROVE.guard} AND ({_STANDS_IN_DOUBT} OR (SELECT true {FORMER_CALLS} LIMIT 1))
+recipient.{ANSWER.guard} AND ({_STANDS_IN_DOUBT} OR (SELECT true {FORMER_CALLS} LIMIT 1))
 """
 
 _NAMED_OUTSIDE = NAMED_OUTSIDE_CAMPAIGNS.format(of="evidence")
@@ -159,7 +159,7 @@ FROM ({{open}} AND {_MAY_BE_PROVEN} OFFSET 0) AS recipient CROSS JOIN LATERAL (
     SELECT message_id, phone, heard, kind FROM evidence WHERE evidence.phone = recipient.phone OFFSET 0
 ) AS evidence
 WHERE {_IS_OF_ITS_KIND} AND heard BETWEEN started AND started + make_interval(secs => {PROOF_WINDOW})
-AND NOT {_NAMED_FOR_ANOTHER} AND (heard = started OR NOT {_MAY_BE_ANOTHERS})
+AND NOT {_NAMED_FOR_ANOTHER} AND (heard = started OR recipient.{PROVE.guard} AND NOT {_MAY_BE_ANOTHERS})
 ORDER BY recipient.campaign, recipient.id, heard, own.call DESC
 """  # noqa: S608
 _PROOFS_OF_ALL = _PROOFS.format(open="SELECT recipient.* FROM recipient WHERE recipient.campaign = %s")

@@ -129,7 +129,7 @@ def test_who_was_never_sent_to_is_sent_to_as_if_for_the_first_time(story: Story)
     assert counted(story.journal) == {"sending": 2, "excluded": 1}
 
 
-@pytest.mark.parametrize("state", [State.UNKNOWN, State.FAILED, State.PENDING])
+@pytest.mark.parametrize("state", [State.UNKNOWN, State.FAILED, State.PENDING, State.REFUSED])
 @pytest.mark.parametrize("is_before", [True, False], ids=["before", "after"])
 def test_of_those_who_were_sent_to_again_a_late_answer_is_evidence(story: Story, state: State, is_before: bool) -> None:
     """Whether it comes before the end of the other call or after it. Nobody is sent to for a third time."""
@@ -180,6 +180,14 @@ def test_an_answer_that_names_no_message_counts_too(story: Story, is_before: boo
         end(story.journal, claim, State.FAILED)
     assert found(story.journal, ONE) == ("accepted", None, PROVEN)
     assert story.journal.claim_again(claim.ids) is None
+
+
+def test_a_report_does_not_count_for_more_than_a_refusal(story: Story) -> None:
+    claim = story.journal.claim(1)
+    assert claim is not None
+    end(story.journal, claim, State.REFUSED)
+    story.journal.recorder.record([Reported("C", ONE, DeliveryStatus.DELIVERED)])
+    assert found(story.journal, ONE)[0] == "refused"
 
 
 @frozen

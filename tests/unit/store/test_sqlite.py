@@ -18,7 +18,7 @@ from mmsclient._store.sqlite_database import APPLICATION_ID, VERSION
 from mmsclient._store.sqlite_opening import open_journal
 from mmsclient._store.sqlite_reader import SQLiteReader
 from mmsclient._store.sqlite_recorder import SQLiteRecorder
-from mmsclient._store.states import CLAIM, END, EXCLUDE, LATE, LOSE, PROVE, RELEASE, RESEND, SUPPRESS
+from mmsclient._store.states import ANSWER, CLAIM, END, EXCLUDE, LATE, LOSE, PROVE, RELEASE, RESEND, SUPPRESS
 from mmsclient._store.steering import sender_name
 from mmsclient.bulk import JournalError, JournalMismatchError, Row
 from mmsclient.bulk.recipients import check_all
@@ -167,7 +167,7 @@ def test_a_folder_is_no_journal(tmp_path: Path) -> None:
 def test_the_table_of_transitions() -> None:
     moves = {
         (source.value, target.value)
-        for transition in (CLAIM, END, EXCLUDE, LATE, LOSE, PROVE, RELEASE, RESEND, SUPPRESS)
+        for transition in (ANSWER, CLAIM, END, EXCLUDE, LATE, LOSE, PROVE, RELEASE, RESEND, SUPPRESS)
         for source in transition.sources
         for target in transition.targets
     }
@@ -177,6 +177,7 @@ def test_the_table_of_transitions() -> None:
         ("unknown", "pending"),
         ("pending", "accepted"),
         ("failed", "accepted"),
+        ("refused", "accepted"),
         ("sending", "excluded"),
         *((open_, late) for open_ in ("unknown", "pending") for late in ("accepted", "refused", "failed", "excluded")),
         ("pending", "pending"),
