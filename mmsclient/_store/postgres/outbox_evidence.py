@@ -31,14 +31,16 @@ _LOCK = "SELECT id FROM outbox WHERE id = ANY(%s) ORDER BY id FOR UPDATE"
 _HEARD = f"""
 SELECT o.id, extract(epoch FROM coalesce(doubted, claimed))::float8, extract(epoch FROM claimed)::float8,
     extract(epoch FROM heard)::float8, r.phone, evidence.message_id
-FROM (SELECT * FROM outbox WHERE {MAY_BE_PROVEN} AND {{scope}}) AS o
+FROM (SELECT * FROM outbox WHERE {{scope}}) AS o
 JOIN outbox_recipient AS r ON r.outbox = o.id JOIN evidence ON evidence.phone = r.phone
-WHERE (r.state IS NULL OR r.state = 'unknown') AND evidence.kind IS DISTINCT FROM 'sms' AND NOT {NAMED}
+WHERE CASE o.state WHEN 'refused' THEN heard = doubted ELSE r.state IS NULL OR r.state = 'unknown' END
+AND evidence.kind IS DISTINCT FROM 'sms' AND NOT {NAMED}
 AND heard BETWEEN coalesce(doubted, claimed) AND claimed + make_interval(secs => {PROOF_WINDOW})
 ORDER BY o.id
 """  # noqa: S608
-_HEARD_OF_ALL = _HEARD.format(scope="true")
-_HEARD_OF_SOME = _HEARD.format(scope="id = ANY(%s)")
+_HEARD_OF_ALL = _HEARD.format(scope=MAY_BE_PROVEN)
+# A late answer to an earlier call also settles an order whose last one was refused.
+_HEARD_OF_SOME = _HEARD.format(scope=f"id = ANY(%s) AND ({MAY_BE_PROVEN} OR state = 'refused' AND doubted IS NOT NULL)")
 
 # Of its first call that is in doubt.
 _NOTE_ANSWERS = f"""
@@ -46,7 +48,7 @@ INSERT INTO evidence (phone, message_id, heard, kind)
 SELECT phone, message_id, doubted, 'mms'
 FROM unnest(%s::bigint[], %s::bigint[], %s::text[]) WITH ORDINALITY AS answered (id, phone, message_id, place)
 JOIN outbox USING (id)
-WHERE doubted IS NOT NULL AND state IN ('waiting', 'sending', 'unknown') ORDER BY place
+WHERE doubted IS NOT NULL AND state IN ('waiting', 'sending', 'unknown', 'refused') ORDER BY place
 {ANSWER_COUNTS}
 """  # noqa: S608
 
@@ -111,7 +113,8 @@ def _prove(transaction: Transaction, id_: int, found: Mapping[int, str]) -> bool
     transaction.execute(_PROVE, (*columns(rows, 2), id_))
     transaction.execute(_LEAVE, (id_,))
     state, result, left = transaction.row(_STATE, (id_,))
-    told = state_by_evidence(OutboxState(state), json.loads(result or "{}"), left)
+    said = {} if state == OutboxState.REFUSED else json.loads(result or "{}")  # by the call in question
+    told = state_by_evidence(OutboxState(state), said, left)
     if told is not None:
         end_orders(transaction, [(id_, told[0], json.dumps(dict(told[1])))], proven=told[2])
     return told is not None

@@ -445,6 +445,24 @@ def test_a_late_answer_to_an_order_and_a_report_of_it_wait_for_each_other(
     assert held(outbox) == ("accepted", [NAMED])
 
 
+@pytest.mark.parametrize("answered", [True, False], ids=["by its answer", "whole"])
+@pytest.mark.parametrize("is_before", [True, False], ids=["before", "after"])
+def test_an_order_that_a_late_answer_accepts_is_not_told_to_be_refused(
+    outbox: OutboxStore, worker: OutboxWorkerStore, is_before: bool, answered: bool
+) -> None:
+    claim = resent(outbox, worker, ONE)
+    again = claimed(worker)
+    refused = told(again, OutboxState.REFUSED, *([(State.REFUSED, None)] * answered))
+    if not is_before:
+        worker.finish(again, refused)
+        with closing(outbox.open_recorder()) as recorder:
+            recorder.record([Reported("C", ONE, DeliveryStatus.DELIVERED)])
+        assert held(outbox)[0] == "refused"
+    worker.finish(claim, told(claim, OutboxState.ACCEPTED, NAMED))
+    worker.finish(again, refused)
+    assert held(outbox) == ("accepted", [NAMED])
+
+
 @HEARSAY
 @pytest.mark.parametrize("is_before", [True, False], ids=["before", "after"])
 def test_an_answer_to_an_order_counts_for_more_than_a_reply(
