@@ -226,8 +226,7 @@ class PostgresJournal:
         """
         if not {result.state for result in results} <= END.targets:
             raise ValueError(f"a call leaves its recipients {', '.join(sorted(END.targets))}")
-        told = accepted, credits_used, error
-        end = partial(self._claims.end, claim=claim, results=results, told=told)
+        end = partial(self._claims.end, claim=claim, results=results, told=(accepted, credits_used, error))
         self._end(claim, [result.state for result in results], end)
         self.credits_used += credits_used or 0
 
@@ -251,15 +250,13 @@ class PostgresJournal:
             is_late = not self._lease.fence(transaction)
             nonlocal proven
             ended, found = end(transaction, is_late=is_late)
-            if ended is None:
-                is_in_doubt = was_in_doubt or transaction.is_repeated
-                if is_in_doubt and not (is_late and self._claims.is_claimed_again(transaction, claim)):
-                    return len(claim.ids)  # an attempt before this one was committed
-                ended = 0
-            if ended != len(claim.ids) and not is_late:
+            is_in_doubt = ended is None and (was_in_doubt or transaction.is_repeated)
+            if is_in_doubt and not (is_late and self._claims.is_claimed_again(transaction, claim)):
+                return len(claim.ids)  # an attempt before this one was committed
+            if (ended or 0) != len(claim.ids) and not is_late:
                 raise JournalError(self.path, CHANGED)
             proven = found
-            return ended
+            return ended or 0
 
         try:
             ended = self._database.run(work)

@@ -38,8 +38,9 @@ class PostgresRecorder:
         deliveries = [(*delivery, *status) for delivery, status in found.deliveries.items()]
 
         def work(transaction: Transaction) -> None:
-            if news := evidence.news(transaction, found):
-                phones = [phone for phone, *_ in news]
+            news = evidence.news(transaction, found)
+            phones = [phone for phone, *_ in news]
+            if news:
                 evidence.lock(transaction, phones)
                 outbox_evidence.lock(transaction, phones)
                 evidence.note(transaction, news)
