@@ -32,8 +32,8 @@ class Network:
         self.redis = redis_package.Redis(port=server.port)
         self._sha = self.redis.script_load(script()[0].replace("redis.call('TIME')", "{ARGV[2], ARGV[3]}"))
         self._rng = random.Random(seed)
-        self.slowest = 0.002
-        """Seconds of the slowest way."""
+        self.fastest, self.slowest = 0.0, 0.002
+        """Seconds of a way to Redis, or back."""
         self.fault = ""
         """Or `refused` (no connection), `silent` (no answer), `lost` (carried out, and no answer) or `frozen` (carried
         out when that is over, whether or not anybody still waits for it)."""
@@ -77,7 +77,7 @@ class Network:
         self.redis.delete(*keys_of(account))
 
     async def _way(self) -> None:
-        await asyncio.sleep(self._rng.uniform(0, self.slowest))
+        await asyncio.sleep(self._rng.uniform(self.fastest, self.slowest))
 
 
 class VirtualRedis(Redis):

@@ -55,7 +55,7 @@ local function release(name, many)
   end
 end
 
-local is_lost = not last or now < last or entries ~= count()
+local is_lost = not last or now < last or entries ~= count() or (sync.heard or 0) > last
 if is_lost then
   redis.call('DEL', BUSY, LINE, PLACES, KINDS, MEMBERS, unpack(COOLING))
   bucket, pace = 0, 0
@@ -97,7 +97,8 @@ local function look_after_members()
   if unknown <= 0 then
     release('rejoin', slots)
   elseif is_lost or now - last > sync.missing then -- Redis was away; whoever else there is comes back soon
-    local was_waiting = is_lost or (kept_till('rejoin') or 0) > last
+    local all = tonumber(redis.call('ZSCORE', COOLING[1], 'rejoin:' .. slots) or nil)
+    local was_waiting = is_lost or (all or 0) > last
     keep('rejoin', was_waiting and slots or unknown * sync.share, settled + sync.rejoin)
   end
   if is_new and (#missed > 1 or kept_till('rejoin')) then -- whose place it takes may have called until now

@@ -25,7 +25,7 @@ RENEW = 0.5
 """Seconds between two reports that a call is still sending. Less than `jitter + window` by more than a trip takes."""
 
 GRACE = 1.0
-"""Seconds that a process may be overdue before it loses its place in the line."""
+"""Seconds that a process may be overdue, and the `timeout` of its trip, before it loses its place in the line."""
 
 PROBE = 0.5
 """Seconds between two probes whether Redis is back; and, where processes go by their parts while it is away, the most
@@ -104,7 +104,7 @@ class Settings:
             "earned": min(self.burst, 1 + EARNED),
             "lease": microseconds(self.lease(rule)),
             "renew": microseconds(RENEW),
-            "grace": microseconds(GRACE),
+            "grace": microseconds(GRACE + self.timeout),
             "kept": KEPT * 1000,
             "longest_pause": microseconds(LONGEST_RETRY_AFTER),
             "slower": SLOWER,

@@ -127,7 +127,7 @@ class Sync:
     async def _sync(self, loop: asyncio.AbstractEventLoop) -> None:
         """Reports, asks if somebody waits, and hands on what was granted."""
         wanted = Want(self._leases.next_key(), self._callers.kind) if self._callers.is_asking else None
-        callers, reports = self._callers.waiting, self._leases.take_reports()
+        callers, reports = 0 if self._is_stopped else self._callers.waiting, self._leases.take_reports()
         try:
             result = await self._calls.sync(self._request(loop.time(), wanted, callers, reports))
         except Exception as error:

@@ -1,0 +1,119 @@
+"""A shared cap where something goes wrong beside the calls: an old copy of the state, slow trips, a limiter's end."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from tests.support.demand import Call, exchange, fullest
+from tests.support.redis_server import Server
+from tests.support.shared_cap import Network, Patient, Processes
+from tests.support.virtual_time import run
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from mmsclient.limiter import Limiter
+
+SHARE: dict[str, Any] = {"on_unavailable": "share", "processes": 2}
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[Server]:
+    server = Server()
+    yield server
+    server.stop()
+
+
+async def call_on(limiter: Limiter, arrivals: list[float]) -> None:
+    """One call after the other."""
+    while True:
+        await exchange(Patient(limiter), Call(), arrivals)
+
+
+def calling(limiters: list[Any], arrivals: list[float]) -> list[asyncio.Task[None]]:
+    return [asyncio.create_task(call_on(limiter, arrivals)) for limiter in limiters for _ in range(20)]
+
+
+async def end(tasks: list[asyncio.Task[None]]) -> None:
+    for task in tasks:
+        task.cancel()
+    await asyncio.wait(tasks)
+
+
+@pytest.mark.parametrize("options", [{}, SHARE], ids=["raise", "share"])
+def test_a_copy_of_the_state_that_lacks_the_last_calls_is_not_believed(server: Server, options: dict[str, Any]) -> None:
+    """Redis was killed, and is back at once with the last copy on its disk."""
+
+    async def main() -> list[float]:
+        processes, arrivals = Processes(server, 2, **options), list[float]()
+        for limiter in processes.limiters:
+            await exchange(limiter, Call(), arrivals)
+        await asyncio.sleep(5)
+        copy = {key: content for key in processes.keys if (content := processes.network.redis.dump(key))}
+        tasks = calling(processes.limiters, arrivals)
+        await asyncio.sleep(0.5)
+        processes.network.redis.delete(*processes.keys)
+        for key, content in copy.items():
+            processes.network.redis.restore(key, 0, content)
+        await asyncio.sleep(5)
+        await end(tasks)
+        await processes.close()
+        return sorted(arrivals)
+
+    assert fullest(run(main())) <= 15
+
+
+def test_commands_that_run_alone_one_after_the_other_wait_for_nobody(server: Server) -> None:
+    """The parts of who never comes are kept free for them: not all the slots, for the second command and the fourth."""
+
+    async def main() -> None:
+        processes, loop = Processes(server, 0, on_unavailable="share", processes=4), asyncio.get_running_loop()
+        waits = list[float]()
+        for _ in range(6):
+            limiter, start = processes.another(), loop.time()
+            grant = await limiter.acquire()
+            waits.append(loop.time() - start)
+            grant.release()
+            await limiter.aclose()
+            await asyncio.sleep(60)
+        assert max(waits[1:]) < 0.1
+        processes.network.redis.close()
+
+    run(main())
+
+
+def test_a_limiter_that_is_closed_with_a_queue_leaves_the_line(server: Server) -> None:
+    async def main() -> None:
+        processes = Processes(server, 2, rate=1)
+        closed, other = processes.limiters
+        (await other.acquire()).release(throttled=True, retry_after=12)
+        await asyncio.sleep(1)
+        tasks = [asyncio.create_task(closed.acquire()) for _ in range(3)]
+        await asyncio.sleep(0.1)
+        assert processes.network.redis.zcard(processes.keys[2]) == 1
+        await closed.aclose()
+        assert processes.network.redis.zcard(processes.keys[2]) == 0
+        await asyncio.gather(*tasks, return_exceptions=True)
+        await processes.close()
+
+    run(main())
+
+
+@pytest.mark.parametrize("options", [{}, SHARE], ids=["raise", "share"])
+def test_a_process_with_a_slow_way_to_redis_keeps_its_place(server: Server, options: dict[str, Any]) -> None:
+    async def main() -> None:
+        processes, far = Processes(server, 1, timeout=5.0, **options), Network(server, 3)
+        far.fastest = far.slowest = 1.0
+        processes.limiters.append(processes.another(far))
+        near_calls, far_calls = list[float](), list[float]()
+        tasks = calling(processes.limiters[:1], near_calls) + calling(processes.limiters[1:], far_calls)
+        await asyncio.sleep(60)
+        assert len(far_calls) >= 10
+        await end(tasks)
+        await processes.close()
+        far.redis.close()
+
+    run(main())
