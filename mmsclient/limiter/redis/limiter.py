@@ -93,7 +93,7 @@ class SharedTokenBucket:
         )
         self._usage = Usage(self._rule.rate)
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._is_closed = False
+        self._closing: asyncio.Task[None] | None = None
 
     @property
     def in_flight(self) -> int:
@@ -162,14 +162,16 @@ class SharedTokenBucket:
         return grant
 
     async def aclose(self) -> None:
-        """Reports what is left to report, and closes the connection if it is the limiter's own."""
-        if self._is_closed:
-            return
-        self._is_closed = True
-        self._bind_loop()
-        self._callers.close()
-        await self._sync.stop()
-        await self._calls.aclose()
+        """Reports what is left to report, and closes the connection if it is the limiter's own.
+
+        Where Redis hangs, it takes three times the `timeout`, or less. It goes on to its end if this is cancelled, and
+        a second call waits for that, too.
+        """
+        if self._closing is None:
+            loop = self._bind_loop()
+            self._callers.close()
+            self._closing = loop.create_task(self._close())
+        await asyncio.shield(self._closing)
 
     async def __aenter__(self) -> Self:
         return self
@@ -178,6 +180,12 @@ class SharedTokenBucket:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         await self.aclose()
+
+    async def _close(self) -> None:
+        try:
+            await self._sync.stop()
+        finally:
+            await self._calls.aclose()
 
     def _bind_loop(self) -> asyncio.AbstractEventLoop:
         loop = asyncio.get_running_loop()

@@ -97,7 +97,7 @@ class Sync:
             self._timer = self._loop.call_at(max(at, now), self._begin, self._loop)
 
     async def stop(self) -> None:
-        """Reports what is left to report, and plans no more."""
+        """Reports what is left to report, and that the process leaves, in one more try; and plans no more."""
         self._is_stopped = True
         if self._timer is not None:
             self._timer.cancel()
@@ -105,7 +105,7 @@ class Sync:
         if self._task is not None:
             await asyncio.wait([self._task])
         is_member = self._shares and self._heard is not None
-        if not self._fallback.is_on and (self._leases.has_reports or self._is_in_line or is_member):
+        if is_member or self._leases.has_reports or self._is_in_line:
             self._task = asyncio.get_running_loop().create_task(self._sync(asyncio.get_running_loop()))
             await asyncio.wait([self._task])
 

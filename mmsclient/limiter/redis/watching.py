@@ -148,7 +148,7 @@ class CapWatch:
             slots=self._rule.slots,
             under_way=len(under_way),
             counted=len(counted),
-            kept_free=min(self._rule.slots, len(taken) - len(counted)),
+            kept_free=min(len(taken) - len(counted), max(0, self._rule.slots - len(under_way) - len(counted))),
             processes=_by_process(under_way, counted, queues),
             throttlings=self._throttlings(episode),
             is_known=last is not None,

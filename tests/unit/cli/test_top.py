@@ -185,6 +185,20 @@ async def test_slots_that_are_kept_free_are_told_apart(server: Server) -> None:
     await watch.aclose()
 
 
+async def test_what_is_kept_free_is_none_of_the_slots_that_are_taken(server: Server) -> None:
+    """Redis has lost what it knew, and calls are under way: their slots are not counted twice."""
+    watch = CapWatch(server.url, account="lost", rate=3)
+    async with sharing(server, "lost", 2):
+        before = await look_until(watch, lambda found: found.under_way == 2)
+        with redis_package.Redis.from_url(server.url) as connection:
+            for key in keys_of("lost")[5:-1]:
+                connection.zadd(key, {f"lost:{n}": time.time() * 1e6 + 50e6 for n in (1, 2, 3)})
+        found = await look_until(watch, lambda found: found.kept_free)
+        assert (before.kept_free, found.under_way, found.counted, found.kept_free) == (0, 2, 0, 1)
+        assert facts_of(found)["Slots in use"] == "3 of 3"
+    await watch.aclose()
+
+
 async def test_a_redis_that_is_away_is_told_without_its_password() -> None:
     server = Server()
     server.stop()

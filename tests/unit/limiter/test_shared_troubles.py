@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import signal
 from typing import TYPE_CHECKING, Any
 
 import pytest
+import redis as redis_package
 
+from mmsclient.limiter import SharedTokenBucket
 from tests.support.demand import Call, exchange, fullest
 from tests.support.redis_server import Server
 from tests.support.shared_cap import Network, Patient, Processes
@@ -117,3 +120,66 @@ def test_a_process_with_a_slow_way_to_redis_keeps_its_place(server: Server, opti
         far.redis.close()
 
     run(main())
+
+
+@pytest.mark.parametrize("is_back", [True, False])
+def test_a_limiter_that_is_closed_as_redis_comes_back_says_that_it_leaves(server: Server, is_back: bool) -> None:
+    async def main() -> None:
+        processes, cut_off = Processes(server, 1, on_unavailable="share", processes=2), Network(server)
+        leaving, loop = processes.another(cut_off), asyncio.get_running_loop()
+        (await leaving.acquire()).release()
+        members = processes.keys[-1]
+        cut_off.fault = "silent"
+        await asyncio.sleep(4)
+        assert leaving.stats.alone
+        if is_back:
+            cut_off.fault = ""
+        start = loop.time()
+        await leaving.aclose()
+        assert loop.time() - start < 3.1  # three times the timeout
+        assert processes.network.redis.zcard(members) == (0 if is_back else 1)
+        await processes.close()
+        cut_off.redis.close()
+
+    run(main())
+
+
+def test_an_aclose_that_is_cancelled_goes_on_and_the_next_one_waits_for_it(server: Server) -> None:
+    async def main() -> None:
+        processes, loop = Processes(server, 1), asyncio.get_running_loop()
+        (limiter,) = processes.limiters
+        grant = await limiter.acquire()
+        processes.network.fault = "silent"
+        grant.release()
+        start = loop.time()
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.2):
+                await limiter.aclose()
+        await asyncio.gather(limiter.aclose(), limiter.aclose())
+        assert loop.time() - start >= 1  # the timeout
+        assert len(asyncio.all_tasks()) == 1
+        await processes.close()
+
+    run(main())
+
+
+async def test_a_connection_of_its_own_is_closed_though_aclose_was_cancelled() -> None:
+    server = Server()
+    try:
+        limiter = SharedTokenBucket(server.url, account="closes")
+        grant = await limiter.acquire()
+        server.signal(signal.SIGSTOP)
+        grant.release()
+        closing = asyncio.create_task(limiter.aclose())
+        await asyncio.sleep(0)  # it has begun
+        closing.cancel()
+        await asyncio.wait([closing])
+        assert closing.cancelled()
+        await limiter.aclose()
+        server.signal(signal.SIGCONT)
+        with redis_package.Redis(port=server.port) as connection:
+            async with asyncio.timeout(60):
+                while connection.info("clients")["connected_clients"] > 1:  # noqa: ASYNC110
+                    await asyncio.sleep(0.01)
+    finally:
+        server.stop()
