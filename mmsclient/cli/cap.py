@@ -29,7 +29,8 @@ class Cap:
     account: str | None = None
     """Name under which they share it, the same for all. Left out: MMSCLIENT_ACCOUNT."""
     processes: int | None = None
-    """How many share it: while Redis is away, each goes by its part of the cap. Left out: nothing is sent then."""
+    """How many share it: while Redis is away, each goes by its part of the cap. Left out: MMSCLIENT_PROCESSES, or
+    nothing is sent then."""
 
     @asynccontextmanager
     async def limiter(self) -> AsyncIterator[Limiter]:
@@ -42,13 +43,14 @@ class Cap:
         account = _environment.setting(_environment.ACCOUNT) if self.account is None else self.account
         if account is None:
             raise UsageError(f"--redis: needs --account NAME, or {_environment.ACCOUNT}")
-        away: Literal["raise", "share"] = "raise" if self.processes is None else "share"
+        processes = _processes_of_environment() if self.processes is None else self.processes
+        away: Literal["raise", "share"] = "raise" if processes is None else "share"
         async with SharedTokenBucket(
             url,
             account=account,
             rate=self.rate,
             on_unavailable=away,
-            processes=self.processes,
+            processes=processes,
         ) as limiter:
             yield limiter
 
@@ -67,6 +69,15 @@ class Cap:
         for option, value in (("--account", self.account), ("--processes", self.processes)):
             if value is not None:
                 raise UsageError(f"{option}: needs --redis URL, or {_environment.REDIS}")
+
+
+def _processes_of_environment() -> int | None:
+    given = _environment.setting(_environment.PROCESSES)
+    if given is None:
+        return None
+    if not (given.isascii() and given.isdigit() and int(given)):
+        raise UsageError(f"{_environment.PROCESSES}: expected a whole number, 1 or more, got {given!r}")
+    return int(given)
 
 
 ALONE = Cap()

@@ -65,6 +65,31 @@ def test_while_redis_is_away(cli: Cli, server: Server, api: Sandbox) -> None:
     assert len(api.calls) == 1
 
 
+def test_the_number_of_processes_from_the_environment(
+    cli: Cli, server: Server, api: Sandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MMSCLIENT_REDIS", server.url)
+    monkeypatch.setenv("MMSCLIENT_ACCOUNT", ACCOUNT)
+    for value in ("0", "-1", "1.5", "four", "²"):
+        monkeypatch.setenv("MMSCLIENT_PROCESSES", value)
+        wrong = cli("account")
+        expected = f"MMSCLIENT_PROCESSES: expected a whole number, 1 or more, got {value!r}"
+        assert (wrong.status, wrong.error) == (2, expected)
+    monkeypatch.setenv("MMSCLIENT_PROCESSES", "16")
+    assert cli("account").status == 2  # more than the cap has slots
+    assert not api.calls
+    assert cli("account", "--processes", "4").status == 0
+    server.stop()
+    monkeypatch.setenv("MMSCLIENT_PROCESSES", "4")
+    assert cli("account").status == 0
+    monkeypatch.setenv("MMSCLIENT_PROCESSES", "")  # as if it were not set
+    assert cli("account").status == 1
+    monkeypatch.delenv("MMSCLIENT_REDIS")  # then nobody shares it
+    monkeypatch.setenv("MMSCLIENT_PROCESSES", "16")
+    assert cli("account").status == 0
+    assert api.calls == {"account": 3}
+
+
 async def test_a_part_of_the_cap() -> None:
     async with Cap(rate=5).limiter() as limiter:
         assert isinstance(limiter, TokenBucket)
