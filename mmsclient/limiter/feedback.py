@@ -29,7 +29,11 @@ class Pause:
 
     def extend(self, now: float, retry_after: float | None) -> None:
         """Holds callers for `retry_after` seconds from now, or longer if it did so already."""
-        self.until = max(self.until, now + pause_after(retry_after))
+        self.extend_to(now + pause_after(retry_after))
+
+    def extend_to(self, until: float) -> None:
+        """Holds callers until then, or longer if it did so already."""
+        self.until = max(self.until, until)
 
     async def wait(self) -> None:
         """Waits for its end."""
@@ -45,10 +49,11 @@ class Slowdown:
 
     Args:
         rate: The full rate, in calls a second.
+        pause: Extended by each refusal; None: its own.
     """
 
-    def __init__(self, rate: float) -> None:
-        self.pause: Pause = Pause()
+    def __init__(self, rate: float, pause: Pause | None = None) -> None:
+        self.pause: Pause = pause or Pause()
         self.episodes: int = 0
         """How many there were so far."""
         self._full = rate

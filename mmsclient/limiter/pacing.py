@@ -7,7 +7,7 @@ import asyncio
 from aiolimiter import AsyncLimiter
 
 from mmsclient.limiter.changes import News
-from mmsclient.limiter.feedback import Slowdown
+from mmsclient.limiter.feedback import Pause, Slowdown
 
 GAP = 1.02
 """Calls that queue are this share of `1 / rate` apart: about what the slots keep up with, so that they seldom jolt."""
@@ -25,11 +25,12 @@ class Pacer:
         rate: The full rate, in calls a second.
         burst: Calls that go at once after a rest.
         news: Told when the rate changes.
+        pause: As of `Slowdown`; who else extends it holds these calls, too.
     """
 
-    def __init__(self, rate: float, burst: int, news: News) -> None:
+    def __init__(self, rate: float, burst: int, news: News, pause: Pause | None = None) -> None:
         self._news = news
-        self._slowdown = Slowdown(rate)
+        self._slowdown = Slowdown(rate, pause)
         self._burst = burst
         self._bucket = _bucket(burst, rate)
         self._even = _bucket(min(burst, 1 + EARNED), rate)
@@ -59,7 +60,8 @@ class Pacer:
             await bucket.acquire()
             if queued:
                 await self._even.acquire()
-            if bucket is self._bucket:  # else a call was throttled meanwhile
+            is_paused = asyncio.get_running_loop().time() < self._slowdown.pause.until
+            if bucket is self._bucket and not is_paused:  # else a call was throttled meanwhile
                 break
         if self._slowdown.is_on:
             await self._speed_up(asyncio.get_running_loop().time())

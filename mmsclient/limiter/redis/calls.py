@@ -46,6 +46,8 @@ class SyncResult:
     """The present rate, as a share of the full one."""
     slowed: int
     """Episodes that the reports of this sync have begun."""
+    pause: float
+    """Seconds for which nobody sends, after a refusal."""
     now: int
     """By the clock of Redis, in microseconds."""
 
@@ -79,8 +81,8 @@ class RedisCalls:
             result = await self._send(self._client.evalsha(sha, len(self._keys), *self._keys, argument))
         except NoScriptError:
             result = await self._send(self._client.eval(source, len(self._keys), *self._keys, argument))
-        granted, wait, episode, rate, slowed, now = result
-        return SyncResult(bool(granted), wait / 1_000_000, episode, rate / 1_000_000, slowed, now)
+        granted, wait, episode, rate, slowed, pause, now = result
+        return SyncResult(bool(granted), wait / 1_000_000, episode, rate / 1_000_000, slowed, pause / 1_000_000, now)
 
     async def probe(self) -> None:
         """Returns if Redis answers; raises as `sync` does."""

@@ -13,6 +13,9 @@ from mmsclient.limiter.redis.leases import Leases
 from mmsclient.limiter.redis.settings import Settings
 from mmsclient.limiter.slots import CountedBy, SlotRule
 
+NO_EPISODE = -1
+"""Of those that Redis numbers: a refusal holds everybody there, and slows nobody down."""
+
 
 class Fallback:
     """Grants from the process's own part of the cap, one at a time, while Redis is away: the owner of these grants.
@@ -29,7 +32,7 @@ class Fallback:
     def __init__(self, settings: Settings, rule: SlotRule, callers: Callers, leases: Leases) -> None:
         part = SlotRule(settings.own_rate, settings.jitter)
         self._slots = part.slots
-        self._pacer = Pacer(part.rate, settings.own_burst, News(part.rate))
+        self._pacer = Pacer(part.rate, settings.own_burst, News(part.rate), leases.pause)
         self._starts_after = settings.alone_after(rule)
         self._callers = callers
         self._leases = leases
@@ -106,3 +109,4 @@ class Fallback:
     def throttled(self, grant: SlotGrant, retry_after: float | None) -> None:
         self.refusals += 1
         self._pacer.throttle(asyncio.get_running_loop().time(), grant.episode, retry_after)
+        self._leases.report_throttled(NO_EPISODE, retry_after)

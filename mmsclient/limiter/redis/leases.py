@@ -11,7 +11,7 @@ from contextlib import suppress
 import attrs
 
 from mmsclient.limiter.changes import Changes
-from mmsclient.limiter.feedback import pause_after
+from mmsclient.limiter.feedback import Pause, pause_after
 from mmsclient.limiter.grant import GrantOwner, SlotGrant
 from mmsclient.limiter.protocol import CallKind
 from mmsclient.limiter.redis.settings import LINGER, RENEW, SOON, microseconds
@@ -71,6 +71,8 @@ class Leases:
         self.due: float = math.inf
         """The latest moment at which Redis should hear of it."""
         self.refusals: int = 0
+        self.pause: Pause = Pause()
+        """After a refusal, of this process or another, as far as it is known here. Redis keeps it while it is there."""
 
     @property
     def in_flight(self) -> int:
@@ -146,9 +148,8 @@ class Leases:
 
     def throttled(self, grant: SlotGrant, retry_after: float | None) -> None:
         self.refusals += 1
-        now = asyncio.get_running_loop().time()
-        self._reports.throttled.append((grant.episode, now + pause_after(retry_after)))
-        self._report_within(0.0)
+        self.pause.extend(asyncio.get_running_loop().time(), retry_after)
+        self.report_throttled(grant.episode, retry_after)
 
     # --- what Redis is told --------------------------------------------------------------------------------------
 
@@ -169,6 +170,12 @@ class Leases:
     def lose(self, key: str, now: float) -> None:
         """Redis may have granted it, and the answer was lost; it is not used."""
         self._reports.unused[key] = now
+
+    def report_throttled(self, episode: int, retry_after: float | None) -> None:
+        """A call of that episode was refused."""
+        now = asyncio.get_running_loop().time()
+        self._reports.throttled.append((episode, now + pause_after(retry_after)))
+        self._report_within(0.0)
 
     def report_at(self, at: float) -> None:
         """Redis cannot be reached before."""

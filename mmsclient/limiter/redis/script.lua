@@ -245,4 +245,4 @@ redis.call('HSET', STATE, 'slow', slow, 'bucket', bucket, 'pace', pace, 'queuein
 for _, key in ipairs(KEYS) do
   redis.call('PEXPIRE', key, sync.kept)
 end
-return { granted, wait, episode, math.floor(present_rate() * 1000000), slowed, now }
+return { granted, wait, episode, math.floor(present_rate() * 1000000), slowed, math.max(0, held - now), now }

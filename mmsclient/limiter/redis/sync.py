@@ -165,6 +165,7 @@ class Sync:
         self._heard = result.now
         if self._shares:
             self._beat_at = now + PROBE
+        self._leases.pause.extend_to(now + result.pause)
         self._news.back(now)
         if self._fallback.is_on:
             log.info("the limiter is back at Redis")

@@ -105,6 +105,53 @@ def test_a_limiter_that_is_closed_with_a_queue_leaves_the_line(server: Server) -
     run(main())
 
 
+@pytest.mark.parametrize("fault_at", ["at once", "when all know"])
+@pytest.mark.parametrize("number", [0, 1])
+def test_a_refusal_holds_the_processes_while_redis_is_away_too(server: Server, fault_at: str, number: int) -> None:
+    """The one that was refused knows of it in any case, the others if Redis told them."""
+
+    async def main() -> None:
+        processes, loop = Processes(server, 2, **SHARE), asyncio.get_running_loop()
+        for limiter in processes.limiters:
+            (await limiter.acquire()).release()
+        grant, start = await processes.limiters[0].acquire(), loop.time()
+        if fault_at == "at once":
+            processes.network.fault = "refused"
+        grant.release(throttled=True, retry_after=40.0)
+        await asyncio.sleep(1)
+        processes.network.fault = "refused"
+        (await processes.limiters[number].acquire()).release()
+        assert processes.limiters[number].stats.alone
+        knows = fault_at == "when all know" or number == 0
+        assert (loop.time() - start >= 40.0) is knows
+        await processes.close()
+
+    run(main())
+
+
+@pytest.mark.parametrize("number", [0, 1])
+def test_a_refusal_while_redis_is_away_holds_all_processes_when_it_is_back(server: Server, number: int) -> None:
+    async def main() -> None:
+        processes, loop = Processes(server, 2, **SHARE), asyncio.get_running_loop()
+        for limiter in processes.limiters:
+            (await limiter.acquire()).release()
+        processes.network.fault = "refused"
+        grant, start = await processes.limiters[0].acquire(), loop.time()
+        assert processes.limiters[0].stats.alone
+        grant.release(throttled=True, retry_after=40.0)
+        await asyncio.sleep(1)
+        processes.network.fault = ""
+        await asyncio.sleep(1)
+        assert not processes.limiters[0].stats.alone
+        (await processes.limiters[number].acquire()).release()
+        assert 40.0 <= loop.time() - start <= 42
+        await asyncio.sleep(2)
+        assert processes.limiters[0].stats.throttlings == 1
+        await processes.close()
+
+    run(main())
+
+
 @pytest.mark.parametrize("options", [{}, SHARE], ids=["raise", "share"])
 def test_a_process_with_a_slow_way_to_redis_keeps_its_place(server: Server, options: dict[str, Any]) -> None:
     async def main() -> None:
