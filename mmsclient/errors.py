@@ -33,7 +33,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable
 from datetime import datetime
-from typing import Any
+from typing import Any, TypeVar, cast
 
 __all__ = [
     "APIError",
@@ -59,6 +59,8 @@ __all__ = [
     "TransportError",
     "UnknownCallError",
 ]
+
+E = TypeVar("E", bound=BaseException)
 
 SHOWN_VALUE = 60
 """Characters of a wrong value that an error message repeats."""
@@ -216,6 +218,13 @@ class CallError(MMSError):
         parts += [f"answer: {self.excerpt!r}"] if self.excerpt and not self.code else []
         line = " ".join(parts)
         return f"{line}; {self.advice}" if self.advice else line
+
+
+def without_excerpt(error: E) -> E:
+    """`error` for a log: a call's without the answer's beginning, which may quote numbers and text."""
+    if not isinstance(error, CallError) or not error.excerpt:
+        return error
+    return cast("E", _restore(type(error), error.args, error.__dict__ | {"excerpt": ""}))
 
 
 class TransportError(CallError):

@@ -34,12 +34,14 @@ from mmsclient._store.protocol import ReportRecorder
 __all__ = [
     "DIED",
     "ENDED",
+    "MOST_COUNTED",
     "Candidate",
     "HeldOrder",
     "HeldRecipient",
     "Order",
     "OrderEnd",
     "OutboxClaim",
+    "OutboxDue",
     "OutboxFigures",
     "OutboxState",
     "OutboxStore",
@@ -239,6 +241,22 @@ class OutboxFigures:
     """Unix seconds since when the oldest one is due that is waiting."""
 
 
+MOST_COUNTED = 100_000
+"""Orders that a worker looks at, at most, when it counts what is due: the count may not keep it from sending."""
+
+
+@frozen
+class OutboxDue:
+    """What a worker counts; each number is exact below `MOST_COUNTED`, the most that it is."""
+
+    orders: int
+    """Those that wait and whose time has come, those among them that wait to be tried again."""
+    oldest: float
+    """Seconds since when the oldest of them could have been sent; 0 without any."""
+    unknown: int
+    """Those that are unknown, and that nothing has settled."""
+
+
 class OutboxStore(Protocol):
     """Takes orders in, and tells what became of them. Not for several threads at once.
 
@@ -335,11 +353,8 @@ class OutboxWorkerStore(Protocol):
         """
         ...
 
-    def due(self) -> tuple[int, float]:
-        """How many orders wait whose time has come, and for how many seconds that of the oldest has.
-
-        Those are among them that wait to be tried again. Walks through all that wait.
-        """
+    def due(self) -> OutboxDue:
+        """What is due, and what is unknown. Looks at the first `MOST_COUNTED` of each alone."""
         ...
 
     def lose_dead(self) -> int:

@@ -18,12 +18,14 @@ from mmsclient._store.file_lock import FileLock
 from mmsclient._store.models import Owner, RecipientState
 from mmsclient._store.outbox import (
     DIED,
+    MOST_COUNTED,
     Candidate,
     HeldOrder,
     HeldRecipient,
     Order,
     OrderEnd,
     OutboxClaim,
+    OutboxDue,
     OutboxFigures,
     OutboxState,
     chosen,
@@ -59,6 +61,12 @@ _CLAIM = "UPDATE outbox SET state = 'sending', claim = ?, claimed = ?, attempts 
 _WAIT = (
     "UPDATE outbox SET state = 'waiting', due = ?, together = ?, ended = NULL, number = NULL, result = ?, proven = 0"
     " WHERE id = ?"
+)
+_DUE = (  # by these indexes, since the planner would take others, and sort
+    "SELECT count(*), min(max(put, ifnull(not_before, put))), (SELECT count(*) FROM (SELECT 1 FROM outbox"
+    " INDEXED BY outbox_unsettled WHERE state = 'unknown' LIMIT ?1)) FROM (SELECT put, not_before FROM outbox"
+    " INDEXED BY outbox_waiting WHERE state = 'waiting' ORDER BY due, id LIMIT ?1)"
+    " WHERE not_before IS NULL OR not_before <= ?2"
 )
 _COUNTS = "SELECT state, count(*) FROM outbox GROUP BY state"
 _UNUSED = (
@@ -233,15 +241,11 @@ class SQLiteOutboxWorker:
 
         return _written(self._file, work)
 
-    def due(self) -> tuple[int, float]:
+    def due(self) -> OutboxDue:
         """See `OutboxWorkerStore.due`."""
         now = time.time()
-        sql = (
-            "SELECT count(*), min(max(put, ifnull(not_before, put))) FROM outbox"
-            " WHERE state = 'waiting' AND (not_before IS NULL OR not_before <= ?)"
-        )
-        ((count, oldest),) = _read(self._file, lambda database: database.rows(sql, (now,)))
-        return count, now - oldest if count else 0.0
+        ((count, oldest, unknown),) = _read(self._file, lambda database: database.rows(_DUE, (MOST_COUNTED, now)))
+        return OutboxDue(count, max(0.0, now - oldest) if count else 0.0, unknown)
 
     def lose_dead(self) -> int:
         """Those that the worker before this one had left; found when this one was opened, since it has the lock."""

@@ -30,6 +30,7 @@ from mmsclient.errors import (
     OutcomeUnknownError,
     TransportError,
     one_line,
+    without_excerpt,
 )
 from mmsclient.limiter import Limiter, TokenBucketStats
 from mmsclient.limiter.changes import TellsRate
@@ -190,7 +191,7 @@ class Session:
             is_over = self._closed or (recall is not None and recall.reason)
             if wait is None or attempt > max_attempts or now + wait > give_up_at or is_over:
                 raise outcome
-            log.info("%s; attempt %d of %d follows", outcome, attempt, max_attempts)
+            log.info("%s; attempt %d of %d follows", without_excerpt(outcome), attempt, max_attempts)
             if observed is not None:
                 observed.retried(outcome, wait)
             del outcome  # no cycle of error, traceback and frame while this waits
@@ -351,7 +352,9 @@ def _end_of(task: asyncio.Task[Success[T] | MMSError]) -> str:
         return one_line(f"it failed: {failure!r}", 500)
     outcome = task.result()
     value = outcome.value if isinstance(outcome, Success) else outcome
-    return one_line(str(value), 500) if isinstance(value, SentBatch | SentMany | MMSError) else "it succeeded"
+    if isinstance(value, MMSError):
+        return one_line(str(without_excerpt(value)), 500)
+    return one_line(str(value), 500) if isinstance(value, SentBatch | SentMany) else "it succeeded"
 
 
 def _is_heavy(response: Response) -> bool:

@@ -176,7 +176,8 @@ class PictureMaker:
             image = await self._loaded(fields)
             checked_text(text, image)
         except Exception as error:
-            self._tell(monotonic() - began, 0, error)
+            cause = error.__cause__
+            self._tell(monotonic() - began, 0, cause if isinstance(cause, Exception) else error)
             raise
         self._tell(monotonic() - began, len(image.data), None)
         picture = OwnPicture(image.data, hashlib.sha256(image.data).hexdigest())
@@ -211,7 +212,8 @@ class PictureMaker:
             raise error
         said = one_line(str(error), SHOWN)
         said = f"{type(error).__name__}: {said}" if said else type(error).__name__
-        raise InvalidRequestError("image", type(error).__name__, f"a picture of its row; the function raised {said}")
+        problem = f"a picture of its row; the function raised {said}"
+        raise InvalidRequestError("image", type(error).__name__, problem) from error
 
     def _tried(self, fields: Mapping[str, Any]) -> tuple[Any, Exception | None]:
         try:

@@ -225,8 +225,7 @@ class Preparation:
 
     async def end_run(self, thread: JournalThread | None) -> None:
         """Close what is for one run: a journal that is not in memory, and a suppression list that was made here."""
-        if thread is not None:
-            self._observer = None
+        self._observer = None
         try:
             if thread is not None and self.options.store is not None:
                 await thread.close()

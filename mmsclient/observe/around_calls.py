@@ -30,7 +30,8 @@ class OrdersEnded(Event):
     claim: str
     outbox: str
     counts: Mapping[str, int]
-    """The orders by the state that they came into, as `OutboxState` has them; those `waiting` are sent again."""
+    """The orders by the state that they came into, as `OutboxState` has them; those `waiting` are sent again. Empty
+    where that could not be recorded: then they are `unknown`, and the next worker's `OrdersLost` tells so."""
     seconds: float
     error: str | None
     """The class of what its call raised."""
@@ -38,12 +39,18 @@ class OrdersEnded(Event):
 
 @frozen(kw_only=True, slots=False)
 class OrdersDue(Event):
-    """What waits in an outbox, and not for a later hour. Told by a worker at its start, and every 15 seconds."""
+    """What waits in an outbox, and not for a later hour. Told by a worker at its start, every 15 seconds, and at its
+    end: then, and where it could not be counted, there is no figure."""
 
     outbox: str
-    orders: int
-    oldest: float
+    orders: int | None
+    """Exact below 100 000, which stands for that many and more; so `unknown`."""
+    oldest: float | None
     """Seconds for which the oldest of them has waited, in which it may have been tried; 0 without any."""
+    unknown: int | None
+    """Orders that may have been sent, and that nothing has settled."""
+    error: str | None
+    """The class of what kept it from being counted, or ended the worker; None where that was stopped."""
 
 
 @frozen(kw_only=True, slots=False)

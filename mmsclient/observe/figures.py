@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from time import monotonic
+from time import monotonic, time
 
+from mmsclient.observe.around_calls import OrdersDue
 from mmsclient.observe.beginnings import EventStarted
 from mmsclient.observe.events import (
     AttemptEnded,
@@ -30,6 +31,7 @@ __all__ = [
     "CallsUnderWay",
     "CampaignsHeld",
     "EventsUnderWay",
+    "OutboxesCounted",
     "kind_of",
     "messages_by_outcome",
 ]
@@ -127,6 +129,34 @@ class EventsUnderWay:
     def by_kind(self) -> Mapping[str, int]:
         """How many."""
         return {kind: self._kinds[kind] for kind in EVENT_KINDS}
+
+
+class OutboxesCounted:
+    """What is due in each outbox, by its last `OrdersDue`, and when that was counted."""
+
+    def __init__(self) -> None:
+        self._due: dict[str, OrdersDue] = {}
+        self._at: dict[str, float] = {}
+
+    def __call__(self, event: OrdersDue, /) -> None:
+        """Notes `event`."""
+        self._due[event.outbox] = event
+        if event.orders is not None:
+            self._at[event.outbox] = time()
+        elif event.error is not None:
+            self._at.setdefault(event.outbox, time())  # since when it is not counted, where it never was
+        else:  # it was stopped: nobody waits for a count
+            self._at.pop(event.outbox, None)
+
+    @property
+    def due(self) -> list[OrdersDue]:
+        """What is known. For any thread, as the times are."""
+        return [due for due in list(self._due.values()) if due.orders is not None]
+
+    @property
+    def at(self) -> Mapping[str, float]:
+        """When, as Unix seconds, each one was counted whose worker was not stopped."""
+        return dict(self._at)
 
 
 def messages_by_outcome(event: CallEnded) -> Iterator[tuple[Outcome, int]]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from math import nan
+
 from mmsclient._extras import needed
 from mmsclient.observe.around_calls import OrdersDue, OrdersEnded, OrdersLost, PictureMade, SendRepeated
 from mmsclient.observe.beginnings import EventStarted
@@ -37,6 +39,7 @@ from mmsclient.observe.figures import (
     CallsUnderWay,
     CampaignsHeld,
     EventsUnderWay,
+    OutboxesCounted,
     kind_of,
     messages_by_outcome,
 )
@@ -178,14 +181,15 @@ class PrometheusObserver:
             ["outbox", "state"],
             registry=registry,
         )
-        self._due = Gauge(
-            "mmsclient_outbox_due", "Orders that wait, and not for a later hour.", ["outbox"], registry=registry
-        )
-        self._oldest_due = Gauge(
-            "mmsclient_outbox_oldest_due_seconds",
-            "For which the oldest of them has waited.",
-            ["outbox"],
-            registry=registry,
+        self._counted = OutboxesCounted()
+        self._due, self._oldest_due, self._unknown, self._counted_at = (
+            Gauge(f"mmsclient_outbox_{name}", f"{text}; NaN where it is not known.", ["outbox"], registry=registry)
+            for name, text in (
+                ("due", "Orders that wait, and not for a later hour, up to 100 000"),
+                ("oldest_due_seconds", "For which the oldest of them has waited"),
+                ("unknown", "Orders that may have been sent, and that nothing has settled, up to 100 000"),
+                ("counted_timestamp_seconds", "When these were counted last"),
+            )
         )
 
     def __call__(self, event: Event, /) -> None:
@@ -257,8 +261,14 @@ class PrometheusObserver:
             case OrdersDue():
                 for state in ORDER_STATES:
                     self._orders.labels(event.outbox, state)  # from the start, as those of messages
-                self._due.labels(event.outbox).set(event.orders)
-                self._oldest_due.labels(event.outbox).set(event.oldest)
+                self._counted(event)
+                for gauge, value in (
+                    (self._due, event.orders),
+                    (self._oldest_due, event.oldest),
+                    (self._unknown, event.unknown),
+                    (self._counted_at, self._counted.at.get(event.outbox)),
+                ):
+                    gauge.labels(event.outbox).set(nan if value is None else value)
             case OrdersEnded():
                 for state, count in event.counts.items():
                     self._orders.labels(event.outbox, state).inc(count)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from mmsclient._store.outbox import OrderEnd, OutboxClaim, OutboxState, OutboxWorkerStore
 from mmsclient.bulk.waiting import all_done, is_ending
@@ -12,7 +12,7 @@ from mmsclient.errors import one_line
 from mmsclient.outbox.errors import OutboxError, OutboxUnavailableError
 from mmsclient.outbox.threads import StoreThread
 
-__all__ = ["Recorder"]
+__all__ = ["Recorder", "released"]
 
 log: logging.Logger = logging.getLogger(__name__)
 
@@ -48,14 +48,12 @@ class Recorder:
 
     async def release(self, claim: OutboxClaim) -> None:
         """Write down that a call never left."""
-        ends = [
-            OrderEnd(OutboxState.WAITING, {}, ((None, None),) * len(order.phones), together=order.together)
-            for order in claim.orders
-        ]
-        await self.record(claim, ends)
+        await self.record(claim, released(claim))
 
-    async def record(self, claim: OutboxClaim, ends: Sequence[OrderEnd]) -> None:
-        """Write down how each order of a call ended. What cannot be written in time is told in the log."""
+    async def record(
+        self, claim: OutboxClaim, ends: Sequence[OrderEnd], on_written: Callable[[], object] = lambda: None
+    ) -> None:
+        """Write down how each order of a call ended, and call `on_written`. What cannot be is told in the log."""
         loop = asyncio.get_running_loop()
         give_up_at = loop.time() + KEPT
         is_late = False
@@ -69,6 +67,7 @@ class Recorder:
                     cancelled = error
                 try:
                     done = writing.result()
+                    on_written()
                     break
                 except OutboxError as problem:
                     is_over = is_ending() or loop.time() > give_up_at
@@ -94,6 +93,14 @@ class Recorder:
             log.warning(
                 "%d of %d orders of a call were purged or sent again before it ended", len(ends) - done, len(ends)
             )
+
+
+def released(claim: OutboxClaim) -> list[OrderEnd]:
+    """The ends of a call that never left."""
+    return [
+        OrderEnd(OutboxState.WAITING, {}, ((None, None),) * len(order.phones), together=order.together)
+        for order in claim.orders
+    ]
 
 
 def _tell_unrecorded(problem: OutboxError, claim: OutboxClaim, ends: Sequence[OrderEnd]) -> None:

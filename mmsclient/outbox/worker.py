@@ -10,18 +10,20 @@ from collections.abc import Awaitable, Callable, Sequence
 from mmsclient._api.envelope import NOT_CARRIED_OUT
 from mmsclient._store.outbox import OrderEnd, OutboxClaim, OutboxState, OutboxWorkerStore
 from mmsclient._transport import retry
+from mmsclient._transport.session import Recall
 from mmsclient._words import counted
 from mmsclient.bulk.capacity import Capacity
 from mmsclient.bulk.control import Control, Stop
 from mmsclient.bulk.sender import Sender
 from mmsclient.bulk.waiting import all_done
-from mmsclient.errors import LimiterUnavailableError, MMSError, NotSentError, OutcomeUnknownError
+from mmsclient.errors import LimiterUnavailableError, MMSError, NotSentError, OutcomeUnknownError, without_excerpt
 from mmsclient.models import SentBatch
 from mmsclient.observe.outbox import WorkerObserver
+from mmsclient.outbox.counting import DueCount
 from mmsclient.outbox.errors import OutboxStoppedError, OutboxUnavailableError
 from mmsclient.outbox.options import Options
 from mmsclient.outbox.outcome import ends_of_answer, ends_of_error
-from mmsclient.outbox.recorder import Recorder
+from mmsclient.outbox.recorder import Recorder, released
 from mmsclient.outbox.threads import StoreThread
 
 __all__ = ["Worker"]
@@ -34,10 +36,6 @@ TICK = 0.01
 """Seconds between the looks at a full limiter that does not tell when it has room."""
 SETTLE_EVERY = 60.0
 """Seconds between two looks for unknown orders that evidence settles, though it did not when it came."""
-COUNT_EVERY = 15.0
-"""Seconds between two counts of what is due, where anybody is told."""
-IDLE_FOR_ONE = 100
-"""How many times as long as a count takes is waited before the next: it reads all that wait."""
 PURGE_EVERY = 3600.0
 """Seconds between two looks for orders that are old enough to be forgotten."""
 FIRST_PAUSE, LONGEST_PAUSE = 0.5, 60.0
@@ -73,12 +71,12 @@ class Worker:
         self._control.may_leave = lambda: thread.store.may_send
         self._capacity = Capacity(client)
         self._recorder = Recorder(thread, self._control.changed)
+        self._due = DueCount(thread, observer)
         self._numbers = itertools.count()
         self._calls: set[asyncio.Task[None]] = set()
         self._unsent: dict[str, OutboxClaim] = {}  # whose tasks have not begun
         self._look_at = 0.0  # before then, nothing is expected to be there
         self._tidy_at = 0.0
-        self._count_at = 0.0
         self._settle_at = 0.0
         self._purge_at = 0.0
         self._unknown_in_a_row = 0
@@ -113,21 +111,28 @@ class Worker:
                 await self._send_all()
             except Exception as error:
                 self._control.fail(error)
-            if (error_ := self._control.error) is not None:
-                self.error = OutboxStoppedError(error_.error, error_.why) if isinstance(error_, Stop) else error_
-                log.error("%s", self.error)
+            if isinstance(stop := self._control.error, Stop):
+                self.error = OutboxStoppedError(stop.error, stop.why)
+                log.error("%s", OutboxStoppedError(without_excerpt(stop.error), stop.why))
+            elif stop is not None:
+                self.error = stop
+                log.error("%s", without_excerpt(stop))
         finally:
+            self._due.end(self.error)
             await self._thread.close()
             self._loop.call_soon(self._on_end)  # when this task is done
 
     async def _send_all(self) -> None:
         unsubscribe = self._capacity.on_change(self._control.changed.set)
         try:
+            await self._unless_away(self._look_for_dead)  # what was found on opening is told, even if it is stopped
             while not self._control.is_stopping:
                 self._control.changed.clear()  # what changes from here on is looked at again
                 if self._loop.time() >= self._tidy_at:
                     await self._unless_away(self._tidy)
-                if self._loop.time() < self._look_at or not await self._unless_away(self._look):
+                may_be_more = self._loop.time() >= self._look_at and await self._unless_away(self._look)
+                await self._due.look()
+                if not may_be_more:
                     await self._wait_for_change()
         finally:
             unsubscribe()
@@ -167,15 +172,7 @@ class Worker:
     async def _tidy(self) -> bool:
         """What is to be done beside sending; False."""
         self._tidy_at = self._loop.time() + LOOK
-        if lost := await self._thread.run(lambda store: store.lose_dead()):
-            log.warning("a worker of the outbox is gone; of what it was sending, %s unknown", _are(lost))
-            self._observer.lost(lost)
-            self._on_end()
-        if self._observer.is_told and self._loop.time() >= self._count_at:
-            began = self._loop.time()
-            self._observer.due(*await self._thread.run(lambda store: store.due()))
-            ended = self._loop.time()
-            self._count_at = ended + max(COUNT_EVERY, IDLE_FOR_ONE * (ended - began))
+        await self._look_for_dead()
         if self._loop.time() >= self._settle_at:
             self._settle_at = self._loop.time() + SETTLE_EVERY
             if await self._thread.run(lambda store: store.settle()):
@@ -184,6 +181,14 @@ class Worker:
             self._purge_at = self._loop.time() + PURGE_EVERY
             keep = self._options.keep.total_seconds()
             await self._thread.run(lambda store: store.purge(keep))
+        return False
+
+    async def _look_for_dead(self) -> bool:
+        """Tell what dead workers were sending; False."""
+        if lost := await self._thread.run(lambda store: store.lose_dead()):
+            log.warning("a worker of the outbox is gone; of what it was sending, %s unknown", _are(lost))
+            self._observer.lost(lost)
+            self._on_end()
         return False
 
     def _may_start(self) -> bool:
@@ -218,23 +223,31 @@ class Worker:
         del self._unsent[claim.id]
         self._observer.claimed(claim.id, len(claim.orders), len(claim.phones))
         began = self._loop.time()
-        outcome: SentBatch | Exception | None = None
-        ends: Sequence[OrderEnd] = ()
+        outcome: SentBatch | BaseException | None = None
+        recorded: list[OutboxState] = []
+        recall = self._control.recall()
         try:
-            outcome = await self._call(claim, number)
-            ends = self._ends(claim, outcome)
-            await self._recorder.record(claim, ends)
-            if any(end.state is OutboxState.WAITING for end in ends):
+            outcome = await self._call(claim, number, recall)
+            if isinstance(outcome, asyncio.CancelledError):
+                ends = _ends_of_cut(claim, recall)
+            else:
+                ends = self._ends(claim, outcome)
+            states = [end.state for end in ends]
+            await self._recorder.record(claim, ends, lambda: recorded.extend(states))
+            if OutboxState.WAITING in states:
                 self.wake()
         except Exception as error:
             self._control.fail(error)
         finally:
-            states = [end.state for end in ends]
-            self._observer.ended(claim.id, states, self._loop.time() - began, _failure(outcome))
+            self._observer.ended(claim.id, recorded, self._loop.time() - began, _failure(outcome))
             self._on_end()
+        if isinstance(outcome, asyncio.CancelledError):
+            raise outcome
 
-    async def _call(self, claim: OutboxClaim, number: int) -> SentBatch | Exception:
-        recall = self._control.recall()
+    async def _call(
+        self, claim: OutboxClaim, number: int, recall: Recall
+    ) -> SentBatch | Exception | asyncio.CancelledError:
+        """How it ended: `CancelledError` where the event loop is ending, and nobody closed the client."""
         client = self._client.with_options(max_attempts=1, recall=recall)  # repeats are recorded: made by another claim
         outcome: SentBatch | BaseException | None = None
         self._capacity.begin_call(number, self._loop.time())
@@ -247,15 +260,7 @@ class Worker:
                 timeout=self._options.timeout,
             )
             return outcome
-        except asyncio.CancelledError as error:  # the event loop is ending, and nobody closed the client
-            outcome = error
-            left = OutcomeUnknownError("the event loop was stopped before its answer came", call="send-mms")
-            if recall.never_left:
-                await self._recorder.release(claim)
-            else:
-                await self._recorder.record(claim, ends_of_error(claim, left, 0.0))
-            raise
-        except Exception as error:
+        except (Exception, asyncio.CancelledError) as error:
             outcome = error
             return error
         finally:
@@ -279,7 +284,7 @@ class Worker:
         elif isinstance(outcome, NOT_CARRIED_OUT):
             self._not_sent_in_a_row += 1
             self._control.held_until = self._loop.time() + ends[0].delay
-            log.warning("%s; nothing is sent for %.1f s", outcome, ends[0].delay)
+            log.warning("%s; nothing is sent for %.1f s", without_excerpt(outcome), ends[0].delay)
         elif isinstance(outcome, MMSError):
             self._control.fail(Stop(outcome, "because every other call would fail alike"))
             return ends_of_error(claim, outcome, 0.0)
@@ -297,6 +302,12 @@ class Worker:
         elif self._unknown_in_a_row >= self._options.stop_after:
             several = counted(self._unknown_in_a_row, "call")
             self._control.fail(Stop(error, f"after {several} in a row whose outcome is unknown"))
+
+
+def _ends_of_cut(claim: OutboxClaim, recall: Recall) -> Sequence[OrderEnd]:
+    """What it means that the event loop is ending during a call."""
+    left = OutcomeUnknownError("the event loop was stopped before its answer came", call="send-mms")
+    return released(claim) if recall.never_left else ends_of_error(claim, left, 0.0)
 
 
 def _failure(outcome: SentBatch | BaseException | None) -> BaseException | None:

@@ -192,6 +192,7 @@ class Dispatcher:
         handling = self._under_way.get(key)  # a copy may have come meanwhile
         if handling is not None or self._closed:
             place.release()
+            self._watch.look_after(type(event), place)
             return handling
         handling = self._under_way[key] = Handling(event, key, place, callback)
         handling.task = asyncio.get_running_loop().create_task(self._run(handling))

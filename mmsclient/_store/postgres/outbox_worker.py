@@ -11,7 +11,7 @@ import psycopg
 
 from mmsclient._store.errors import JournalError, JournalMismatchError
 from mmsclient._store.models import Owner
-from mmsclient._store.outbox import DIED, Candidate, OrderEnd, OutboxClaim, OutboxState, chosen
+from mmsclient._store.outbox import DIED, MOST_COUNTED, Candidate, OrderEnd, OutboxClaim, OutboxDue, OutboxState, chosen
 from mmsclient._store.outbox_evidence import replaces_proof
 from mmsclient._store.postgres import outbox_evidence
 from mmsclient._store.postgres.address import Address
@@ -65,8 +65,11 @@ FROM unnest(%s::bigint[], %s::bigint[], %s::text[], %s::text[]) AS given (outbox
 WHERE outbox_recipient.outbox = given.outbox AND outbox_recipient.phone = given.phone
 """
 _DUE = """
-SELECT count(*), extract(epoch FROM clock_timestamp() - min(greatest(put, not_before)))
-FROM outbox WHERE state = 'waiting' AND (not_before IS NULL OR not_before <= clock_timestamp())
+SELECT count(*), extract(epoch FROM clock_timestamp() - min(greatest(put, not_before))), (
+    SELECT count(*) FROM (SELECT FROM outbox WHERE state = 'unknown' LIMIT %s) AS of_it
+) FROM (
+    SELECT put, not_before FROM outbox WHERE state = 'waiting' ORDER BY due, id LIMIT %s
+) AS first WHERE not_before IS NULL OR not_before <= clock_timestamp()
 """
 _OTHERS = "SELECT DISTINCT sender FROM outbox WHERE state = 'sending' AND sender <> %s"
 _LEFT = "SELECT id FROM outbox WHERE state = 'sending' AND sender = ANY(%s) ORDER BY id FOR UPDATE"
@@ -156,10 +159,12 @@ class PostgresOutboxWorker:
 
         return self._database.run(work)
 
-    def due(self) -> tuple[int, float]:
+    def due(self) -> OutboxDue:
         """See `OutboxWorkerStore.due`."""
-        count, oldest = self._database.run(lambda transaction: transaction.row(_DUE), reads=True)
-        return int(count), float(oldest or 0.0)
+        count, oldest, unknown = self._database.run(
+            lambda transaction: transaction.row(_DUE, (MOST_COUNTED, MOST_COUNTED)), reads=True
+        )
+        return OutboxDue(int(count), max(0.0, float(oldest or 0.0)), int(unknown))
 
     def lose_dead(self) -> int:
         """See `OutboxWorkerStore.lose_dead`."""

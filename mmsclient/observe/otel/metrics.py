@@ -30,7 +30,14 @@ from mmsclient.observe.events import (
     SaturationBegan,
     SaturationEnded,
 )
-from mmsclient.observe.figures import SECONDS, CallsUnderWay, CampaignsHeld, EventsUnderWay, messages_by_outcome
+from mmsclient.observe.figures import (
+    SECONDS,
+    CallsUnderWay,
+    CampaignsHeld,
+    EventsUnderWay,
+    OutboxesCounted,
+    messages_by_outcome,
+)
 from mmsclient.observe.leases import LeasesLost
 from mmsclient.observe.otel import conventions
 
@@ -50,7 +57,7 @@ class Metrics:
         self._under_way = CallsUnderWay()
         self._events_under_way = EventsUnderWay()
         self._held = CampaignsHeld()
-        self._due: dict[str, OrdersDue] = {}
+        self._counted = OutboxesCounted()
         self._rate_share = 1.0
         self._is_away = False
         self._saturated: dict[str, int] = {}
@@ -110,13 +117,25 @@ class Metrics:
             "mmsclient.outbox.due",
             "{order}",
             "Orders that wait, and not for a later hour.",
-            lambda: [Observation(due.orders, _outbox(due.outbox)) for due in list(self._due.values())],
+            lambda: [Observation(due.orders or 0, _outbox(due.outbox)) for due in self._counted.due],
         )
         self._gauge(
             "mmsclient.outbox.oldest_due",
             "s",
             "For which the oldest of them has waited.",
-            lambda: [Observation(due.oldest, _outbox(due.outbox)) for due in list(self._due.values())],
+            lambda: [Observation(due.oldest or 0.0, _outbox(due.outbox)) for due in self._counted.due],
+        )
+        self._gauge(
+            "mmsclient.outbox.unknown",
+            "{order}",
+            "Orders that may have been sent, and that nothing has settled.",
+            lambda: [Observation(due.unknown or 0, _outbox(due.outbox)) for due in self._counted.due],
+        )
+        self._gauge(
+            "mmsclient.outbox.counted_at",
+            "s",
+            "When these were counted last, as Unix time.",
+            lambda: [Observation(at, _outbox(name)) for name, at in self._counted.at.items()],
         )
 
     def _make_gauges(self) -> None:
@@ -246,7 +265,7 @@ class Metrics:
     def _count_stored(self, event: Event) -> None:
         match event:
             case OrdersDue():
-                self._due[event.outbox] = event
+                self._counted(event)
             case OrdersEnded():
                 for state, count in event.counts.items():
                     self._orders.add(count, _outbox(event.outbox) | {"mmsclient.state": state})

@@ -29,7 +29,6 @@ from mmsclient.observe import (
     LogObserver,
     Observer,
     OrdersClaimed,
-    OrdersDue,
     OrdersEnded,
     OrdersLost,
     Outcome,
@@ -184,8 +183,6 @@ async def test_an_outbox_is_told_from_what_is_due_to_how_it_ended(
                 found = await outbox.result(f"order-{number}", timeout=60)
                 assert found is not None
                 assert found.state is OutboxState.ACCEPTED
-    due = watched.told.of(OrdersDue)[0]
-    assert (due.orders, due.oldest > 0) == (3, True)
     first, *others = watched.told.of(OrdersEnded)
     assert (first.counts, first.error) == ({"waiting": 3}, "RateLimitError")
     assert sum((event.counts["accepted"] for event in others), 0) == 3
@@ -195,10 +192,7 @@ async def test_an_outbox_is_told_from_what_is_due_to_how_it_ended(
     assert name
     assert watched.figure("mmsclient_outbox_orders_total", outbox=name, state="accepted") == 3
     assert watched.figure("mmsclient_outbox_orders_total", outbox=name, state="waiting") == 3
-    assert watched.figure("mmsclient_outbox_due", outbox=name) == 3
-    assert watched.figure("mmsclient_outbox_oldest_due_seconds", outbox=name) > 0
     assert watched.telemetry.points("mmsclient.outbox.orders")[name, "accepted"] == 3
-    assert watched.telemetry.points("mmsclient.outbox.due") == {(name,): 3}
     spans, calls = watched.telemetry.spans(f"outbox {name}"), watched.telemetry.spans("send-mms")
     assert [parent(span) for span in spans] == [job.get_span_context().span_id] * len(claims)
     assert {parent(call) for call in calls} == {identity(span) for span in spans}
@@ -313,7 +307,7 @@ async def test_own_pictures_are_told_with_what_they_took(
     made = watched.told.of(PictureMade)
     assert {event.campaign.id for event in made} == {ended.campaign.id}
     assert sorted((event.bytes, event.error or "") for event in made) == [
-        (0, "InvalidRequestError"),
+        (0, "ValueError"),
         (len(PNG), ""),
         (len(PNG), ""),
     ]

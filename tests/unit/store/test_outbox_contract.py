@@ -17,7 +17,15 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from mmsclient import KeyReusedError
 from mmsclient._store.errors import JournalError, JournalMismatchError
 from mmsclient._store.models import Owner, RecipientState
-from mmsclient._store.outbox import Candidate, OutboxClaim, OutboxState, OutboxStore, OutboxWorkerStore, chosen
+from mmsclient._store.outbox import (
+    Candidate,
+    OutboxClaim,
+    OutboxDue,
+    OutboxState,
+    OutboxStore,
+    OutboxWorkerStore,
+    chosen,
+)
 from mmsclient._store.stores import outbox_at
 from tests.support.outbox import ONE, OWNER, THREE, TWO, claimed, end, keys, opened, order, state_of, working
 from tests.support.postgres_server import Server
@@ -65,19 +73,27 @@ def test_another_order_with_the_key_is_refused(store: OutboxStore, other: object
 
 def test_what_is_due_is_counted(store: OutboxStore) -> None:
     with working(store) as worker:
-        assert worker.due() == (0, 0.0)
+        assert worker.due() == OutboxDue(0, 0.0, 0)
         store.put(order("later", not_before=2e9))
-        assert worker.due() == (0, 0.0)
+        assert worker.due() == OutboxDue(0, 0.0, 0)
         store.put(order("a", not_before=time.time() - 100))
         store.put(order("b"))
-        count, oldest = worker.due()
-        assert count == 2
-        assert 0 <= oldest < 60  # since it was put, and not since it might have been sent before
+        due = worker.due()
+        assert due.orders == 2
+        assert 0 <= due.oldest < 60  # since it was put, and not since it might have been sent before
         store.cancel("a")
         claim = claimed(worker)
-        assert worker.due() == (0, 0.0)
+        assert worker.due() == OutboxDue(0, 0.0, 0)
         worker.finish(claim, end(claim, WAITING, delay=3600))  # it was not sent, and waits for another try
-        assert (worker.due()[0], worker.due()[1] > 0) == (1, True)
+        assert (worker.due().orders, worker.due().oldest > 0) == (1, True)
+
+
+def test_what_is_unknown_is_counted_beside_it(store: OutboxStore) -> None:
+    with working(store) as worker:
+        store.put(order("a"))
+        claim = claimed(worker)
+        worker.finish(claim, end(claim, UNKNOWN))
+        assert worker.due().unknown == 1
 
 
 def test_what_is_put_survives_and_is_listed(place: tuple[str, str]) -> None:
