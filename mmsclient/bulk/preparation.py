@@ -223,9 +223,10 @@ class Preparation:
         if self.options.check_balance and (balance := balance_of(account, self.options.kind)) is not None:
             await thread.run(lambda: thread.journal.note_balance(balance, is_after=is_after))
 
-    async def end_run(self, thread: JournalThread | None) -> None:
+    async def end_run(self, thread: JournalThread | None, observer: RunObserver | None = None) -> None:
         """Close what is for one run: a journal that is not in memory, and a suppression list that was made here."""
-        self._observer = None
+        if observer is not None and self._observer is observer:  # and not that of a run beside a preflight
+            self._observer = None
         try:
             if thread is not None and self.options.store is not None:
                 await thread.close()

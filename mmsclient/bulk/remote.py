@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from datetime import UTC, datetime
 from decimal import Decimal
 
@@ -16,7 +15,6 @@ from mmsclient._store.sqlite_database import translated_errors
 from mmsclient._store.steering import Activity, FailedCall, Order, Standing
 from mmsclient._store.stores import JournalStore, store_at
 from mmsclient._words import counted
-from mmsclient.bulk.errors import JournalError
 from mmsclient.bulk.models import Counts
 
 __all__ = ["Activity", "CampaignStatus", "FailedCall", "pause", "read_status", "stop", "unpause"]
@@ -143,10 +141,7 @@ async def _ordered(journal: str | os.PathLike[str], name: str | None, order: Ord
 
 def _read(store: JournalStore) -> CampaignStatus:
     found, beside = _read_alone(store), store.fallback
-    with suppress(JournalError):  # it may be just being made
-        if beside.exists():
-            return evolve(found, fallback=_read_alone(beside))
-    return found
+    return evolve(found, fallback=_read_alone(beside)) if beside.exists() else found  # it is whole once it is there
 
 
 def _read_alone(store: JournalStore) -> CampaignStatus:

@@ -159,7 +159,7 @@ class Runner:
         finally:
             thread_, self._thread = self._thread, None
             self._observer.ended({} if thread_ is None else thread_.journal.counts, self._meter.calls, self._error)
-            await self._preparation.end_run(thread_)
+            await self._preparation.end_run(thread_, self._observer)
             self._loop.call_soon(self._news.set)  # when this task is done
 
     async def _in_words(self, error: BaseException, recorder: Recorder | None) -> BaseException:

@@ -132,6 +132,18 @@ async def test_those_whose_mms_did_not_arrive_get_the_text_once(
     assert (status.fallback.counts[ACCEPTED], status.fallback.is_over, status.fallback.fallback) == (4, True, None)
 
 
+def write_damage(path: Path) -> None:
+    path.write_bytes(b"damaged" * 1000)
+
+
+async def test_a_journal_of_sms_that_cannot_be_read_is_told(api: Sandbox, mms: AsyncMMSClient, path: Path) -> None:
+    await failed(mms, api, (str(path), ""), numbers(1))
+    await ended(campaign(mms, (str(path), "")).send_fallback())
+    write_damage(Path(f"{path}-sms"))
+    with pytest.raises(JournalError, match="-sms"):
+        await read_status(path)
+
+
 async def test_the_status_shows_who_sends_the_sms_and_how_far(
     api: Sandbox, mms: AsyncMMSClient, place: tuple[str, str]
 ) -> None:

@@ -16,7 +16,7 @@ from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
 from mmsclient import AsyncMMSClient, KeyReusedError, LedgerUnavailableError, OutcomeUnknownError, SendInProgressError
-from mmsclient.bulk import RecipientState, SMSFallback
+from mmsclient.bulk import JournalBusyError, RecipientState, SMSFallback
 from mmsclient.limiter import NoLimit
 from mmsclient.models import DeliveryReport, DeliveryStatus
 from mmsclient.observe import (
@@ -318,3 +318,25 @@ async def test_own_pictures_are_told_with_what_they_took(
     assert {parent(span) for span in spans} == {identity(watched.telemetry.span("campaign"))}
     assert sum("error.type" in attributes(span) for span in spans) == 1
     assert len(lines(caplog, "picture_made")) == 3
+
+
+async def test_pictures_of_a_preflight_are_none_of_a_run_that_could_not_begin(
+    mms: AsyncMMSClient, watched: Watched, path: Path
+) -> None:
+    has_begun, go_on = asyncio.Event(), asyncio.Event()
+
+    async def listed() -> AsyncIterator[str]:
+        has_begun.set()
+        await go_on.wait()
+        yield numbers(1)[0]
+
+    mail = campaign(mms, path, image=lambda fields: PNG)
+    other = asyncio.create_task(campaign(mms, path, image=lambda fields: PNG).send_all(listed()))
+    await has_begun.wait()
+    with pytest.raises(JournalBusyError):
+        await mail.send_all(numbers(1))
+    go_on.set()
+    await other
+    watched.told.events.clear()
+    await mail.preflight(numbers(3))
+    assert not watched.told.of(PictureMade)

@@ -156,6 +156,24 @@ def test_saturation_is_logged_as_it_begins_and_as_it_ends(caplog: pytest.LogCapt
     assert ended.startswith("callbacks: no longer saturated by events as a delivery report, after 5.")
 
 
+@in_virtual_time
+async def test_a_receiver_that_closes_while_it_is_saturated_ends_that() -> None:
+    told = Told()
+    receiver = CallbackReceiver(token=TOKEN, timeout=60, max_events=1, observer=told)
+
+    @receiver.on_inbound
+    async def take(message: InboundMessage) -> None:
+        await asyncio.sleep(5)
+
+    items = [INBOUND | {"message_id": f"m{number}"} for number in range(4)]
+    callbacks = [asyncio.create_task(status(receiver, item)) for item in items]
+    await asyncio.sleep(1)
+    assert told.one(SaturationBegan).kind == "inbound_message"
+    await receiver.aclose()
+    assert sorted(await asyncio.gather(*callbacks)) == [200, 503, 503, 503]
+    assert told.one(SaturationEnded).kind == "inbound_message"
+
+
 async def test_four_events_in_four_places_are_no_saturation() -> None:
     told = Told()
     receiver = CallbackReceiver(token=TOKEN, max_events=4, observer=told)
