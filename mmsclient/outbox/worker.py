@@ -30,6 +30,8 @@ __all__ = ["Worker"]
 
 log: logging.Logger = logging.getLogger(__name__)
 
+_Outcome = SentBatch | Exception | asyncio.CancelledError
+
 LOOK = 1.0
 """Seconds between the looks for what others have put, what has become due, and what dead workers have left."""
 TICK = 0.01
@@ -228,10 +230,7 @@ class Worker:
         recall = self._control.recall()
         try:
             outcome = await self._call(claim, number, recall)
-            if isinstance(outcome, asyncio.CancelledError):
-                ends = _ends_of_cut(claim, recall)
-            else:
-                ends = self._ends(claim, outcome)
+            ends = self._ends(claim, outcome, recall)
             states = [end.state for end in ends]
             await self._recorder.record(claim, ends, lambda: recorded.extend(states))
             if OutboxState.WAITING in states:
@@ -244,9 +243,7 @@ class Worker:
         if isinstance(outcome, asyncio.CancelledError):
             raise outcome
 
-    async def _call(
-        self, claim: OutboxClaim, number: int, recall: Recall
-    ) -> SentBatch | Exception | asyncio.CancelledError:
+    async def _call(self, claim: OutboxClaim, number: int, recall: Recall) -> _Outcome:
         """How it ended: `CancelledError` where the event loop is ending, and nobody closed the client."""
         client = self._client.with_options(max_attempts=1, recall=recall)  # repeats are recorded: made by another claim
         outcome: SentBatch | BaseException | None = None
@@ -267,8 +264,10 @@ class Worker:
             self._capacity.end_call(number, self._loop.time(), _failure(outcome))
             self._control.changed.set()
 
-    def _ends(self, claim: OutboxClaim, outcome: SentBatch | Exception) -> Sequence[OrderEnd]:
+    def _ends(self, claim: OutboxClaim, outcome: _Outcome, recall: Recall) -> Sequence[OrderEnd]:
         """What a call means for its orders, and for those that follow it."""
+        if isinstance(outcome, asyncio.CancelledError):
+            return _ends_of_cut(claim, recall)
         if isinstance(outcome, SentBatch):
             self._unknown_in_a_row = self._not_sent_in_a_row = 0
             return ends_of_answer(claim, outcome)
