@@ -10,7 +10,20 @@ from attrs import define, field, frozen
 from mmsclient._api.phone_numbers import phone_key
 from mmsclient.models import DeliveryReport, DeliveryStatus, InboundMessage, Reply
 
-__all__ = ["Gathered", "Heard", "Replied", "Reported", "digits", "gathered", "reply_heard", "report_heard"]
+__all__ = [
+    "ARRIVED_AFTER_ALL",
+    "Gathered",
+    "Heard",
+    "Replied",
+    "Reported",
+    "digits",
+    "gathered",
+    "reply_heard",
+    "report_heard",
+]
+
+ARRIVED_AFTER_ALL = f"(delivery.status <> excluded.status AND excluded.status = '{DeliveryStatus.DELIVERED}')"
+"""In SQL, of a report that comes after a final one: the message is there, whatever was said before."""
 
 TRUNCATED = 1.0
 """Seconds by which the API's time of a reply may be too early: it names whole ones."""
@@ -76,7 +89,7 @@ class Gathered:
     kinds: dict[tuple[int, str], str] = field(factory=dict)
     """Of these, the kind of those of which it is told."""
     deliveries: dict[tuple[str, int], tuple[str, bool]] = field(factory=dict)
-    """Message id and phone; the status, and whether it is final. A final one stays."""
+    """Message id and phone; the status, and whether it is final. Such a one stays, unless it is delivered after all."""
 
 
 def gathered(heard: Iterable[Heard], storable: Callable[[str | None], str | None]) -> Gathered:
@@ -96,7 +109,7 @@ def gathered(heard: Iterable[Heard], storable: Callable[[str | None], str | None
             found.kinds.setdefault(note, each.kind)
         if isinstance(each, Reported):
             delivery = (message_id, each.phone)
-            if not found.deliveries.get(delivery, ("", False))[1]:
+            if each.status.is_delivered or not found.deliveries.get(delivery, ("", False))[1]:
                 found.deliveries[delivery] = (str(storable(each.status.value)), each.status.is_final)
     found.notes = dict(sorted(found.notes.items()))
     found.deliveries = dict(sorted(found.deliveries.items()))

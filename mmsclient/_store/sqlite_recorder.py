@@ -9,7 +9,7 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import Self
 
 from mmsclient._store import private_files, sqlite_evidence
-from mmsclient._store.heard import Heard, gathered
+from mmsclient._store.heard import ARRIVED_AFTER_ALL, Heard, gathered
 from mmsclient._store.sqlite_database import Database, storable, translated_errors
 from mmsclient._store.sqlite_migration import migrate
 from mmsclient._store.sqlite_reader import SQLiteReader
@@ -17,10 +17,11 @@ from mmsclient._store.sqlite_turns import Turns
 
 __all__ = ["SQLiteRecorder"]
 
-_RECORD = """
-INSERT INTO delivery VALUES {rows}
-ON CONFLICT DO UPDATE SET status = excluded.status, final = excluded.final, reported = excluded.reported WHERE NOT final
-"""
+_RECORD = f"""
+INSERT INTO delivery VALUES {{rows}}
+ON CONFLICT DO UPDATE SET status = excluded.status, final = excluded.final, reported = excluded.reported
+WHERE NOT final OR {ARRIVED_AFTER_ALL}
+"""  # noqa: S608 - our own constants
 
 
 class SQLiteRecorder:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from attrs import frozen
 
-from mmsclient._store.heard import Heard, gathered
+from mmsclient._store.heard import ARRIVED_AFTER_ALL, Heard, gathered
 from mmsclient._store.postgres import evidence, outbox_evidence
 from mmsclient._store.postgres.address import Address
 from mmsclient._store.postgres.database import Database, Transaction, columns, storable
@@ -14,14 +14,15 @@ from mmsclient._store.postgres.migrations import migrate
 
 __all__ = ["HeardInDatabase", "PostgresRecorder"]
 
-_RECORD = """
+_RECORD = f"""
 INSERT INTO delivery
 SELECT message_id, phone, status, final, clock_timestamp()
 FROM unnest(%s::text[], %s::bigint[], %s::text[], %s::boolean[]) WITH ORDINALITY
 AS news (message_id, phone, status, final, place) ORDER BY place
 ON CONFLICT (message_id, phone) DO UPDATE
-SET status = excluded.status, final = excluded.final, reported = excluded.reported WHERE NOT delivery.final
-"""
+SET status = excluded.status, final = excluded.final, reported = excluded.reported
+WHERE NOT delivery.final OR {ARRIVED_AFTER_ALL}
+"""  # noqa: S608 - our own constants
 
 
 class PostgresRecorder:
