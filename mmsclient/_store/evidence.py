@@ -22,8 +22,10 @@ from decimal import Decimal
 from attrs import frozen
 
 from mmsclient._words import counted
+from mmsclient.models import DeliveryStatus
 
 __all__ = [
+    "DID_NOT_ARRIVE",
     "ENOUGH",
     "HEARD_SINCE",
     "PROOF_WINDOW",
@@ -32,8 +34,11 @@ __all__ = [
     "RunFigures",
     "Silent",
     "UnknownSummary",
+    "last_told",
     "run_figures",
 ]
+
+DID_NOT_ARRIVE = frozenset({DeliveryStatus.FAILED, DeliveryStatus.REJECTED, DeliveryStatus.EXPIRED})
 
 PROOF_WINDOW = 3 * 86400.0
 """Seconds from the beginning of a call in which a first report or reply proves it."""
@@ -195,3 +200,11 @@ def run_figures(
         )
         for (first, before, after), run, used in zip(found, figures, credits_used, strict=True)
     ]
+
+
+def last_told(rows: Iterable[tuple[int, str]]) -> dict[int, str]:
+    """The final status for each phone, "" where it has none: of phones and statuses, several of some."""
+    found: dict[int, str] = {}
+    for phone, status in rows:
+        found[phone] = max(found.get(phone, ""), status)
+    return found

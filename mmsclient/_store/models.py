@@ -66,6 +66,8 @@ class Exclusion(StrEnum):
     """It stands in `exclude=`."""
     SUPPRESSED = "suppressed"
     """It stood in the suppression list when its call was about to leave; `Recipient.reason` says why and since when."""
+    ARRIVED = "arrived"
+    """Of an SMS in place of an MMS: that arrived after all, or may have; `Recipient.reason` says how that is known."""
     NO_MESSAGE = "no message"
     """Its own text, subject or picture cannot be made of its row, or the API would not take it; `Recipient.reason` says
     why."""

@@ -90,10 +90,15 @@ class JournalReader(Protocol):
         """Those of `phones` that are in the journal, with their ids."""
         ...
 
-    def reached_before(self, phones: Sequence[int]) -> set[int]:
+    def sent_again(self, after: int) -> list[tuple[int, Recipient]]:
+        """A page of the accepted recipients beyond the id `after` whom an earlier call had left unknown."""
+        ...
+
+    def reached_before(self, phones: Sequence[int]) -> dict[int, str]:
         """Those of `phones` who may have got the message by an earlier call, which had left them unknown.
 
-        Something is heard of it that may be of that call (`evidence`), and no report says that it did not arrive.
+        Something is heard of it that may be of that call (`evidence`), and no report says that it did not arrive. With
+        each the final status that was reported of it, "" as long as there is none.
         """
         ...
 
@@ -121,7 +126,7 @@ class ReportRecorder(Protocol):
     def record(self, heard: Sequence[Heard]) -> None:
         """Note what was heard, in one transaction, and act on what that proves of an unknown recipient (`evidence`).
 
-        A final status stays; the same may come again.
+        A final status stays, unless the message is delivered after all; the same may come again.
         """
         ...
 

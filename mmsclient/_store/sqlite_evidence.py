@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 
 from mmsclient._store.evidence import (
+    DID_NOT_ARRIVE,
     HEARD_SINCE,
     PROOF_WINDOW,
     PROVEN,
@@ -14,13 +15,13 @@ from mmsclient._store.evidence import (
     RunFigures,
     Silent,
     UnknownSummary,
+    last_told,
     run_figures,
 )
 from mmsclient._store.models import RecipientState
 from mmsclient._store.sqlite_database import Database
 from mmsclient._store.sqlite_rows import in_parts
 from mmsclient._store.states import PROVE, RESEND
-from mmsclient.models import DeliveryStatus
 
 __all__ = ["note", "reached_before", "resend", "settle", "settle_all", "unknown_summary"]
 
@@ -91,16 +92,16 @@ _IS_SILENT = f"""
 recipient.batch >= ? AND recipient.batch < ifnull(?, recipient.batch + 1) AND started <= ? AND NOT {_HEARD_OF}
 """
 
-_MAY_HAVE_COME = f"""
-SELECT recipient.phone FROM recipient
+_REACHED_BEFORE = f"""
+SELECT recipient.phone, ifnull((
+    SELECT CASE WHEN final THEN status ELSE '' END FROM delivery
+    WHERE delivery.message_id = evidence.message_id AND delivery.phone IN (0, evidence.phone)
+    ORDER BY final DESC, delivery.phone DESC LIMIT 1
+), '') AS final_status FROM recipient
 CROSS JOIN former_call ON former_call.recipient = recipient.id CROSS JOIN batch AS call ON call.id = former_call.batch
 CROSS JOIN evidence ON evidence.phone = recipient.phone
 WHERE recipient.phone IN (VALUES {{rows}}) AND evidence.message_id IS NOT recipient.message_id
-AND {_MAY_BE_OF_CALL} AND ifnull((
-    SELECT status = '{DeliveryStatus.DELIVERED}' OR NOT final FROM delivery
-    WHERE delivery.message_id = evidence.message_id AND delivery.phone IN (0, evidence.phone)
-    ORDER BY final DESC, delivery.phone DESC LIMIT 1
-), true)
+AND {_MAY_BE_OF_CALL} AND final_status NOT IN ({", ".join(f"'{status}'" for status in sorted(DID_NOT_ARRIVE))})
 """  # noqa: S608
 
 _UNKNOWN = f"""
@@ -167,10 +168,10 @@ def _resend_silent(database: Database, silent: Silent) -> str:
     return summary.objection
 
 
-def reached_before(database: Database, phones: Iterable[int]) -> set[int]:
+def reached_before(database: Database, phones: Iterable[int]) -> dict[int, str]:
     """See `JournalReader.reached_before`."""
-    parts = in_parts(_MAY_HAVE_COME, [(phone,) for phone in phones])
-    return {phone for part in parts for (phone,) in database.rows(*part)}
+    parts = in_parts(_REACHED_BEFORE, [(phone,) for phone in phones])
+    return last_told(row for part in parts for row in database.rows(*part))
 
 
 def unknown_summary(database: Database) -> UnknownSummary:

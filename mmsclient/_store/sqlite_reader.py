@@ -253,7 +253,15 @@ class SQLiteReader:
         sql = f"SELECT {RECIPIENT_COLUMNS} FROM {RECIPIENT_STATUS} WHERE phone IN ({wanted}) ORDER BY id"  # noqa: S608
         return [_with_id(row) for row in self._database.rows(sql)]
 
-    def reached_before(self, phones: Sequence[int]) -> set[int]:
+    def sent_again(self, after: int, limit: int = PAGE) -> list[tuple[int, Recipient]]:
+        """See `JournalReader.sent_again`."""
+        sql = (
+            f"SELECT {RECIPIENT_COLUMNS} FROM {RECIPIENT_STATUS} WHERE id > ? AND state = 'accepted'"  # noqa: S608
+            " AND id IN (SELECT recipient FROM former_call) ORDER BY id LIMIT ?"
+        )
+        return [_with_id(row) for row in self._database.rows(sql, (after, limit))]
+
+    def reached_before(self, phones: Sequence[int]) -> dict[int, str]:
         """See `JournalReader.reached_before`."""
         return reached_before(self._database, phones)
 

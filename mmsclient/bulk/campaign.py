@@ -12,8 +12,9 @@ from typing import Protocol, Self, Unpack
 from mmsclient._store.group_recorder import GroupRecorder
 from mmsclient._store.heard import Heard, reply_heard, report_heard
 from mmsclient._store.stores import FileStore
+from mmsclient.bulk.arrivals import Arrivals
 from mmsclient.bulk.errors import JournalError
-from mmsclient.bulk.fallback import Fallback, FallbackRun
+from mmsclient.bulk.fallback import Fallback, FallbackRun, StartSMS
 from mmsclient.bulk.models import Batch, Progress
 from mmsclient.bulk.options import CampaignOptions, Options
 from mmsclient.bulk.own_pictures import CampaignImage
@@ -139,12 +140,13 @@ class Campaign:
         self._fallback_run: FallbackRun | None = None
         self._client = mms
 
-    def _for_sms(self, *, text: MessageText, options: CampaignOptions) -> Campaign:
-        """The campaign that sends the SMS of the fallback."""
+    def _for_sms(self, *, text: MessageText, options: CampaignOptions, arrivals: Arrivals) -> StartSMS:
+        """What sends the SMS of the fallback."""
         journal, store = self._options.journal, self._options.store
         if isinstance(store, FileStore):
             journal = store.fallback.path
-        return Campaign(self._client, text=text, journal=journal, **options)
+        preparation = Preparation(self._client, Options(text=text, journal=journal, **options), arrivals)
+        return lambda recipients: Sending(lambda: Runner(self, preparation, recipients))
 
     def _start_fallback(self, fallback: Fallback, *, waits: bool) -> FallbackRun:
         self._fallback_run = FallbackRun(fallback, waits=waits)

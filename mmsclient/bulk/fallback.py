@@ -10,17 +10,20 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Callable
-from contextlib import closing, suppress
-from typing import Protocol, TypeVar
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import suppress
+from typing import Protocol, TypeAlias
 
 import anyio.to_thread
+from attrs import evolve, frozen
 
+from mmsclient._store.evidence import DID_NOT_ARRIVE
 from mmsclient._store.models import Message, RecipientState
 from mmsclient._store.protocol import JournalReader
-from mmsclient._store.sqlite_database import translated_errors
 from mmsclient._store.steering import Orders
 from mmsclient._store.stores import JournalStore
+from mmsclient._words import counted
+from mmsclient.bulk.arrivals import Arrivals, left_out, read, without_arrival
 from mmsclient.bulk.errors import StopRequestedError
 from mmsclient.bulk.fallback_options import SMSFallback
 from mmsclient.bulk.fallback_settings import settings_of
@@ -29,15 +32,10 @@ from mmsclient.bulk.options import CampaignOptions
 from mmsclient.bulk.preparation import Preparation
 from mmsclient.bulk.recipients import Row
 from mmsclient.bulk.template import MessageText
-from mmsclient.models import DeliveryStatus
 
-__all__ = ["Fallback", "FallbackRun"]
+__all__ = ["Fallback", "FallbackRun", "StartSMS"]
 
 log: logging.Logger = logging.getLogger(__name__)
-
-T = TypeVar("T")
-
-DID_NOT_ARRIVE = frozenset({DeliveryStatus.FAILED, DeliveryStatus.REJECTED, DeliveryStatus.EXPIRED})
 
 FIRST_LOOK, LONGEST_PAUSE = 0.05, 10.0
 """Seconds until the second look for reports, and between two looks at the most: each pause is twice the one before."""
@@ -53,16 +51,33 @@ class Batches(Protocol):
     async def aclose(self) -> None: ...
 
 
-class SMSCampaign(Protocol):
-    """The campaign that sends the SMS."""
-
-    def send(self, recipients: AsyncIterator[Row]) -> Batches: ...
+StartSMS: TypeAlias = Callable[[AsyncIterator[Row]], Batches]
+"""Sends the SMS to recipients."""
 
 
 class MakeCampaign(Protocol):
-    """Makes it."""
+    """Makes what does that."""
 
-    def __call__(self, *, text: MessageText, options: CampaignOptions) -> SMSCampaign: ...
+    def __call__(self, *, text: MessageText, options: CampaignOptions, arrivals: Arrivals) -> StartSMS: ...
+
+
+@frozen
+class Look:
+    """How those stand whose message did not arrive."""
+
+    failed: int
+    """Those that are to get an SMS, or have got one."""
+    left_out: Mapping[int, str]
+    """The others: those whom an earlier message may have reached (`JournalReader.reached_before`)."""
+    give_up_at: float
+    """Until when reports are waited for, in Unix seconds."""
+    orders: Orders
+    """What operators ask for."""
+
+    @property
+    def awaited(self) -> int:
+        """Of those who are left out, how many get an SMS if it is reported that the earlier message did not arrive."""
+        return sum(not status for status in self.left_out.values())
 
 
 class Fallback:
@@ -81,17 +96,31 @@ class Fallback:
         self._options = options
         self._make = make
         self.store: JournalStore = store
+        self.arrivals = Arrivals(store)
 
-    async def look(self) -> tuple[int, float, Orders]:
-        """How many did not arrive, until when reports are waited for, in Unix seconds, and what operators ask for."""
-        summary, orders = await _read(self.store, lambda reader: (reader.summary(), reader.orders()))
+    async def look(self) -> Look:
+        """How it stands at this moment."""
+        return await read(self.store, self._look)
+
+    def _look(self, reader: JournalReader) -> Look:
+        summary, orders = reader.summary(), reader.orders()
         failed = sum(summary.deliveries.get(status, 0) for status in DID_NOT_ARRIVE)
         final = sum(count for status, count in summary.deliveries.items() if status.is_final)
-        is_open = summary.counts[RecipientState.ACCEPTED] > final
-        return failed, (summary.ended or 0.0) + self._options.wait if is_open else 0.0, orders
+        found = Look(failed, left_out(reader) if failed else {}, 0.0, orders)
+        is_open = summary.counts[RecipientState.ACCEPTED] > final or found.awaited
+        give_up_at = (summary.ended or 0.0) + self._options.wait if is_open else 0.0
+        return evolve(found, failed=failed - len(found.left_out), give_up_at=give_up_at)
 
-    async def campaign(self, *, is_first: bool) -> SMSCampaign:
-        """The campaign that sends the SMS, as far as its budget goes at this moment.
+    async def has_left_over(self) -> bool:
+        """An earlier run has left somebody who is to get an SMS."""
+        beside = self.store.fallback
+        if not await anyio.to_thread.run_sync(beside.exists):
+            return False
+        counts = await read(beside, lambda reader: reader.summary().counts)
+        return counts[RecipientState.PENDING] + counts[RecipientState.FAILED] > 0
+
+    async def campaign(self, *, is_first: bool) -> StartSMS:
+        """What sends the SMS, as far as its budget goes at this moment.
 
         `is_first`: of this run, which alone sends to the unknown again; who became that since is not of an earlier run.
         """
@@ -99,11 +128,11 @@ class Fallback:
         await anyio.to_thread.run_sync(self.store.check_fallback)
         held: Message | None = None
         if self._options.is_default and await anyio.to_thread.run_sync(beside.exists):
-            held = await _read(beside, lambda reader: reader.message())
+            held = await read(beside, lambda reader: reader.message())
         text, options = await settings_of(self._preparation, self._options, held)
         if not is_first:
             options["resend_unknown"] = False
-        return self._make(text=text, options=options)
+        return self._make(text=text, options=options, arrivals=self.arrivals)
 
     async def recipients(self) -> AsyncIterator[Row]:
         """Those whose message did not arrive, each with the text that it had, if it had one of its own.
@@ -114,7 +143,7 @@ class Fallback:
         last = 0
         while True:
             after = last
-            last, found = await _read(self.store, lambda reader: _page(reader, after))  # noqa: B023
+            last, found = await read(self.store, lambda reader: _page(reader, after))  # noqa: B023
             for each in found:
                 yield each
             if last == after:
@@ -124,21 +153,13 @@ class Fallback:
 def _page(reader: JournalReader, after: int) -> tuple[int, list[Row]]:
     """The id of the last accepted recipient of a page, and those of them whose message did not arrive."""
     page = reader.recipients(RecipientState.ACCEPTED, after)
-    found = {int(each.number[1:]): each for _, each in page if each.delivery in DID_NOT_ARRIVE}
+    found = without_arrival(page)
     for phone in reader.reached_before(list(found)) if found else ():
         del found[phone]
     texts = reader.messages_of(list(found)) if found else {}
     fields = {phone: {"text": own.text.replace("\r\n", "\n")} for phone, own in texts.items()}
     rows = [Row(each.number, each.line, fields=fields.get(phone)) for phone, each in found.items()]
     return (page[-1][0] if page else after), rows
-
-
-async def _read(store: JournalStore, ask: Callable[[JournalReader], T]) -> T:
-    def read() -> T:
-        with translated_errors(store.shown), closing(store.open_reader()) as reader:
-            return ask(reader)
-
-    return await anyio.to_thread.run_sync(read)
 
 
 class FallbackRun:
@@ -154,7 +175,10 @@ class FallbackRun:
         self._waits = waits
         self._stopped = asyncio.Event()
         self._batches: Batches | None = None
-        self._known = 0  # those whose message did not arrive, when the last sending began
+        self._known: int | None = None  # those to get an SMS, when the last sending began, or fewer since
+        self._has_looked = False
+        self._left_out: set[int] = set()  # those who were, since then
+        self._told: Mapping[int, str] = {}  # those of whom the log has told
         self._stops: int | None = None  # how often a stop was asked for, when it looked first
 
     @property
@@ -181,19 +205,21 @@ class FallbackRun:
         """
         pause = FIRST_LOOK
         while not self._stopped.is_set():
-            failed, give_up_at, orders = await self._fallback.look()
+            look = await self._fallback.look()
+            orders = look.orders
             self._stops = orders.stops if self._stops is None else self._stops
             if orders.stops > self._stops:
                 raise StopRequestedError(orders.stopped_by)
+            self._tell_left_out(look)
             is_paused = orders.paused is not None
-            if failed > self._known and not is_paused:
-                campaign = await self._fallback.campaign(is_first=not self._known)
+            if not is_paused and await self._is_news(look):
+                campaign = await self._fallback.campaign(is_first=self._known is None)
                 if self._stopped.is_set():
                     return False
-                self._known = failed
-                self._batches = campaign.send(self._fallback.recipients())
+                self._known, self._left_out = look.failed, set(look.left_out)
+                self._batches = campaign(self._fallback.recipients())
                 return True
-            left = LONGEST_PAUSE if is_paused else give_up_at - time.time()
+            left = LONGEST_PAUSE if is_paused else look.give_up_at - time.time()
             if not is_paused and (not self._waits or left <= 0):
                 return False
             if pause == FIRST_LOOK and not is_paused:
@@ -204,6 +230,27 @@ class FallbackRun:
                     await self._stopped.wait()
             pause = min(2 * pause, LONGEST_PAUSE)
         return False
+
+    async def _is_news(self, look: Look) -> bool:
+        """There is somebody to send to, of whom the last sending has not known."""
+        if self._known is None:
+            has_looked, self._has_looked = self._has_looked, True
+            return look.failed > 0 or (not has_looked and await self._fallback.has_left_over())
+        self._left_out |= self._fallback.arrivals.held | look.left_out.keys()
+        self._fallback.arrivals.held.clear()
+        is_news = look.failed > self._known or not self._left_out <= look.left_out.keys()
+        self._known = min(self._known, look.failed)
+        return is_news
+
+    def _tell_left_out(self, look: Look) -> None:
+        if look.left_out and look.left_out != self._told:
+            text = (
+                "%s: %s whose last message did not arrive may have got an earlier one, and get no SMS: %d by its final"
+                " report, and %d until that has come"
+            )
+            count = len(look.left_out)
+            log.info(text, self._fallback.store.shown, counted(count, "recipient"), count - look.awaited, look.awaited)
+        self._told = look.left_out
 
     def progress(self) -> Progress | None:
         """How far the sending is at this moment; None where there is none."""

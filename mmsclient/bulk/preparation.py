@@ -11,6 +11,7 @@ from mmsclient._reading import image_file
 from mmsclient._reading.image_file import ImageSource
 from mmsclient._store.models import Exclusion, ListEntry, Message, Owner
 from mmsclient._store.stores import FileStore, JournalStore
+from mmsclient.bulk.arrivals import Arrivals
 from mmsclient.bulk.capacity import rate_of
 from mmsclient.bulk.claim_source import ClaimSource, JournalSource
 from mmsclient.bulk.control import Control
@@ -44,9 +45,11 @@ LOOK_AGAIN = 1.0
 class Preparation:
     """Prepares the runs of one campaign, and keeps what they share: message, exclusions, a journal in memory."""
 
-    def __init__(self, client: Sender, options: Options) -> None:
+    def __init__(self, client: Sender, options: Options, arrivals: Arrivals | None = None) -> None:
         self.client = client
         self.options = options
+        self.arrivals = arrivals
+        """Of SMS in place of an MMS: tells who needs none any more."""
         self.memory: JournalThread | None = None
         """The journal of a campaign without a file, once it has begun."""
         self.renderer: Renderer | None = None

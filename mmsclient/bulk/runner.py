@@ -183,7 +183,7 @@ class Runner:
             await self._preparation.note_balance(thread, is_after=True)
 
     async def _send_all(self, thread: JournalThread, recorder: Recorder) -> None:
-        screening = Screening(self._options.suppression, recorder, self._control)
+        screening = Screening(self._options.suppression, self._preparation.arrivals, recorder, self._control)
         source = self._preparation.claim_source(thread, recorder, self._control, lambda: self._is_list_read)
         what = self._options, self._control, self._schedule, self._capacity, self._budget, self._meter
         parts = RunParts(*what, recorder, screening, source, self._observer)

@@ -1,4 +1,4 @@
-"""Keeps those who are suppressed out of a call that is about to leave."""
+"""Keeps out of a call that is about to leave who is suppressed, and who needs no SMS any more."""
 
 from __future__ import annotations
 
@@ -8,9 +8,10 @@ from contextlib import asynccontextmanager, suppress
 from functools import partial
 
 from mmsclient._api.phone_numbers import MAX_RECIPIENTS
-from mmsclient._store.models import Claim, number_of
+from mmsclient._store.models import Claim, Exclusion, number_of
 from mmsclient._store.protocol import SenderJournal
 from mmsclient._transport.session import Recall
+from mmsclient.bulk.arrivals import Arrivals
 from mmsclient.bulk.control import Control
 from mmsclient.bulk.errors import SuppressionListError, SuppressionListUnavailableError
 from mmsclient.bulk.journal_thread import JournalThread
@@ -57,10 +58,16 @@ def _rest(claim: Claim, reasons: Mapping[int, str]) -> Claim | None:
 
 
 class Screening:
-    """Asks a suppression list, if there is one, before each call of a run, and again while that waits."""
+    """Asks a suppression list, if there is one, before each call of a run, and again while that waits.
 
-    def __init__(self, suppression: SuppressionList | None, recorder: Recorder, control: Control) -> None:
+    Of SMS in place of an MMS, asks the journal of that once, before each call.
+    """
+
+    def __init__(
+        self, suppression: SuppressionList | None, arrivals: Arrivals | None, recorder: Recorder, control: Control
+    ) -> None:
         self._list = suppression
+        self._arrivals = arrivals
         self._recorder = recorder
         self._control = control
         self._taken_back: set[int] = set()  # batches
@@ -70,11 +77,30 @@ class Screening:
 
         Raises:
             SuppressionListError: The list cannot be used. Nobody of `claim` was sent to, and all are pending again.
+            JournalError: The same of the journal of the MMS.
         """
-        if self._list is None:
-            return claim
+        rest = claim if self._list is None else await self._not_suppressed(self._list, claim)
+        return rest if rest is None or self._arrivals is None else await self._in_need(self._arrivals, rest)
+
+    async def _in_need(self, arrivals: Arrivals, claim: Claim) -> Claim | None:
+        """Those of `claim` whose MMS has not arrived. Who may get it yet is pending again."""
         try:
-            found = await self._suppressed(self._list, claim)
+            found = await arrivals.among(claim.phones)
+        except BaseException:
+            await self._recorder.release(claim)
+            raise
+        if found.arrived:
+            await self._recorder.suppress(claim, found.arrived, Exclusion.ARRIVED)
+        rest = _rest(claim, found.arrived)
+        if rest is None or not found.awaited:
+            return rest
+        await self._recorder.release(rest)
+        ids = rest.only(set(rest.phones) - found.awaited).ids
+        return await self._recorder.claim(lambda journal: journal.claim_again(ids)) if ids else None
+
+    async def _not_suppressed(self, suppression: SuppressionList, claim: Claim) -> Claim | None:
+        try:
+            found = await self._suppressed(suppression, claim)
         except BaseException:
             await self._recorder.release(claim)
             raise

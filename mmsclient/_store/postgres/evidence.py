@@ -13,6 +13,7 @@ from itertools import groupby
 from operator import itemgetter
 
 from mmsclient._store.evidence import (
+    DID_NOT_ARRIVE,
     HEARD_SINCE,
     PROOF_WINDOW,
     PROVEN,
@@ -20,6 +21,7 @@ from mmsclient._store.evidence import (
     RunFigures,
     Silent,
     UnknownSummary,
+    last_told,
     run_figures,
 )
 from mmsclient._store.heard import Gathered
@@ -34,7 +36,6 @@ from mmsclient._store.postgres.other_calls import (
     STANDS_OUTSIDE_CAMPAIGNS,
 )
 from mmsclient._store.states import ANSWER, PROVE, RESEND
-from mmsclient.models import DeliveryStatus
 
 __all__ = [
     "EVIDENCE",
@@ -218,8 +219,8 @@ _RESEND_SILENT = _RESEND.format(
     """  # noqa: S608
 )
 
-_MAY_HAVE_COME = f"""
-SELECT recipient.phone FROM unnest(%s::bigint[]) AS asked (phone) CROSS JOIN LATERAL (
+_REACHED_BEFORE = f"""
+SELECT recipient.phone, reported.final_status FROM unnest(%s::bigint[]) AS asked (phone) CROSS JOIN LATERAL (
     SELECT * FROM recipient WHERE recipient.phone = asked.phone AND recipient.campaign + 0 = %s LIMIT 1
 ) AS recipient CROSS JOIN LATERAL (
     SELECT former_call.batch {FORMER_CALLS} OFFSET 0
@@ -227,14 +228,17 @@ SELECT recipient.phone FROM unnest(%s::bigint[]) AS asked (phone) CROSS JOIN LAT
     SELECT started FROM batch WHERE batch.campaign = recipient.campaign AND batch.id = former.batch LIMIT 1
 ) AS called CROSS JOIN LATERAL (
     SELECT message_id, phone, heard, kind FROM evidence WHERE evidence.phone = recipient.phone OFFSET 0
-) AS evidence
+) AS evidence CROSS JOIN LATERAL (
+    SELECT coalesce((
+        SELECT CASE WHEN final THEN status ELSE '' END FROM delivery
+        WHERE delivery.message_id = evidence.message_id AND delivery.phone IN (0, evidence.phone)
+        ORDER BY final DESC, delivery.phone DESC LIMIT 1
+    ), '') AS final_status
+) AS reported
 WHERE evidence.message_id IS DISTINCT FROM recipient.message_id
 AND heard BETWEEN started AND started + make_interval(secs => {PROOF_WINDOW})
-AND {_IS_OF_ITS_KIND} AND NOT {_NAMED_FOR_ANOTHER} AND coalesce((
-    SELECT status = '{DeliveryStatus.DELIVERED}' OR NOT final FROM delivery
-    WHERE delivery.message_id = evidence.message_id AND delivery.phone IN (0, evidence.phone)
-    ORDER BY final DESC, delivery.phone DESC LIMIT 1
-), true)
+AND {_IS_OF_ITS_KIND} AND NOT {_NAMED_FOR_ANOTHER}
+AND final_status NOT IN ({", ".join(f"'{status}'" for status in sorted(DID_NOT_ARRIVE))})
 """  # noqa: S608
 
 _UNKNOWN = f"""
@@ -341,9 +345,9 @@ def _resend_silent(transaction: Transaction, campaign: int, silent: Silent) -> s
     return summary.objection
 
 
-def reached_before(transaction: Transaction, campaign: int, phones: Sequence[int]) -> set[int]:
+def reached_before(transaction: Transaction, campaign: int, phones: Sequence[int]) -> dict[int, str]:
     """See `JournalReader.reached_before`."""
-    return {phone for (phone,) in transaction.rows(_MAY_HAVE_COME, (list(phones), campaign))}
+    return last_told(transaction.rows(_REACHED_BEFORE, (list(phones), campaign)))
 
 
 def unknown_summary(transaction: Transaction, campaign: int) -> UnknownSummary:

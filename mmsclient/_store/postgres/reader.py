@@ -241,7 +241,17 @@ class PostgresReader:
         rows = self._database.run(lambda transaction: transaction.rows(sql, values), reads=True)
         return [_with_id(row) for row in rows]
 
-    def reached_before(self, phones: Sequence[int]) -> set[int]:
+    def sent_again(self, after: int, limit: int = PAGE) -> list[tuple[int, Recipient]]:
+        """See `JournalReader.sent_again`."""
+        sql = (
+            f"SELECT {RECIPIENT_COLUMNS} FROM {RECIPIENT_STATUS} WHERE id > %s AND state = 'accepted'"  # noqa: S608
+            " AND id = ANY(ARRAY(SELECT recipient FROM former_call WHERE campaign = %s)) ORDER BY id LIMIT %s"
+        )
+        values = (self._campaign, after, self._campaign, limit)
+        rows = self._database.run(lambda transaction: transaction.rows(sql, values), reads=True)
+        return [_with_id(row) for row in rows]
+
+    def reached_before(self, phones: Sequence[int]) -> dict[int, str]:
         """See `JournalReader.reached_before`."""
         return self._database.run(lambda each: reached_before(each, self._campaign, phones), reads=True)
 

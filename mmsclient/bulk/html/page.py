@@ -39,6 +39,7 @@ EXCLUSIONS = {
     Exclusion.OPTED_OUT: "The API lists it as unsubscribed.",
     Exclusion.LISTED: "It stands in a list of numbers to leave out.",
     Exclusion.SUPPRESSED: "It stood in the suppression list when its call was about to leave.",
+    Exclusion.ARRIVED: "Its MMS arrived after all, or may have, before its SMS left.",
     Exclusion.NO_MESSAGE: "Its own text, subject or picture cannot be made of its row.",
 }
 FEW_ROWS = 10

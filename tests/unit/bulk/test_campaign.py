@@ -148,7 +148,11 @@ async def test_what_is_set_aside(api: Sandbox, mms: AsyncMMSClient, path: Path) 
     assert excluded[1] == ("+61400000003", 4, Exclusion.OPTED_OUT, None)
     assert excluded[2][:3] == ("nonsense", 6, Exclusion.INVALID)
     assert excluded[3] == ("0400000001", 7, Exclusion.DUPLICATE, "the same phone as in line 2")
-    assert report.exclusions == dict.fromkeys(Exclusion, 1) | {Exclusion.SUPPRESSED: 0, Exclusion.NO_MESSAGE: 0}
+    assert report.exclusions == dict.fromkeys(Exclusion, 1) | {
+        Exclusion.SUPPRESSED: 0,
+        Exclusion.ARRIVED: 0,
+        Exclusion.NO_MESSAGE: 0,
+    }
     assert [api.carried_out(number) for number in numbers(5)] == [1, 1, 0, 0, 1]
 
 

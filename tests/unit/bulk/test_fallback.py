@@ -40,7 +40,7 @@ from mmsclient.bulk import (
 )
 from mmsclient.models import DeliveryReport, DeliveryStatus
 from mmsclient.sandbox import Sandbox
-from mmsclient.sandbox.faults import Latency, Reset
+from mmsclient.sandbox.faults import Latency, Reject, Reset
 from tests.conftest import PNG, until
 from tests.support.campaigns import inbound, numbers
 from tests.support.held import Held
@@ -280,6 +280,135 @@ async def test_nobody_may_be_left_to_send_to(api: Sandbox, mms: AsyncMMSClient, 
     )
     await ended(again.send_fallback())
     assert api.sms.sends == []
+
+
+async def sent_twice(
+    mms: AsyncMMSClient, api: Sandbox, place: tuple[str, str], listed: Sequence[str]
+) -> dict[str, str]:
+    """MMS to all of `listed` of which nobody knew whether they left, so that others were sent; the ids of the first."""
+    api.faults.add(Reset(carried_out=True), call="send-mms", times=1)
+    await campaign(mms, place, fallback=None).send_all(listed)
+    earlier = {message.to: message.id for message in api.mms.messages}
+    await campaign(mms, place, fallback=None, resend_unknown=True).send_all()
+    return earlier
+
+
+async def reported_of(place: tuple[str, str], ids: dict[str, str], statuses: dict[str, DeliveryStatus]) -> None:
+    """The messages with these ids are reported on."""
+    async with ReportRecorder(place[0], place[1] or None) as recorder:
+        for number, status in statuses.items():
+            report = DeliveryReport(
+                message_id=ids[number], status=status, recipient=number, custom_string=None, source=None
+            )
+            await recorder.record(report)
+
+
+@pytest.mark.parametrize("others", [0, 1])
+async def test_a_run_waits_for_the_report_of_an_earlier_mms(
+    api: Sandbox, mms: AsyncMMSClient, place: tuple[str, str], caplog: pytest.LogCaptureFixture, others: int
+) -> None:
+    """Alone, or while it waits for somebody else, too."""
+    caplog.set_level(logging.INFO, "mmsclient.bulk")
+    one, *rest = listed = numbers(1 + others)
+    earlier = await sent_twice(mms, api, place, listed)
+    await reported_of(place, earlier, {one: DISPATCHED})
+    waiting = campaign(mms, place, fallback=SMSFallback(wait=600))
+    await reported(waiting, api, {one: FAILED})
+    run = asyncio.create_task(waiting.send_all())
+    await until(lambda: "waiting up to " in caplog.text or run.done())
+    assert "1 recipient whose last message did not arrive may have got an earlier one, and get no SMS: 0 by " in (
+        caplog.text
+    )
+    assert not run.done()
+    await reported_of(place, earlier, {one: FAILED})
+    await until(lambda: api.sms.sends)
+    await reported(waiting, api, dict.fromkeys(rest, DELIVERED))
+    await asyncio.wait_for(run, 60)
+    assert by_sms(api) == Counter([one])
+
+
+async def test_nobody_is_forgotten_while_others_are_left_out(
+    api: Sandbox, mms: AsyncMMSClient, place: tuple[str, str], caplog: pytest.LogCaptureFixture
+) -> None:
+    """The number of those who are to get an SMS becomes smaller, and then what it was."""
+    caplog.set_level(logging.INFO, "mmsclient.bulk")
+    one, two, three = listed = numbers(3)
+    earlier = await sent_twice(mms, api, place, listed)
+    waiting = campaign(mms, place, fallback=SMSFallback(wait=600))
+    await reported(waiting, api, {one: FAILED})
+    run = asyncio.create_task(waiting.send_all())
+    await until(lambda: api.sms.sends)
+    await reported_of(place, earlier, {one: DISPATCHED})
+    await until(lambda: "may have got an earlier one" in caplog.text)
+    await reported(waiting, api, {two: FAILED})
+    await until(lambda: len(api.sms.sends) == 2)
+    await reported_of(place, earlier, {one: DELIVERED})
+    await reported(waiting, api, {three: DELIVERED})
+    await asyncio.wait_for(run, 60)
+    assert by_sms(api) == Counter([one, two])
+
+
+async def test_an_sms_that_an_earlier_run_left_is_not_sent_once_the_mms_has_arrived(
+    api: Sandbox, mms: AsyncMMSClient, place: tuple[str, str]
+) -> None:
+    """The earlier one, or that which had failed by its first report; and it waits where the MMS may come yet."""
+    one, two, three, four = listed = numbers(4)
+    earlier = await sent_twice(mms, api, place, listed)
+    again = campaign(mms, place)
+    await reported(again, api, dict.fromkeys(listed, FAILED))
+    api.faults.add(Reject("LEDGER_ERROR"), call="send-sms", times=1)
+    with pytest.raises(CampaignStoppedError):
+        await again.send_all()
+    await reported_of(place, earlier, {one: DELIVERED, three: DISPATCHED})
+    await reported(again, api, {two: DELIVERED})
+    report = await again.send_all()
+    assert by_sms(api) == Counter([four])
+    assert report.fallback is not None
+    assert (report.fallback.exclusions[Exclusion.ARRIVED], report.fallback.counts[PENDING]) == (2, 1)
+    reasons = {each.number: each.reason async for each in report.fallback.recipients() if each.reason}
+    assert reasons == {
+        one: "an earlier MMS to it was reported as Delivered",
+        two: "its MMS was reported as Delivered",
+    }
+    await reported_of(place, earlier, {three: FAILED})
+    await again.send_all()
+    assert by_sms(api) == Counter([three, four])
+
+
+async def test_an_sms_that_was_left_alone_is_set_aside_once_the_mms_has_arrived(
+    api: Sandbox, mms: AsyncMMSClient, place: tuple[str, str]
+) -> None:
+    listed = numbers(1)
+    await failed(mms, api, place, listed)
+    api.faults.add(Reject("LEDGER_ERROR"), call="send-sms", times=1)
+    again = campaign(mms, place)
+    with pytest.raises(CampaignStoppedError):
+        await again.send_all()
+    await reported(again, api, dict.fromkeys(listed, DELIVERED))
+    report = await again.send_all()
+    assert api.sms.sends == []
+    assert report.fallback is not None
+    assert report.fallback.exclusions[Exclusion.ARRIVED] == 1
+
+
+async def test_an_sms_is_held_back_when_it_is_about_to_leave_and_sent_in_the_same_run(
+    api: Sandbox, mms: AsyncMMSClient, place: tuple[str, str], caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "mmsclient.bulk")
+    one, two = listed = numbers(2)
+    earlier = await sent_twice(mms, api, place, listed)
+    waiting = campaign(mms, place, batch_size=1, fallback=SMSFallback(wait=600))
+    await reported(waiting, api, dict.fromkeys(listed, FAILED))
+    with api.faults.add(held := Held(), call="send-sms"):
+        run = asyncio.create_task(waiting.send_all())
+        await until(lambda: api.sms.sends)  # and nobody else before its answer
+        await reported_of(place, earlier, {two: DISPATCHED})
+        held.answer.set()
+        await until(lambda: "waiting up to " in caplog.text or run.done())
+    assert by_sms(api) == Counter([one])
+    await reported_of(place, earlier, {two: FAILED})
+    await asyncio.wait_for(run, 60)
+    assert by_sms(api) == Counter(listed)
 
 
 async def test_who_is_suppressed_or_excluded_since_gets_none(

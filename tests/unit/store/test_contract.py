@@ -184,6 +184,7 @@ def test_rows_that_are_no_phone_of_their_own_are_set_aside(store: JournalStore) 
             Exclusion.OPTED_OUT: 0,
             Exclusion.LISTED: 0,
             Exclusion.SUPPRESSED: 0,
+            Exclusion.ARRIVED: 0,
             Exclusion.NO_MESSAGE: 0,
         }
 
@@ -315,6 +316,17 @@ def test_a_report_finds_its_recipient(store: JournalStore) -> None:
         assert summary.started is not None
         assert summary.ended is not None
         assert summary.started <= summary.ended
+
+
+def test_a_message_that_is_reported_as_delivered_has_arrived_whatever_was_said_before(store: JournalStore) -> None:
+    failed, delivered = DeliveryStatus.FAILED, DeliveryStatus.DELIVERED
+    with closing(store.open(MESSAGE)) as journal, closing(store.open_recorder()) as recorder:
+        journal.add(check_all(listing(ONE, TWO)))
+        finish(journal, ACCEPTED)
+        for status in (failed, delivered, failed):
+            recorder.record([Reported(f"id-{ONE}", ONE, status)])
+        recorder.record([Reported(f"id-{TWO}", TWO, status) for status in (failed, delivered, failed)])
+        assert journal.reader.summary().deliveries == {delivered: 2}
 
 
 def test_who_is_suppressed_before_a_call_leaves_is_excluded_for_good(store: JournalStore) -> None:

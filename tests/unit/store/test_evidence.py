@@ -282,17 +282,22 @@ def test_who_may_have_got_an_earlier_message_than_that_which_was_accepted(journa
     assert claim is not None
     end(journal, claim, State.ACCEPTED, "B")
     reader, record = journal.reader, journal.recorder.record
+    assert [recipient.number for _, recipient in reader.sent_again(0)] == [f"+{ONE}", f"+{TWO}"]
+    assert [recipient.number for _, recipient in reader.sent_again(reader.sent_again(0)[0][0])] == [f"+{TWO}"]
     record([Reported(f"B-{phone}", phone, DELIVERED) for phone in PHONES])
     record([Reported("C", THREE, DELIVERED), Reported(f"B-{THREE}", ONE, DELIVERED)])  # of no call, and named
     record([Replied("D", ONE, clock.of_store(clock.now), "sms")])
-    assert reader.reached_before(PHONES) == set()
+    assert reader.reached_before(PHONES) == {}
     record([Reported("A", TWO, DeliveryStatus.QUEUED)])
-    assert reader.reached_before(PHONES) == {TWO}  # it may still come
+    assert reader.reached_before(PHONES) == {TWO: ""}  # it may still come
     record([Reported("A", TWO, DeliveryStatus.FAILED), Replied("E", ONE, clock.of_store(clock.now))])
-    assert reader.reached_before(PHONES) == {ONE}
+    assert reader.reached_before(PHONES) == {ONE: ""}
     clock.now += PROOF_WINDOW + DAY
     record([Reported("F", TWO, DELIVERED)])
-    assert reader.reached_before(PHONES) == {ONE}
+    assert reader.reached_before(PHONES) == {ONE: ""}
+    clock.now -= PROOF_WINDOW + DAY
+    record([Reported("E", ONE, DeliveryStatus.UNKNOWN)])  # nobody says that it did not arrive
+    assert reader.reached_before(PHONES) == {ONE: "Unknown"}
 
 
 # What does not --------------------------------------------------------------------------------------------------------

@@ -52,7 +52,8 @@ def test_a_journal_of_version_1_is_read_as_it_is(tmp_path: Path) -> None:
     before = path.read_bytes()
     with closing(SQLiteReader.open(path)) as reader:
         summary = reader.summary()
-        assert reader.reached_before(PHONES) == set()
+        assert reader.reached_before(PHONES) == {}
+        assert reader.sent_again(0) == []
     assert (summary.counts[State.SENDING], summary.deliveries, summary.unknown.count) == (2, {DELIVERED: 1}, 0)
     open_copy(path, MESSAGE, resend_unknown=False).close()
     assert path.read_bytes() == before
