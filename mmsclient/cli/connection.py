@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -101,8 +101,18 @@ def told_of_ctrl_c() -> Iterator[None]:
 
 
 class _ToStderr(logging.Handler):
+    """Whatever hinders it stays in here: whoever warns is about to answer what became of a send."""
+
     def emit(self, record: logging.LogRecord) -> None:
-        complain(f"warning: {with_local_times(record.getMessage())}")
+        try:
+            complain(f"warning: {with_local_times(record.getMessage())}")
+        except Exception:
+            self.handleError(record)
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 -- the name is of logging
+        """Tell the warning as it was written."""
+        with suppress(Exception):
+            complain(f"warning: {record.msg}")
 
 
 @contextmanager

@@ -6,7 +6,7 @@ import json
 import re
 import sys
 from collections.abc import AsyncGenerator, Callable, Iterable, Mapping, Sequence
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from datetime import datetime, timedelta
 from decimal import Decimal
 from enum import Enum, auto
@@ -72,13 +72,25 @@ def printable(text: str) -> str:
 
 
 def local(time: datetime) -> datetime:
-    """`time` as it is printed: to the second, in this computer's zone, of which it holds the offset."""
-    return time.astimezone().replace(microsecond=0)
+    """`time` as it is printed: to the second, in this computer's zone, of which it holds the offset.
+
+    At the ends of the calendar, where that zone has no such time, in its own.
+    """
+    with suppress(ValueError, OverflowError, OSError):
+        time = time.astimezone()
+    return time.replace(microsecond=0)
 
 
 def with_local_times(text: str) -> str:
-    """`text` with the times in it that say their zone as `local` has them."""
-    return _TIME.sub(lambda found: str(local(datetime.fromisoformat(found[0].replace(" UTC", "+00:00")))), text)
+    """`text` with the times in it that say their zone as `local` has them; what is no time stays as it is."""
+    return _TIME.sub(_with_local_time, text)
+
+
+def _with_local_time(found: re.Match[str]) -> str:
+    try:
+        return str(local(datetime.fromisoformat(found[0].replace(" UTC", "+00:00"))))
+    except ValueError:  # such as a month 13
+        return found[0]
 
 
 _TIME = re.compile(r"\b\d{4}-\d\d-\d\d[ T]\d\d:\d\d:\d\d(?: UTC\b|[+-]\d\d:\d\d\b)")

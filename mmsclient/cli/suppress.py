@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import csv
 import sys
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing, asynccontextmanager
 from datetime import datetime
 from pathlib import Path
 from typing import Annotated
 
+from attrs import evolve
 from cyclopts import App, Parameter
 
 from mmsclient.bulk import Suppression, SuppressionList, SuppressionReport, SuppressionUpdate
@@ -30,7 +31,7 @@ OneJSON = Annotated[bool, Parameter(help="Print one JSON object for scripts.", s
 
 COLUMNS: tuple[Column[Suppression], ...] = (
     Column("Number", lambda entry: entry.number, 16),
-    Column("Since", lambda entry: str(local(entry.added_at)), 25),
+    Column("Since", lambda entry: str(entry.added_at), 25),
     Column("Reason", lambda entry: entry.reason),
 )
 
@@ -151,8 +152,14 @@ async def list_(place: str, /, *, json: JSONLines = False) -> int:
     """
     form = Form.chosen(json)
     async with _opened(place) as suppression:
-        await show_stream(suppression.entries(), COLUMNS, form)
+        await show_stream(_in_local_times(suppression), COLUMNS, form)
         return _show_report(await suppression.report(), form)
+
+
+async def _in_local_times(suppression: SuppressionList) -> AsyncGenerator[Suppression, None]:
+    async with aclosing(suppression.entries()) as entries:
+        async for entry in entries:
+            yield evolve(entry, added_at=local(entry.added_at))
 
 
 def _exported_in(file: Path) -> list[Suppression] | None:
@@ -193,7 +200,7 @@ def _show_report(report: SuppressionReport, form: Form) -> int:
         print(report)
     for number in report.unreadable:
         if form is Form.JSON:
-            print(to_json({"unreadable": number}))
+            print(to_json({"unreadable": evolve(number, added_at=local(number.added_at))}))
         else:
             complain(f"cannot be read: {number.given!r} ({number.reason})")
     return Status.PARTLY_ACCEPTED if report.unreadable else Status.DONE

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import pty
 import re
@@ -20,10 +21,13 @@ from typing import Any
 
 import pytest
 
+from mmsclient.cli import stdio
+from mmsclient.cli.connection import warnings_shown
 from mmsclient.cli.demo_view import busiest_second
 from mmsclient.cli.output import Form
 from mmsclient.cli.sample_image import sunset
 from mmsclient.sandbox import Sandbox, faults
+from mmsclient.sandbox.sent import Sent
 from tests.support.command import COMMAND, Cli, Outcome, in_this_process, started
 from tests.support.waiting import until
 
@@ -833,3 +837,27 @@ def test_the_picture_is_a_png() -> None:
 def test_busiest_second() -> None:
     assert busiest_second([]) == 0
     assert busiest_second([0.0, 0.5, 1.0, 1.4, 1.49, 3.0]) == 4
+
+
+@pytest.mark.parametrize(
+    "said", ["2026-11-29 24:00:01 UTC", "2026-12-31 23:59:60 UTC", "2026-13-45 99:99:99 UTC", "0000-01-01 00:00:00 UTC"]
+)
+def test_a_warning_with_a_time_that_does_not_exist_hides_no_send(
+    cli: Cli, mms_sandbox: Sandbox, picture: str, monkeypatch: pytest.MonkeyPatch, said: str
+) -> None:
+    monkeypatch.setattr(Sent, "low_sms_alert", property(lambda self: f"low at {said}"))
+    sent = cli("send", "--to", NUMBER, "--text", "Hi", "--image", picture)
+    assert (sent.status, sent.out.splitlines()[0]) == (0, "1 of 1 recipient accepted, 1 credit used")
+    assert sent.error.endswith(f"the API warns: low at {said}")
+    assert mms_sandbox.carried_out(NUMBER) == 1
+
+
+def test_a_warning_that_cannot_be_told_in_whole_is_told_as_it_was_written(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log = logging.getLogger("mmsclient")
+    monkeypatch.setattr(log, "propagate", False)  # to the handler of pytest
+    with warnings_shown():
+        log.warning("%d left", "none")
+    stdio.STDERR.submit(lambda: None).result()
+    assert capsys.readouterr().err == "mmsclient: warning: %d left\n"

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import time
+from datetime import UTC, datetime
 from pathlib import Path
+from zoneinfo import ZoneInfo
 
 import pytest
 
@@ -121,3 +124,23 @@ def test_a_password_is_not_told(cli: Cli, api: Sandbox, postgres: Server) -> Non
     api.faults.add(Reject("LEDGER_ERROR", "No credit."), call="send-mms")
     stopped = cli(*SEND, "spring.db", "--suppress", where)
     assert "to go on: mmsclient bulk resume spring.db --suppress URL" in stopped.err
+
+
+@pytest.mark.parametrize("zone", ["America/New_York", "Australia/Sydney"])
+def test_times_are_local_and_any_year_is_told(cli: Cli, monkeypatch: pytest.MonkeyPatch, zone: str) -> None:
+    monkeypatch.setenv("TZ", zone)
+    entries = ["+61400000001,old,0001-01-01T00:00:00+00:00", "+61400000002,new,2026-07-01T00:00:00+00:00"]
+    Path("in.csv").write_text("\n".join(["number,reason,added_at", *entries]), encoding="utf-8")
+    time.tzset()
+    try:
+        assert cli("suppress", "import", "stop.db", "in.csv").out == "2 added, 0 known\n"
+        lines = cli("suppress", "list", "stop.db").out.splitlines()
+        documents = cli("suppress", "list", "stop.db", "--json").documents
+    finally:
+        monkeypatch.undo()
+        time.tzset()
+    new = datetime(2026, 7, 1, tzinfo=UTC).astimezone(ZoneInfo(zone))
+    assert [line.split("\t")[0] for line in lines[:2]] == ["+61400000001", "+61400000002"]
+    assert lines[1].split("\t")[1] == str(new)
+    assert [document["added_at"][:4] for document in documents] == ["0001", "2026"]
+    assert documents[1]["added_at"] == new.isoformat()
