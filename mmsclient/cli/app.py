@@ -89,7 +89,7 @@ def run(arguments: Sequence[str]) -> int:
     except OutputLostError as error:
         return output_lost(error)
     except (MMSError, UsageError, OSError) as error:
-        complain(str(error))
+        complain(str(error), error.command if isinstance(error, UsageError) else "")
         return of_error(error)
     return Status.DONE if status is None else status
 

@@ -35,7 +35,7 @@ from mmsclient.cli.picture import is_missing, picture_of
 from mmsclient.cli.safeguards import UNLIMITED, UNSAID, Approval, Limits, SafeguardOptions, is_on_terminal
 from mmsclient.cli.status import Status, UsageError, complain
 from mmsclient.cli.templates import NO_TEMPLATE, TemplateOptions
-from mmsclient.cli.words import words_of
+from mmsclient.cli.words import path_word, words_of
 
 ASK_ABOVE = 100
 """Recipients above which `--yes`, or a yes, is needed."""
@@ -66,7 +66,7 @@ class ListOptions:
     def words_of(self, path: Path | None) -> list[str]:
         """A list as arguments of the command."""
         options = {"--column": self.column, "--region": self.region, "--encoding": self.encoding}
-        return [] if path is None else [str(path), *words_of(options)]
+        return [] if path is None else [path_word(str(path)), *words_of(options)]
 
 
 @Parameter(name="*")
@@ -201,7 +201,7 @@ async def send(
     sms = fallback.fallback is not None
     commands = Commands.of(journal, options.name, listing.words_of(recipients), words, is_with_sms=sms)
     if image is not None and is_missing(image):
-        raise UsageError(await _without_picture(image, journal, options.name, commands))
+        raise await _without_picture(image, journal, options.name, commands)
     async with connection.client() as mms:
         text_of_all, subject_of_all = filling.texts(text, subject)
         asked: CampaignOptions = {
@@ -306,14 +306,15 @@ app.command(steering.stop)
 # Sending ------------------------------------------------------------------------------------------------------------
 
 
-async def _without_picture(image: Path, journal: str, name: str | None, commands: Commands) -> str:
+async def _without_picture(image: Path, journal: str, name: str | None, commands: Commands) -> UsageError:
     """What is told where there is no such picture. A journal that is there holds it."""
     said = f"--image: there is no such file: {image}"
     try:
         held = await read_report(journal, name)
     except MMSError:
-        return said
-    return f"{said}; but the journal holds the picture; to go on: {commands.resume(held.list_read)}"
+        return UsageError(said)
+    command = commands.resume(held.list_read)
+    return UsageError(f"{said}; but the journal holds the picture; to go on:", command)
 
 
 async def _send(
@@ -348,7 +349,7 @@ async def _send(
     finally:  # Ctrl-C too
         if not approval.is_given:
             resume = commands.resume((await campaign.report()).list_read)
-            complain(f"nobody else was sent to; to go on all the same: {resume}")
+            complain("nobody else was sent to; to go on all the same:", resume)
     if not approval.is_given:
         return Status.STOPPED
     return await sending.send(campaign, recipients, form, commands) or Status.DONE

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import shlex
 import sys
 from collections.abc import Sequence
 from datetime import datetime
@@ -30,6 +29,7 @@ from mmsclient.cli.fallback import fallback_facts
 from mmsclient.cli.kinds import balance_name, unit_of
 from mmsclient.cli.output import WORTH_A_WORD, Form, duration, local, show_facts, to_json
 from mmsclient.cli.status import Status, UsageError
+from mmsclient.cli.words import path_word, quoted, words_of
 from mmsclient.errors import MMSError
 
 FEW = 5
@@ -80,32 +80,32 @@ class Commands:
         is_with_sms: bool = False,
     ) -> Self:
         """What is told of how to go on. A URL may hold a password, and is not told."""
-        words = (journal,) if name is None else ("URL", "--name", name)
-        return cls(words, tuple(recipients) or ("LIST",), tuple(options), verb, is_with_sms)
+        words = [path_word(journal)] if name is None else ["URL", *words_of({"--name": name})]
+        return cls(tuple(words), tuple(recipients) or ("LIST",), tuple(options), verb, is_with_sms)
 
     def resume(self, is_list_read: bool) -> str:
         """Sends what is left; it needs the list where that was not read to its end."""
         recipients = () if is_list_read or self.verb != "resume" else self.recipients
-        return shlex.join(["mmsclient", "bulk", self.verb, *self.journal, *recipients, *self.options])
+        return quoted(["mmsclient", "bulk", self.verb, *self.journal, *recipients, *self.options])
 
     def parts(self, report: Report) -> list[Report]:
         """What these send of a campaign: its messages, the SMS to those whose MMS did not arrive, or both."""
         sms = [report.fallback] if self.is_with_sms and report.fallback is not None else []
         return sms if self.verb == "fallback" else [report, *sms]
 
-    def to_go_on(self, report: Report, failure: MMSError | None) -> str:
-        """What is told where somebody is left: a limit that was reached is to be raised."""
+    def to_go_on(self, report: Report, failure: MMSError | None) -> tuple[str, str]:
+        """What is told where somebody is left, and the command: a limit that was reached is to be raised."""
         if not isinstance(failure, CampaignStoppedError) or not isinstance(failure.error, BudgetReachedError):
-            return f"to go on: {self.resume(report.list_read)}"
+            return "to go on:", self.resume(report.list_read)
         limits = [option for option in ("--fallback-max-credits", "--max-credits") if option in self.options]
         option = limits[0] if failure.report.kind != report.kind else limits[-1]
         words = list(self.options)
         words[words.index(option) + 1] = "CREDITS"
-        return f"to go on, with a higher limit: {evolve(self, options=tuple(words)).resume(report.list_read)}"
+        return "to go on, with a higher limit:", evolve(self, options=tuple(words)).resume(report.list_read)
 
     def excluded(self) -> str:
         """Prints who was excluded."""
-        return shlex.join(["mmsclient", "bulk", "report", *self.journal, "--csv", "--state", "excluded"])
+        return quoted(["mmsclient", "bulk", "report", *self.journal, "--csv", "--state", "excluded"])
 
 
 # Who is set aside ---------------------------------------------------------------------------------------------------

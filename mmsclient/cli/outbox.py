@@ -18,7 +18,7 @@ from mmsclient.cli.monitoring import NONE, Monitor, Monitoring
 from mmsclient.cli.output import Column, Form, local, printable, show_stream, to_json
 from mmsclient.cli.sending import Printing
 from mmsclient.cli.signals import told_of_signals
-from mmsclient.cli.status import Status, complain, output_lost
+from mmsclient.cli.status import Status, complain, complain_last, output_lost
 from mmsclient.outbox import Outbox, OutboxResult, OutboxState, OutboxStoppedError, OutboxUnavailableError
 from mmsclient.outbox.orders import Orders
 
@@ -213,7 +213,10 @@ async def _send(outbox: Outbox, form: Form) -> Status:
         run.signal = number
         complain("stopping: waiting for the calls under way; once more ends it at once")
 
-    with told_of_signals(stop, lambda: "ended at once: what is under way becomes unknown"):
+    def last_words() -> None:
+        complain_last("ended at once: what is under way becomes unknown")
+
+    with told_of_signals(stop, last_words):
         try:
             async with outbox:
                 await _print_results(outbox, printing, form, run)

@@ -29,7 +29,7 @@ from mmsclient.cli.output import Form
 from mmsclient.cli.safeguards import Approval
 from mmsclient.cli.screens import Screen
 from mmsclient.cli.signals import told_of_signals
-from mmsclient.cli.status import Status, complain, output_lost
+from mmsclient.cli.status import Status, complain, complain_last, output_lost
 
 TICK = 0.25
 """Seconds between two looks at how far the campaign is, and how large the terminal."""
@@ -112,10 +112,11 @@ async def send(
         run.signal = number
         complain("stopping: waiting for the calls under way; once more ends it at once")
 
-    def last_words() -> str:
+    def last_words() -> None:
         progress = sending.progress
         is_list_known = recipients is None if progress is None else progress.list_read
-        return f"ended at once: what is under way becomes unknown; to go on: {commands.resume(is_list_known)}"
+        command = commands.resume(is_list_known)
+        complain_last("ended at once: what is under way becomes unknown; to go on:", command)
 
     with told_of_signals(stop, last_words):
         await _print_batches(sending, printing, Screen.of(form), run)
@@ -171,7 +172,7 @@ async def _sum_up(campaign: Campaign, printing: Printing, run: Run, form: Form, 
     if ended.without_picture:
         complain(without_picture(ended, invalid))
     if not is_complete:
-        complain(commands.to_go_on(ended, run.failure))
+        complain(*commands.to_go_on(ended, run.failure))
     if is_complete and not run.calls and form is not Form.JSON:
         await printing.do(print, "Nothing is left to send.")
     await printing.do(partial(show_report, ended, form, invalid, commands, calls_of_this_run=run.calls))

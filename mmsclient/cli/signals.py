@@ -8,8 +8,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from types import FrameType
 
-from mmsclient.cli.status import complain_last
-
 __all__ = ["told_of_signals"]
 
 SIGNALS = [signal.SIGINT, signal.SIGTERM, *([signal.SIGHUP] if hasattr(signal, "SIGHUP") else [])]
@@ -19,8 +17,8 @@ ONE_SIGNAL = 1.0
 
 
 @contextmanager
-def told_of_signals(stop: Callable[[int], None], last_words: Callable[[], str]) -> Iterator[None]:
-    """The first signal is for `stop`; a later one ends the process, after `last_words` on stderr.
+def told_of_signals(stop: Callable[[int], None], last_words: Callable[[], None]) -> Iterator[None]:
+    """The first signal is for `stop`; a later one ends the process, after `last_words`, which says so.
 
     One that is ignored (`nohup`) stays so.
     """
@@ -48,14 +46,14 @@ def told_of_signals(stop: Callable[[int], None], last_words: Callable[[], str]) 
                 signal.signal(number, before[number])
 
 
-def _end_at_once_at(numbers: list[signal.Signals], last_words: Callable[[], str]) -> None:
+def _end_at_once_at(numbers: list[signal.Signals], last_words: Callable[[], None]) -> None:
     """Let these signals end the process, whatever the event loop does; a terminal that is gone sends several."""
 
     def end(number: int, frame: FrameType | None) -> None:
         del frame
         _leave(numbers, signal.SIG_IGN)  # who presses it again and again sees the last words all the same
         with suppress(Exception):  # whatever hinders it
-            complain_last(last_words())
+            last_words()
         _leave(numbers, signal.SIG_DFL)
         signal.raise_signal(number)
 

@@ -70,7 +70,11 @@ _MEANINGS = {
 
 
 class UsageError(Exception):
-    """An option's value cannot be used."""
+    """An option's value cannot be used. `command`: one that can be, told after the message."""
+
+    def __init__(self, message: str, command: str = "") -> None:
+        super().__init__(message)
+        self.command: str = command
 
 
 def of_error(error: Exception) -> Status:
@@ -99,15 +103,18 @@ def output_lost(error: OSError) -> Status:
     return Status.OUTPUT_LOST
 
 
-def complain(message: str) -> None:
-    """One line on stderr, whatever `message` holds. Neither fails nor waits."""
-    stdio.say(_line(message))
+def complain(message: str, command: str = "") -> None:
+    """One line on stderr, whatever `message` holds. Neither fails nor waits.
+
+    `command` is to be pasted: `quoted`, it follows unchanged, however long it is.
+    """
+    stdio.say(_line(message, command))
 
 
-def complain_last(message: str) -> None:
+def complain_last(message: str, command: str = "") -> None:
     """As `complain`, in a process that is about to end: waits for a reader, but not for long."""
-    stdio.say_last(_line(message))
+    stdio.say_last(_line(message, command))
 
 
-def _line(message: str) -> str:
-    return f"mmsclient: {one_line(message, LONGEST_LINE)}"
+def _line(message: str, command: str) -> str:
+    return f"mmsclient: {one_line(message, LONGEST_LINE)}{command and ' '}{command}"

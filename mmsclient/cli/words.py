@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import os
+import shlex
+import sys
+from collections.abc import Iterable, Mapping
 
-__all__ = ["words_of"]
+__all__ = ["path_word", "quoted", "words_of"]
 
 
 def words_of(options: Mapping[str, object]) -> list[str]:
@@ -14,5 +17,38 @@ def words_of(options: Mapping[str, object]) -> list[str]:
         if value is True:
             words.append(name)
         elif value is not None and value is not False:
-            words += [name, f"{value:.12g}" if isinstance(value, float) else str(value)]
+            word = f"{value:.12g}" if isinstance(value, float) else str(value)
+            words += [f"{name}={word}"] if word.startswith("-") else [name, word]
     return words
+
+
+def path_word(path: str) -> str:
+    """`path` as a word that is no option."""
+    return f"./{path}" if path.startswith("-") else path
+
+
+def quoted(words: Iterable[str]) -> str:
+    """`words` as a line for bash and zsh, which read the same again, whatever they hold."""
+    return " ".join(shlex.quote(word) if all(map(_is_plain, word)) else _escaped(word) for word in words)
+
+
+def _is_plain(character: str) -> bool:
+    """A terminal shows it as it is, and so can stderr."""
+    try:
+        character.encode(getattr(sys.stderr, "encoding", None) or "utf-8")
+    except UnicodeEncodeError:
+        return False
+    return character.isprintable()
+
+
+def _escaped(word: str) -> str:
+    return f"$'{''.join(map(_escape, word))}'"
+
+
+def _escape(character: str) -> str:
+    if character in _ESCAPES:
+        return _ESCAPES[character]
+    return character if _is_plain(character) else "".join(f"\\x{byte:02x}" for byte in os.fsencode(character))
+
+
+_ESCAPES = {"\\": r"\\", "'": r"\'", "\n": r"\n", "\r": r"\r", "\t": r"\t"}

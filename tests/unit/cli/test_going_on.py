@@ -1,0 +1,99 @@
+"""The command that is told where a campaign has not come to everybody: a shell reads it as it was given."""
+
+from __future__ import annotations
+
+import io
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from mmsclient.cli.words import quoted, words_of
+from mmsclient.sandbox import Sandbox
+from mmsclient.sandbox.faults import Reject
+from tests.conftest import PNG
+from tests.support.command import Cli, in_this_process
+
+SEND = ("bulk", "send", "list.csv", "--text", "Hi", "--image", "sale.png", "--batch-size", "1", "--journal")
+
+WORDS = [
+    "Two\nlines\r\nand a\ttab",
+    "two  blanks, and one at the end ",
+    'it\'s 100 % \\n "quoted" $HOME `id` !x\a',
+    "no\u00a0break, zero\u200bwidth, \x1b[31mred, é 二 😀",
+    "not UTF-8: \udcff",
+    "x\n" * 2000,
+    "",
+]
+
+needs_bash = pytest.mark.skipif(shutil.which("bash") is None, reason="no bash")
+
+
+@pytest.fixture
+def cli(api: Sandbox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Cli:
+    """The command, in a folder with a list of three numbers and a picture."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("MMSCLIENT_APP_KEY", api.app_key)
+    monkeypatch.setenv("MMSCLIENT_BASE_URL", api.url)
+    Path("sale.png").write_bytes(PNG)
+    Path("list.csv").write_text("\n".join(["mobile", *(f"04{n:08}" for n in range(3))]), encoding="utf-8")
+    return in_this_process(api.app_key, capsys)
+
+
+def read_by_a_shell(line: str) -> list[str]:
+    """The arguments of `mmsclient` in a line that is pasted."""
+    script = f'mmsclient() {{ printf "%s\\0" "$@"; }}\n{line}\n'
+    shown = subprocess.run(["bash"], input=os.fsencode(script), capture_output=True, check=True)  # noqa: S607
+    return os.fsdecode(shown.stdout).split("\0")[:-1]
+
+
+def told(err: str) -> list[str]:
+    """The arguments of the command to go on, which is the last line of stderr."""
+    return read_by_a_shell(err.splitlines()[-1].split(": ", 2)[2])
+
+
+@needs_bash
+@pytest.mark.parametrize("encoding", ["utf-8", "ascii", "latin-1"])
+def test_words_are_quoted_for_a_shell(monkeypatch: pytest.MonkeyPatch, encoding: str) -> None:
+    stderr = io.TextIOWrapper(io.BytesIO(), encoding)
+    monkeypatch.setattr(sys, "stderr", stderr)
+    line = quoted(["mmsclient", *WORDS])
+    monkeypatch.undo()
+    assert line.isprintable()
+    assert line.encode(encoding).decode(encoding) == line
+    if encoding != "latin-1":  # which is what the shell would have to speak
+        assert read_by_a_shell(line) == WORDS
+
+
+def test_a_value_that_looks_like_an_option_is_none() -> None:
+    assert words_of({"--text": "-50 %", "--rate": 2.5}) == ["--text=-50 %", "--rate", "2.5"]
+
+
+@needs_bash
+@pytest.mark.parametrize("text", [*WORDS[:4], "-50 % today", "x \n" * 300])
+def test_a_campaign_goes_on_with_the_same_text_and_files(cli: Cli, api: Sandbox, text: str) -> None:
+    api.faults.add(Reject("LEDGER_ERROR", "No credit."), call="send-mms", skip=1)
+    journal = "./-a \n  \x1b é.db"
+    options = [f"--fallback-text={text}"] if text.startswith("-") else ["--fallback-text", text]
+    options = ["--fallback", "sms", *options, "--fallback-wait", "0"]
+    stopped = cli(*SEND, journal, *options)
+    assert (stopped.status, len(api.messages)) == (5, 1)
+    words = told(stopped.err)
+    assert words == ["bulk", "resume", journal, *options]
+    api.faults.clear()
+    assert (cli(*words).status, len(api.messages)) == (0, 3)
+
+
+@needs_bash
+def test_a_file_that_looks_like_an_option_is_none(cli: Cli, api: Sandbox) -> None:
+    Path("list.csv").rename("-list.csv")
+    send = ("bulk", "send", *SEND[3:-1], "--max-credits", "1", "--journal=-j.db", "--", "-list.csv")
+    stopped = cli(*send)
+    assert (stopped.status, len(api.messages)) == (5, 1)
+    words = told(stopped.err)
+    assert words[:3] == ["bulk", "resume", "./-j.db"]
+    assert cli(*(word.replace("CREDITS", "9") for word in words)).status == 0
+    assert len(api.messages) == 3
