@@ -111,7 +111,8 @@ async def pause(journal: str | os.PathLike[str], name: str | None = None) -> Cam
     The sender notices within a second, on PostgreSQL behind a pooler that passes no notifications within two. From
     then on no call starts, and none leaves that was waiting for its turn; those on the wire end and are recorded.
     Until then `activity` is `PAUSING`, and `PAUSED` after the last. Kept in the journal: a sender that dies, is
-    resumed or begins later finds it paused, says so in its log, and waits. Asked for again, it changes nothing.
+    resumed or begins later finds it paused, says so in its log, and waits. Asked for again, it changes nothing. The SMS
+    to those whose MMS did not arrive are paused with it, also where they are what is being sent.
 
     Args and errors are those of `read_status`; `JournalUnavailableError` where it cannot be written for the moment.
     """
@@ -127,16 +128,27 @@ async def stop(journal: str | os.PathLike[str], name: str | None = None) -> Camp
     """End the run of a campaign, whichever process sends it. Returns how it stands when that is recorded.
 
     Nothing new starts, the calls on the wire are waited for, and the sender's program gets `CampaignStoppedError` with
-    a `StopRequestedError`. So do the senders that wait for that one's end. Once: one that begins later sends. Where
-    there is no sender, nothing is to be done. Otherwise as `pause`.
+    a `StopRequestedError`. So do the senders that wait for that one's end, and a run that waits for delivery reports,
+    within ten seconds. Once: one that begins later sends. Where there is no sender, nothing is to be done. Otherwise as
+    `pause`.
     """
     return await _ordered(journal, name, Order.STOP)
 
 
 async def _ordered(journal: str | os.PathLike[str], name: str | None, order: Order) -> CampaignStatus:
     store = store_at(journal, name)
-    await anyio.to_thread.run_sync(store.give_order, order)
-    return await anyio.to_thread.run_sync(_read, store)
+    return await anyio.to_thread.run_sync(_order_all, store, order)
+
+
+def _order_all(store: JournalStore, order: Order) -> CampaignStatus:
+    """Give the order to the campaign, and to the SMS in its place: to hold them it takes that somebody sends them."""
+    store.give_order(order)
+    found = _read(store)
+    beside = found.fallback
+    if beside is None or (order is not Order.UNPAUSE and beside.activity in (Activity.IDLE, Activity.LOST)):
+        return found
+    store.fallback.give_order(order)
+    return _read(store)
 
 
 def _read(store: JournalStore) -> CampaignStatus:

@@ -73,8 +73,10 @@ async def pause(journal: str, *, name: str | None = None, json: OneJSON = False)
         What the campaign is called in the database.
     """
     found = await _noticed(await bulk.pause(journal, name), journal, name, _has_paused)
-    is_pausing = found.activity is Activity.PAUSING
+    is_pausing = any(part.activity is Activity.PAUSING for part in _parts(found))
     done = "nothing starts any more, and calls that had left are still under way" if is_pausing else "paused"
+    if found.fallback is not None and found.fallback.paused_at is not None:
+        done += ", of the SMS too"
     return _show_order(found, json, done, is_pausing or _has_paused(found), "whoever begins finds it paused")
 
 
@@ -104,29 +106,44 @@ async def stop(journal: str, *, name: str | None = None, json: OneJSON = False) 
     """
     before = await bulk.read_status(journal, name)  # it may have stopped before anybody has looked again
     found = await bulk.stop(journal, name)
-    if not _has_sender(before):
-        return _show_order(found, json, "nothing to stop", True, "the next one sends")
+    if not _is_sent(before):
+        after = "a run that waits for delivery reports ends soon, and the next one sends"
+        return _show_order(found, json, "nothing to stop", True, after)
 
     def has_stopped(found: CampaignStatus) -> bool:
-        return not _has_sender(found) or found.sender not in (None, before.sender)  # None: it is closing
+        return all(
+            not _has_sender(now) or now.sender not in (None, was.sender)  # None: it is closing
+            for was, now in zip(_parts(before), _parts(found), strict=False)
+            if _has_sender(was)
+        )
 
     found = await _noticed(found, journal, name, has_stopped)
-    return _show_order(found, json, "stopped", has_stopped(found), "the next one sends")
+    done = "stopped" if _has_sender(before) else "stopped the SMS to those whose MMS did not arrive"
+    return _show_order(found, json, done, has_stopped(found), "the next one sends")
 
 
 # Orders ---------------------------------------------------------------------------------------------------------------
+
+
+def _parts(found: CampaignStatus) -> list[CampaignStatus]:
+    """The campaign, and the one that sends SMS to those whose MMS did not arrive."""
+    return [found] if found.fallback is None else [found, found.fallback]
 
 
 def _has_sender(found: CampaignStatus) -> bool:
     return found.activity not in (Activity.IDLE, Activity.LOST)
 
 
+def _is_sent(found: CampaignStatus) -> bool:
+    return any(map(_has_sender, _parts(found)))
+
+
 def _has_paused(found: CampaignStatus) -> bool:
-    return found.activity is Activity.PAUSED or not _has_sender(found)
+    return all(part.activity is Activity.PAUSED or not _has_sender(part) for part in _parts(found))
 
 
 def _has_continued(found: CampaignStatus) -> bool:
-    return found.activity not in (Activity.PAUSING, Activity.PAUSED)
+    return all(part.activity not in (Activity.PAUSING, Activity.PAUSED) for part in _parts(found))
 
 
 async def _noticed(
@@ -142,14 +159,15 @@ async def _noticed(
 
 def _show_order(found: CampaignStatus, as_json: bool, done: str, is_noticed: bool, without_sender: str) -> Status:
     """Show what came of an order; `FAILED` where its sender has not heeded it."""
+    sender = next((part.sender for part in _parts(found) if _has_sender(part)), None)
     if not is_noticed:
-        complain(f"recorded, but after {NOTICED_WITHIN:g} s the sender has not done it yet: {found.sender}")
+        complain(f"recorded, but after {NOTICED_WITHIN:g} s the sender has not done it yet: {sender}")
     if as_json:
         print(to_json(document_of(found)))
-    elif not _has_sender(found):
+    elif not _is_sent(found):
         print(printable(f"{done}; nobody is sending: {without_sender}"))
     else:
-        print(printable(f"{done if is_noticed else 'recorded'}; sender: {found.sender}"))
+        print(printable(f"{done if is_noticed else 'recorded'}; sender: {sender}"))
     return Status.DONE if is_noticed else Status.FAILED
 
 

@@ -10,7 +10,7 @@ import re
 import subprocess
 import time
 from collections.abc import Iterator
-from contextlib import closing, suppress
+from contextlib import closing, contextmanager, suppress
 from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
@@ -26,7 +26,7 @@ from mmsclient._words import counted
 from mmsclient.cli.fallback import FallbackOptions
 from mmsclient.cli.output import Form
 from mmsclient.sandbox import Sandbox
-from mmsclient.sandbox.faults import Reject, Reset
+from mmsclient.sandbox.faults import Latency, Reject, Reset
 from tests.conftest import PNG
 from tests.support.campaigns import success
 from tests.support.command import Cli, in_this_process, started
@@ -718,3 +718,40 @@ def test_the_text_of_a_fallback_goes_on_with_its_opt_out_line() -> None:
     assert options.in_words() == ["--fallback", "sms", "--fallback-text", "Sale\nReply STOP to opt out"]
     assert options.with_line("Reply STOP to opt out") == options
     assert FallbackOptions().with_line("Reply STOP to opt out") == FallbackOptions()
+
+
+@contextmanager
+def sending_sms(api: Sandbox, cli: Cli, folder: Path) -> Iterator[subprocess.Popen[str]]:
+    """A run that sends the SMS to those whose MMS did not arrive, and is at the first of many."""
+    write_list(folder, 30)
+    assert cli(*SEND).status == 0
+    report_failed(api)
+    api.faults.add(Latency(0.3), call="send-sms")
+    slow = ("--batch-size", "1", "--max-concurrency", "1")
+    with started("bulk", "resume", "spring.db", "--fallback", "sms", "--fallback-wait", "0", *slow) as process:
+        until(lambda: api.sms.sends)
+        yield process
+
+
+def test_a_stop_reaches_the_sms_of_the_fallback(cli: Cli, api: Sandbox, folder: Path) -> None:
+    with sending_sms(api, cli, folder) as process:
+        stopped = cli("bulk", "stop", "spring.db")
+        assert stopped.status == 0
+        assert stopped.out.startswith("stopped the SMS to those whose MMS did not arrive; nobody is sending: ")
+        _, err = process.communicate(timeout=60)
+    assert process.returncode == 5
+    assert "to go on: mmsclient bulk resume spring.db --fallback sms" in err
+    assert 0 < len(api.sms.messages) < 30
+
+
+def test_a_pause_reaches_the_sms_of_the_fallback(cli: Cli, api: Sandbox, folder: Path) -> None:
+    with sending_sms(api, cli, folder) as process:
+        paused = cli("bulk", "pause", "spring.db")
+        assert (paused.status, "of the SMS too; sender: " in paused.out) == (0, True)
+        until(lambda: cli("bulk", "status", "spring.db", "--json").documents[0]["fallback"]["activity"] == "paused")
+        held = len(api.sms.messages)
+        assert 0 < held < 30
+        api.faults.clear()
+        assert cli("bulk", "continue", "spring.db").out.startswith("continued; ")
+        process.communicate(timeout=60)
+    assert (process.returncode, len(api.sms.messages)) == (0, 30)
