@@ -88,6 +88,11 @@ class Commands:
         recipients = () if is_list_read or self.verb != "resume" else self.recipients
         return quoted(["mmsclient", "bulk", self.verb, *self.journal, *recipients, *self.options])
 
+    @property
+    def waits_for_reports(self) -> bool:
+        """The run is over when nobody is left of whom a delivery report may come."""
+        return self.is_with_sms and self.verb != "fallback"
+
     def parts(self, report: Report) -> list[Report]:
         """What these send of a campaign: its messages, the SMS to those whose MMS did not arrive, or both."""
         sms = [report.fallback] if self.is_with_sms and report.fallback is not None else []

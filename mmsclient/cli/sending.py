@@ -80,7 +80,8 @@ class Run:
     @property
     def was_told_to_stop(self) -> bool:
         """Another process asked for the end, which is no failure."""
-        return isinstance(self.failure, CampaignStoppedError) and isinstance(self.failure.error, StopRequestedError)
+        failure = self.failure.error if isinstance(self.failure, CampaignStoppedError) else self.failure
+        return isinstance(failure, StopRequestedError)
 
 
 async def send(
@@ -167,7 +168,8 @@ async def _sum_up(campaign: Campaign, printing: Printing, run: Run, form: Form, 
         raise run.failure
     if run.failure is not None:
         complain(str(run.failure))
-    is_complete = not any(map(is_open, commands.parts(ended)))
+    is_cut_short = commands.waits_for_reports and ended.open > 0 and (run.signal is not None or run.was_told_to_stop)
+    is_complete = not is_cut_short and not any(map(is_open, commands.parts(ended)))
     invalid = await invalid_in(ended)
     if ended.without_picture:
         complain(without_picture(ended, invalid))
@@ -178,7 +180,8 @@ async def _sum_up(campaign: Campaign, printing: Printing, run: Run, form: Form, 
     await printing.do(partial(show_report, ended, form, invalid, commands, calls_of_this_run=run.calls))
     if run.signal is not None and not is_complete:
         return Status.of_signal(run.signal)
-    return of_campaign(*commands.parts(ended))
+    status = of_campaign(*commands.parts(ended))
+    return Status.STOPPED if is_cut_short and status is not Status.OUTCOME_UNKNOWN else status
 
 
 def _without_a_report(run: Run, error: JournalError) -> Status:

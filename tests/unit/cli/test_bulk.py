@@ -7,6 +7,7 @@ import csv
 import io
 import os
 import re
+import signal
 import subprocess
 import time
 from collections.abc import Iterator
@@ -755,3 +756,21 @@ def test_a_pause_reaches_the_sms_of_the_fallback(cli: Cli, api: Sandbox, folder:
         assert cli("bulk", "continue", "spring.db").out.startswith("continued; ")
         process.communicate(timeout=60)
     assert (process.returncode, len(api.sms.messages)) == (0, 30)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="no such signals there")
+@pytest.mark.parametrize("how", ["SIGINT", "SIGTERM", "stop"])
+def test_a_run_that_waits_for_reports_goes_on_later(cli: Cli, api: Sandbox, folder: Path, how: str) -> None:
+    write_list(folder, 3)
+    with started(*SEND, "--fallback", "sms") as process:
+        until(lambda: "Accepted: 3\n" in cli("bulk", "report", "spring.db").out)
+        if how == "stop":  # asked for before it has looked first, a stop is of an earlier run
+            until(lambda: cli("bulk", "stop", "spring.db").status or process.poll() is not None)
+        else:
+            process.send_signal(signal.Signals[how])
+        _, err = process.communicate(timeout=60)
+    assert process.returncode == {"SIGINT": 130, "SIGTERM": 143, "stop": 5}[how]
+    assert "mmsclient: to go on: mmsclient bulk resume spring.db --fallback sms\n" in err
+    report_failed(api)
+    assert cli("bulk", "resume", "spring.db", "--fallback", "sms").status == 0
+    assert len(api.sms.messages) == 3
