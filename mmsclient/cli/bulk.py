@@ -197,7 +197,7 @@ async def send(
     excluded = None if exclude is None else listing.read(exclude)
     fallback = fallback.with_line(opt_out_line)
     words = [*fallback.in_words(), *options.in_words(), *hours.in_words(), *safeguards.in_words()]
-    words += connection.cap.in_words()
+    words += connection.in_words()
     sms = fallback.fallback is not None
     commands = Commands.of(journal, options.name, listing.words_of(recipients), words, is_with_sms=sms)
     if image is not None and is_missing(image):
@@ -255,7 +255,7 @@ async def resume(
         campaign = await bulk.resume(mms, journal, **asked)
         rows = None if recipients is None else listing.read(recipients)
         words = [*fallback.in_words(), *options.in_words(), *hours.in_words(), *safeguards.in_words()]
-        words += connection.cap.in_words()
+        words += connection.in_words()
         sms = fallback.fallback is not None
         commands = Commands.of(journal, options.name, listing.words_of(recipients), words, is_with_sms=sms)
         return await _send(campaign, rows, options, commands, form, safeguards=safeguards, approval=approval)
@@ -290,7 +290,7 @@ async def send_fallback(
         }
         campaign = await bulk.resume(mms, journal, **asked)
         words = [*fallback.in_words(), *options.in_words(), *hours.in_words(), *limits.in_words()]
-        words += connection.cap.in_words()
+        words += connection.in_words()
         commands = Commands.of(journal, options.name, (), words, verb="fallback", is_with_sms=True)
         return await sending.send(campaign, None, form, commands, begun=campaign.send_fallback()) or Status.DONE
 

@@ -19,6 +19,7 @@ from mmsclient.cli.cap import ALONE, Cap
 from mmsclient.cli.keyed import NO_KEY, Keyed
 from mmsclient.cli.output import with_local_times
 from mmsclient.cli.status import UsageError, complain
+from mmsclient.cli.words import words_of
 
 if TYPE_CHECKING:
     from mmsclient.observe import Observer
@@ -64,6 +65,13 @@ class Connection:
                 ) as mms,
             ):
                 yield mms
+
+    def in_words(self) -> list[str]:
+        """As arguments of a command that goes on: what is a secret itself stands in none of them."""
+        files = {"--app-key-file": self.app_key_file, "--ca-file": self.ca_file}
+        timeout = None if self.timeout == TIMEOUT else self.timeout
+        words = words_of({"--base-url": self.base_url, **files, "--timeout": timeout})
+        return [*words, *self.cap.in_words()]
 
     def _key(self) -> str | None:
         if self.app_key_file is not None:

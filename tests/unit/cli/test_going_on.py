@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 import shutil
+import ssl
 import subprocess
 import sys
 from pathlib import Path
@@ -97,3 +98,22 @@ def test_a_file_that_looks_like_an_option_is_none(cli: Cli, api: Sandbox) -> Non
     assert words[:3] == ["bulk", "resume", "./-j.db"]
     assert cli(*(word.replace("CREDITS", "9") for word in words)).status == 0
     assert len(api.messages) == 3
+
+
+@needs_bash
+def test_a_campaign_goes_on_at_the_same_place(cli: Cli, mms_sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert mms_sandbox.ssl_context
+    monkeypatch.delenv("MMSCLIENT_APP_KEY")
+    monkeypatch.delenv("MMSCLIENT_BASE_URL")
+    certificates = mms_sandbox.ssl_context.get_ca_certs(binary_form=True)
+    Path("its ca.pem").write_text("".join(map(ssl.DER_cert_to_PEM_cert, certificates)))
+    Path("-key").write_text(mms_sandbox.app_key)
+    mms_sandbox.faults.add(Reject("LEDGER_ERROR", "No credit."), call="send-mms", skip=1)
+    place = ("--base-url", mms_sandbox.url, "--app-key-file", "./-key", "--ca-file", "its ca.pem", "--timeout", "20")
+    stopped = cli(*SEND, "spring.db", *place)
+    assert stopped.status == 5
+    assert mms_sandbox.app_key not in stopped.err
+    words = told(stopped.err)
+    mms_sandbox.faults.clear()
+    assert cli(*words).status == 0
+    assert len(mms_sandbox.messages) == 3
