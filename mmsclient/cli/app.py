@@ -12,7 +12,7 @@ from cyclopts import App, CycloptsError, MissingArgumentError, Parameter
 
 from mmsclient import AsyncMMSClient, MessageStatus, MMSError, SentBatch, __version__
 from mmsclient._extras import needed
-from mmsclient.cli.connection import DEFAULT, Connection, told_of_ctrl_c
+from mmsclient.cli.connection import DEFAULT, Connection, told_of_stop
 from mmsclient.cli.keyed import NO_KEY, Keyed
 from mmsclient.cli.monitoring import NONE, Monitoring
 from mmsclient.cli.output import (
@@ -29,6 +29,7 @@ from mmsclient.cli.output import (
     show_stream,
 )
 from mmsclient.cli.picture import fitted
+from mmsclient.cli.signals import SignalledError
 from mmsclient.cli.status import Status, UsageError, complain, of_error, of_sent, output_lost
 from mmsclient.cli.stdio import OutputLostError
 from mmsclient.cli.top import top
@@ -88,6 +89,8 @@ def run(arguments: Sequence[str]) -> int:
         return Status.WRONG_USAGE
     except OutputLostError as error:
         return output_lost(error)
+    except SignalledError as error:
+        return Status.of_signal(error.number)
     except (MMSError, UsageError, OSError) as error:
         complain(str(error), error.command if isinstance(error, UsageError) else "")
         return of_error(error)
@@ -141,9 +144,9 @@ async def send(
         Make the picture fit first: any photograph, scaled down and without its metadata. Needs the extra images.
     """
     form = Form.chosen(json)
-    async with connection.client(keyed) as mms:
+    async with connection.sender(keyed) as mms:
         picture = await fitted(image, form) if fit else image
-        with told_of_ctrl_c():
+        with told_of_stop():
             sent = await mms.send(
                 to=to, text=text, image=picture, subject=subject, key=keyed.key, retry_refused=keyed.retry_refused
             )

@@ -348,7 +348,7 @@ async def _send(
         approval.is_given = _answer(approval.question(others)) in YES
     finally:  # Ctrl-C too
         if not approval.is_given:
-            resume = commands.resume((await campaign.report()).list_read)
+            resume = commands.untested().resume((await campaign.report()).list_read)
             complain("nobody else was sent to; to go on all the same:", resume)
     if not approval.is_given:
         return Status.STOPPED

@@ -93,6 +93,13 @@ class Commands:
         """The run is over when nobody is left of whom a delivery report may come."""
         return self.is_with_sms and self.verb != "fallback"
 
+    def untested(self) -> Self:
+        """The same without a test, for which it takes a number that no line may hold."""
+        if "--test" not in self.options:
+            return self
+        at = self.options.index("--test")
+        return evolve(self, options=self.options[:at] + self.options[at + 2 :])
+
     def parts(self, report: Report) -> list[Report]:
         """What these send of a campaign: its messages, the SMS to those whose MMS did not arrive, or both."""
         sms = [report.fallback] if self.is_with_sms and report.fallback is not None else []

@@ -18,6 +18,7 @@ from mmsclient._transport.endpoint import trusting
 from mmsclient.cli.cap import ALONE, Cap
 from mmsclient.cli.keyed import NO_KEY, Keyed
 from mmsclient.cli.output import with_local_times
+from mmsclient.cli.signals import ended_by_signals
 from mmsclient.cli.status import UsageError, complain
 from mmsclient.cli.words import words_of
 
@@ -66,6 +67,13 @@ class Connection:
             ):
                 yield mms
 
+    @asynccontextmanager
+    async def sender(self, keyed: Keyed) -> AsyncIterator[AsyncMMSClient]:
+        """A client for one send. At a signal the answer to what has left is waited for, and `SignalledError` raised."""
+        with ended_by_signals():
+            async with self.client(keyed) as mms:
+                yield mms
+
     def in_words(self) -> list[str]:
         """As arguments of a command that goes on: what is a secret itself stands in none of them."""
         files = {"--app-key-file": self.app_key_file, "--ca-file": self.ca_file}
@@ -99,8 +107,8 @@ def key_in(path: Path, option: str) -> str:
 
 
 @contextmanager
-def told_of_ctrl_c() -> Iterator[None]:
-    """Around a send, in a client that waits for what has left when it is closed: says so at Ctrl-C."""
+def told_of_stop() -> Iterator[None]:
+    """Around a send, in a client that waits for what has left when it is closed: says so at a signal."""
     try:
         yield
     except asyncio.CancelledError:

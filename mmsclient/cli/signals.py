@@ -8,7 +8,9 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from types import FrameType
 
-__all__ = ["told_of_signals"]
+from mmsclient.cli.status import complain_last
+
+__all__ = ["SignalledError", "ended_by_signals", "told_of_signals"]
 
 SIGNALS = [signal.SIGINT, signal.SIGTERM, *([signal.SIGHUP] if hasattr(signal, "SIGHUP") else [])]
 
@@ -44,6 +46,38 @@ def told_of_signals(stop: Callable[[int], None], last_words: Callable[[], None])
             with suppress(NotImplementedError, RuntimeError, ValueError):
                 loop.remove_signal_handler(number)
                 signal.signal(number, before[number])
+
+
+class SignalledError(Exception):
+    """A signal has ended the command, and what had left was waited for."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(signal.Signals(number).name)
+        self.number: int = number
+
+
+@contextmanager
+def ended_by_signals() -> Iterator[None]:
+    """The first signal cancels what is done within, a later one ends the process. Raises `SignalledError`."""
+    task = asyncio.current_task()
+    assert task is not None  # noqa: S101
+    came: list[int] = []
+
+    def stop(number: int) -> None:
+        came.append(number)
+        task.cancel()
+
+    def last_words() -> None:
+        complain_last("ended at once: if it had left, nobody knows whether it was carried out")
+
+    with told_of_signals(stop, last_words):
+        try:
+            yield
+        except asyncio.CancelledError:
+            if not came:
+                raise
+            task.uncancel()
+            raise SignalledError(came[0]) from None
 
 
 def _end_at_once_at(numbers: list[signal.Signals], last_words: Callable[[], None]) -> None:

@@ -319,17 +319,36 @@ def test_a_later_signal_ends_it_at_once(api: Sandbox) -> None:
     assert counts() == {"pending": 240, "sending": 10}
 
 
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 @pytest.mark.parametrize("command", [("send", "--image", "sale.png"), ("sms", "send")])
-def test_ctrl_c_during_one_send_waits_for_its_answer_and_says_so(api: Sandbox, command: tuple[str, ...]) -> None:
+def test_a_signal_during_one_send_waits_for_its_answer_and_says_so(
+    api: Sandbox, command: tuple[str, ...], number: signal.Signals
+) -> None:
     api.faults.add(held := Held(), call="send-sms" if command[0] == "sms" else "send-mms")
     with running(*command, "--to", "+61400000000", "--text", "Hi") as process:
         until(lambda: api.sends or api.sms.sends)
-        process.send_signal(signal.SIGINT)
+        process.send_signal(number)
         assert process.stderr
         assert process.stderr.readline().startswith("mmsclient: stopping: waiting for the answer if it has left")
         held.answer.set()
         assert process.stderr.readline().endswith("was cancelled after it had left; 1 of 1 recipient accepted\n")
-        assert process.wait(timeout=60) == Status.INTERRUPTED
+        assert process.wait(timeout=60) == Status.of_signal(number)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_later_signal_during_one_send_ends_it_at_once(api: Sandbox, number: signal.Signals) -> None:
+    api.faults.add(Held(), call="send-sms")
+    with running("sms", "send", "--to", "+61400000000", "--text", "Hi") as process:
+        until(lambda: api.sms.sends)
+
+        def has_ended() -> bool:
+            process.send_signal(number)  # what comes within a second is the same signal
+            return process.poll() is not None
+
+        until(has_ended)
+        assert process.returncode == -number
+        assert process.stderr
+        assert "ended at once: if it had left, nobody knows" in process.stderr.readlines()[-1]
 
 
 def test_a_later_signal_ends_it_though_nobody_reads_its_stderr(api: Sandbox) -> None:

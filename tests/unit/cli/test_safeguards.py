@@ -42,6 +42,11 @@ def cli(api: Sandbox, folder: Path, capsys: pytest.CaptureFixture[str]) -> Cli:
     return in_this_process(api.app_key, capsys)
 
 
+def wait_line(shown: str) -> str:
+    """The command to go on, as it was shown."""
+    return next(line for line in shown.splitlines() if "to go on all the same: " in line).split("the same: ")[1]
+
+
 def test_a_budget_stops_it_and_is_told_of(cli: Cli, api: Sandbox) -> None:
     stopped = cli(*SEND, "--yes", "--batch-size", "100", "--max-credits", "120")
     assert (stopped.status, len(api.messages)) == (5, 120)
@@ -94,3 +99,7 @@ def test_a_person_is_asked_after_the_test(
     assert "Sent 1 test message: look at the phone." in shown
     assert "Traceback" not in after
     assert len(api.messages) == messages
+    if answer == "n\n":
+        words = wait_line(after).split()[1:]
+        again = subprocess.run([*COMMAND, *words], capture_output=True, check=True)  # noqa: S603
+        assert (b"Accepted: 21\n" in again.stdout, len(api.messages)) == (True, 21)
