@@ -74,7 +74,8 @@ def say_last(line: str) -> None:
 
 def _print_on_stderr(line: str) -> None:
     with suppress(OSError, ValueError):  # it is full, gone or closed: there is nowhere to say so
-        print(line, file=sys.stderr, flush=True)
+        sys.stderr.write(f"{line}\n")  # at once, so that no line of stdout comes between
+        sys.stderr.flush()
 
 
 def end_stderr() -> None:
@@ -113,6 +114,16 @@ class _Stdout(io.FileIO):
             raise OutputLostError(error.errno, error.strerror) from None
 
 
+class _Lines(io.TextIOWrapper):
+    """Writes whole prints, where a stream without a buffer would write the end of the line by itself."""
+
+    def write(self, text: str, /) -> int:
+        count = super().write(text)
+        if text.endswith("\n"):
+            self.flush()
+        return count
+
+
 def _told_apart(stream: Any) -> Any:
     buffer = getattr(stream, "buffer", None)
     raw = getattr(buffer, "raw", buffer)
@@ -120,10 +131,10 @@ def _told_apart(stream: Any) -> Any:
         return stream  # a console of Windows, or a test's
     stream.flush()
     mine = _Stdout(raw.fileno(), "w", closefd=False)
-    return io.TextIOWrapper(
-        mine if buffer is raw else io.BufferedWriter(mine),
+    make = _Lines if stream.write_through else io.TextIOWrapper  # with -u, or PYTHONUNBUFFERED
+    return make(
+        io.BufferedWriter(mine),
         stream.encoding,
         errors="backslashreplace",
-        line_buffering=stream.line_buffering,
-        write_through=stream.write_through,
+        line_buffering=stream.line_buffering and not stream.write_through,
     )

@@ -7,6 +7,7 @@ import fcntl
 import os
 import pty
 import signal
+import socket
 import subprocess
 import sys
 import termios
@@ -280,6 +281,20 @@ def test_a_full_disk_drains(api: Sandbox, slow: None, monkeypatch: pytest.Monkey
         HINT + "mmsclient: the output could not be written: No space left on device\n",
     )
     assert has_drained(api)
+
+
+def test_each_line_is_written_at_once(api: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PYTHONUNBUFFERED", "1")
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)  # which keeps the writes apart
+    with ours, theirs:
+        with running("sms", "parts", "Hi", stdout=theirs, stderr=theirs) as process:
+            assert process.wait(timeout=60) == 0
+        with running("bulk", "status", "nowhere.db", stdout=theirs, stderr=theirs) as process:
+            assert process.wait(timeout=60) == Status.FAILED
+        writes = [ours.recv(65536), ours.recv(65536)]
+    assert writes[0].startswith(b"Alphabet: ")
+    assert writes[0].endswith(b" for each recipient\n")
+    assert writes[1] == b"mmsclient: journal nowhere.db: there is no such file\n"
 
 
 def test_a_terminal_that_is_hung_up_drains(api: Sandbox, slow: None) -> None:
