@@ -220,6 +220,7 @@ async def send(
             **asked,
         )
         rows = listing.read(recipients)
+        await fallback.check(journal, options.name)
         return await _send(campaign, rows, options, commands, form, safeguards=safeguards, approval=approval)
 
 
@@ -254,6 +255,7 @@ async def resume(
         }
         campaign = await bulk.resume(mms, journal, **asked)
         rows = None if recipients is None else listing.read(recipients)
+        await fallback.check(journal, options.name)
         words = [*fallback.in_words(), *options.in_words(), *hours.in_words(), *safeguards.in_words()]
         words += connection.in_words()
         sms = fallback.fallback is not None

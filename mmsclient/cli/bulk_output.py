@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import csv
+import os
 import sys
 from collections.abc import Sequence
 from datetime import datetime
 from decimal import Decimal
 from pathlib import Path
+from tempfile import NamedTemporaryFile
 from typing import Any, Self
 
 from attrs import asdict, evolve, frozen
 
-from mmsclient._store.private_files import make_private
 from mmsclient._words import counted
 from mmsclient.bulk import (
     BudgetReachedError,
@@ -355,16 +356,27 @@ def _is_page_or_empty(path: Path) -> bool:
 def write_page(page: str, path: Path) -> Status:
     """Put a page in its file, which is for its owner's eyes alone.
 
-    Raises `UsageError` where that cannot be written, or holds what is no page.
+    It takes the place of one that is there, whoever may read or write that. Raises `UsageError` where it cannot be
+    written, or holds what is no page.
 
     A journal or a list that is named by mistake is left as it is: who got the message stands nowhere else.
     """
+    content = page.encode(errors="xmlcharrefreplace")
     try:
         if path.is_file() and not _is_page_or_empty(path):
             raise UsageError(f"--html: {path} holds something else than a page; it was left as it is")
-        if path.is_file() or not path.exists():  # and no pipe
-            make_private(path)
-        path.write_bytes(page.encode(errors="xmlcharrefreplace"))
+        if (path.exists() and not path.is_file()) or path.is_relative_to("/dev"):  # a pipe, or where stdout goes
+            path.write_bytes(content)
+            return Status.DONE
+        real = Path(os.path.realpath(path))
+        with NamedTemporaryFile(dir=real.parent, prefix=f".{real.name}-", delete=False) as draft:  # private
+            try:
+                draft.write(content)
+                draft.close()
+                os.replace(draft.name, real)
+            except BaseException:
+                Path(draft.name).unlink(missing_ok=True)
+                raise
     except OSError as error:
         raise UsageError(f"--html: {error.strerror}: {path}") from None
     return Status.DONE

@@ -5,9 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Literal, Self
 
+import anyio.to_thread
 from attrs import evolve
 from cyclopts import Group, Parameter
 
+from mmsclient._store.stores import JournalStore, store_at
 from mmsclient.bulk import CampaignOptions, Report, SMSFallback
 from mmsclient.bulk.opt_out_line import with_opt_out_line
 from mmsclient.cli.status import UsageError
@@ -72,10 +74,22 @@ class FallbackOptions(FallbackMessage):
             raise UsageError("--fallback-...: say --fallback sms, too")
         return {"fallback": None if self.fallback is None else self.given()}
 
+    async def check(self, journal: str, name: str | None) -> None:
+        """Raise `JournalError` where the journal of the SMS is gone or is none, before the first MMS."""
+        if self.fallback is not None:
+            await anyio.to_thread.run_sync(_check, store_at(journal, name))
+
     def in_words(self) -> list[str]:
         """As arguments of a command that goes on."""
         wait = None if self.fallback_wait == NO_FALLBACK.fallback_wait else self.fallback_wait
         return [*words_of({"--fallback": self.fallback}), *super().in_words(), *words_of({"--fallback-wait": wait})]
+
+
+def _check(store: JournalStore) -> None:
+    if store.exists():
+        store.check_fallback()
+        if store.fallback.exists():
+            store.fallback.open_reader().close()
 
 
 NO_FALLBACK: FallbackOptions = FallbackOptions()

@@ -603,10 +603,13 @@ def test_the_report_as_a_page(cli: Cli, folder: Path) -> None:
 def test_a_page_is_for_its_owner_alone(cli: Cli, folder: Path) -> None:
     assert cli(*SEND, "--yes").status == 0
     page = folder / "spring.html"
-    for _ in range(2):
+    page.write_text("<!DOCTYPE html>old")
+    page.chmod(0o666)
+    with page.open() as theirs:  # whoever has it open, or owns it, sees nothing of the new one
         assert cli("bulk", "report", "spring.db", "--html", "spring.html").status == 0
-        assert page.stat().st_mode & 0o777 == 0o600
-        page.chmod(0o644)
+        assert theirs.read() == "<!DOCTYPE html>old"
+    assert page.stat().st_mode & 0o777 == 0o600
+    assert [each.name for each in folder.iterdir() if "spring.html" in each.name] == ["spring.html"]
     with started("bulk", "report", "spring.db", "--html", "/dev/stdout") as process:
         assert process.communicate(timeout=60)[0].startswith("<!DOCTYPE html>")
     assert process.returncode == 0
@@ -774,3 +777,21 @@ def test_a_run_that_waits_for_reports_goes_on_later(cli: Cli, api: Sandbox, fold
     report_failed(api)
     assert cli("bulk", "resume", "spring.db", "--fallback", "sms").status == 0
     assert len(api.sms.messages) == 3
+
+
+@pytest.mark.parametrize("how", ["gone", "spoiled"])
+def test_a_journal_of_the_sms_that_is_lost_is_told_of_before_the_first_mms(
+    cli: Cli, api: Sandbox, folder: Path, how: str
+) -> None:
+    write_list(folder, 3)
+    assert cli(*SEND).status == 0
+    report_failed(api)
+    assert cli("bulk", "fallback", "spring.db").status == 0
+    beside = Path("spring.db-sms")
+    beside.unlink()
+    if how == "spoiled":
+        beside.write_bytes(b"no journal" * 1000)
+    write_list(folder, 5)
+    failed = cli(*SEND, "--fallback", "sms", "--fallback-wait", "0")
+    assert (failed.status, "spring.db-sms" in failed.error) == (1, True)
+    assert (len(api.messages), len(api.sms.messages)) == (3, 3)
