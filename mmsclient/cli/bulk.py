@@ -198,8 +198,7 @@ async def send(
     fallback = fallback.with_line(opt_out_line)
     words = [*fallback.in_words(), *options.in_words(), *hours.in_words(), *safeguards.in_words()]
     words += connection.in_words()
-    sms = fallback.fallback is not None
-    commands = Commands.of(journal, options.name, listing.words_of(recipients), words, is_with_sms=sms)
+    commands = Commands.of(journal, options.name, listing.words_of(recipients), words, is_with_sms=fallback.is_asked)
     if image is not None and is_missing(image):
         raise await _without_picture(image, journal, options.name, commands)
     async with connection.client() as mms:
@@ -258,7 +257,7 @@ async def resume(
         await fallback.check(journal, options.name)
         words = [*fallback.in_words(), *options.in_words(), *hours.in_words(), *safeguards.in_words()]
         words += connection.in_words()
-        sms = fallback.fallback is not None
+        sms = fallback.is_asked
         commands = Commands.of(journal, options.name, listing.words_of(recipients), words, is_with_sms=sms)
         return await _send(campaign, rows, options, commands, form, safeguards=safeguards, approval=approval)
 

@@ -9,7 +9,7 @@ import anyio.to_thread
 from attrs import evolve
 from cyclopts import Group, Parameter
 
-from mmsclient._store.stores import JournalStore, store_at
+from mmsclient._store.stores import JournalStore, is_url, store_at
 from mmsclient.bulk import CampaignOptions, Report, SMSFallback
 from mmsclient.bulk.opt_out_line import with_opt_out_line
 from mmsclient.cli.status import UsageError
@@ -74,9 +74,14 @@ class FallbackOptions(FallbackMessage):
             raise UsageError("--fallback-...: say --fallback sms, too")
         return {"fallback": None if self.fallback is None else self.given()}
 
+    @property
+    def is_asked(self) -> bool:
+        """It is to be sent."""
+        return self.fallback is not None
+
     async def check(self, journal: str, name: str | None) -> None:
-        """Raise `JournalError` where the journal of the SMS is gone or is none, before the first MMS."""
-        if self.fallback is not None:
+        """Raise `JournalError` where the file of the SMS is gone or is no journal, before the first MMS."""
+        if self.is_asked and not is_url(journal):  # a database holds both
             await anyio.to_thread.run_sync(_check, store_at(journal, name))
 
     def in_words(self) -> list[str]:
