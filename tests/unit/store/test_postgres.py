@@ -684,7 +684,9 @@ def test_a_deadlock_costs_nothing(url: str, monkeypatch: pytest.MonkeyPatch) -> 
 
     with ThreadPoolExecutor() as pool:
         futures = [pool.submit(count, 1, 2), pool.submit(count, 2, 1)]
-        assert sorted(future.result() for future in futures) == [[False], [False, False]]
+        tries = [each for future in futures for each in future.result()]
+    assert len(tries) >= 3  # more, where who tries again is faster than the one that waited
+    assert not any(tries)
     with psycopg.connect(url) as connection:
         assert connection.execute("SELECT column2 FROM mmsclient.t").fetchall() == [(2,), (2,)]
 
