@@ -34,7 +34,6 @@ if TYPE_CHECKING:
     from mmsclient.observe.calls import ClientObserver
     from mmsclient.observe.events import CampaignRef
     from mmsclient.observe.observer import Emit, Observer
-    from mmsclient.observe.repeats import ObservedKey
 
 T = TypeVar("T")
 
@@ -242,7 +241,7 @@ class BaseClient:
         seconds = self._seconds(timeout)
         if self._keyed is None:
             raise ConfigurationError(f"key: {_NO_LEDGER}")
-        observed = None if self._observer is None else _observed_key(self._observer, call, self._base_url)
+        observed = None if self._observer is None else self._observer.keyed(call.name, call.recipients)
 
         def run(recall: Recall) -> Awaitable[SentBatch]:
             if observed is not None:
@@ -266,12 +265,6 @@ def _keyed_sends(
     from mmsclient._keyed.opening import open_keyed_sends  # noqa: PLC0415 - only who has a ledger needs SQLite
 
     return open_keyed_sends(ledger, keep, base_url, key.fingerprint, is_new_key=is_new_key)
-
-
-def _observed_key(observer: ClientObserver, call: Call[SentBatch], base_url: str) -> ObservedKey:
-    from mmsclient.observe.repeats import ObservedKey  # noqa: PLC0415 - only who observes needs it
-
-    return ObservedKey(observer.emit, call.name, urlsplit(base_url).netloc, call.recipients)
 
 
 def _observer(given: Observer | Sequence[Observer], base_url: str) -> ClientObserver | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from typing import TypeVar
 
@@ -15,7 +15,7 @@ from mmsclient._store.protocol import JournalReader
 from mmsclient._store.sqlite_database import translated_errors
 from mmsclient._store.stores import JournalStore
 
-__all__ = ["Arrivals", "Found", "left_out", "pages", "read", "without_arrival"]
+__all__ = ["Arrivals", "Found", "left_out", "read", "without_arrival"]
 
 T = TypeVar("T")
 
@@ -69,18 +69,12 @@ def left_out(reader: JournalReader) -> dict[int, str]:
     Looks at those alone who were sent to again.
     """
     found: dict[int, str] = {}
-    for page in pages(reader.sent_again):
+    after = 0
+    while page := reader.sent_again(after):
         if failed := without_arrival(page):
             found |= reader.reached_before(list(failed))
-    return found
-
-
-def pages(ask: Callable[[int], list[tuple[int, T]]]) -> Iterator[list[tuple[int, T]]]:
-    """All pages that `ask` gives, each of those beyond an id."""
-    after = 0
-    while page := ask(after):
-        yield page
         after = page[-1][0]
+    return found
 
 
 async def read(store: JournalStore, ask: Callable[[JournalReader], T]) -> T:

@@ -15,7 +15,7 @@ from contextlib import suppress
 from typing import Protocol, TypeAlias
 
 import anyio.to_thread
-from attrs import evolve, frozen
+from attrs import frozen
 
 from mmsclient._store.evidence import DID_NOT_ARRIVE
 from mmsclient._store.models import Message, RecipientState
@@ -106,10 +106,10 @@ class Fallback:
         summary, orders = reader.summary(), reader.orders()
         failed = sum(summary.deliveries.get(status, 0) for status in DID_NOT_ARRIVE)
         final = sum(count for status, count in summary.deliveries.items() if status.is_final)
-        found = Look(failed, left_out(reader) if failed else {}, 0.0, orders)
-        is_open = summary.counts[RecipientState.ACCEPTED] > final or found.awaited
+        others = left_out(reader) if failed else {}
+        is_open = summary.counts[RecipientState.ACCEPTED] > final or "" in others.values()
         give_up_at = (summary.ended or 0.0) + self._options.wait if is_open else 0.0
-        return evolve(found, failed=failed - len(found.left_out), give_up_at=give_up_at)
+        return Look(failed - len(others), others, give_up_at, orders)
 
     async def has_left_over(self) -> bool:
         """An earlier run has left somebody who is to get an SMS."""

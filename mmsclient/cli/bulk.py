@@ -196,9 +196,8 @@ async def send(
     approval, form = safeguards.approval(is_agreed=options.yes), Form.chosen(options.json)
     excluded = None if exclude is None else listing.read(exclude)
     fallback = fallback.with_line(opt_out_line)
-    words = [*fallback.in_words(), *options.in_words(), *hours.in_words(), *safeguards.in_words()]
-    words += connection.in_words()
-    commands = Commands.of(journal, options.name, listing.words_of(recipients), words, is_with_sms=fallback.is_asked)
+    again, sms = (fallback, options, hours, safeguards, connection), fallback.is_asked
+    commands = Commands.of(journal, options.name, listing.words_of(recipients), again, is_with_sms=sms)
     if image is not None and is_missing(image):
         raise await _without_picture(image, journal, options.name, commands)
     async with connection.client() as mms:
@@ -255,10 +254,8 @@ async def resume(
         campaign = await bulk.resume(mms, journal, **asked)
         rows = None if recipients is None else listing.read(recipients)
         await fallback.check(journal, options.name)
-        words = [*fallback.in_words(), *options.in_words(), *hours.in_words(), *safeguards.in_words()]
-        words += connection.in_words()
-        sms = fallback.is_asked
-        commands = Commands.of(journal, options.name, listing.words_of(recipients), words, is_with_sms=sms)
+        again, sms = (fallback, options, hours, safeguards, connection), fallback.is_asked
+        commands = Commands.of(journal, options.name, listing.words_of(recipients), again, is_with_sms=sms)
         return await _send(campaign, rows, options, commands, form, safeguards=safeguards, approval=approval)
 
 
@@ -290,9 +287,8 @@ async def send_fallback(
             "fallback": fallback.given(),
         }
         campaign = await bulk.resume(mms, journal, **asked)
-        words = [*fallback.in_words(), *options.in_words(), *hours.in_words(), *limits.in_words()]
-        words += connection.in_words()
-        commands = Commands.of(journal, options.name, (), words, verb="fallback", is_with_sms=True)
+        again = (fallback, options, hours, limits, connection)
+        commands = Commands.of(journal, options.name, (), again, verb="fallback", is_with_sms=True)
         return await sending.send(campaign, None, form, commands, begun=campaign.send_fallback()) or Status.DONE
 
 

@@ -5,8 +5,7 @@ from __future__ import annotations
 import csv
 import os
 import sys
-from collections.abc import Sequence
-from datetime import datetime
+from collections.abc import Iterable, Sequence
 from decimal import Decimal
 from pathlib import Path
 from tempfile import NamedTemporaryFile
@@ -28,9 +27,9 @@ from mmsclient.bulk import (
 )
 from mmsclient.cli.fallback import fallback_facts
 from mmsclient.cli.kinds import balance_name, unit_of
-from mmsclient.cli.output import WORTH_A_WORD, Form, duration, local, show_facts, to_json
+from mmsclient.cli.output import WORTH_A_WORD, Form, duration, local_if_any, show_facts, to_json
 from mmsclient.cli.status import Status, UsageError
-from mmsclient.cli.words import path_word, quoted, words_of
+from mmsclient.cli.words import HasWords, path_word, quoted, words_of
 from mmsclient.errors import MMSError
 
 FEW = 5
@@ -75,14 +74,15 @@ class Commands:
         journal: str,
         name: str | None,
         recipients: Sequence[str] = (),
-        options: Sequence[str] = (),
+        options: Iterable[HasWords] = (),
         *,
         verb: str = "resume",
         is_with_sms: bool = False,
     ) -> Self:
         """What is told of how to go on. A URL may hold a password, and is not told."""
         words = [path_word(journal)] if name is None else ["URL", *words_of({"--name": name})]
-        return cls(tuple(words), tuple(recipients) or ("LIST",), tuple(options), verb, is_with_sms)
+        again = (word for each in options for word in each.in_words())
+        return cls(tuple(words), tuple(recipients) or ("LIST",), tuple(again), verb, is_with_sms)
 
     def resume(self, is_list_read: bool) -> str:
         """Sends what is left; it needs the list where that was not read to its end."""
@@ -261,14 +261,14 @@ def show_report(found: Report, form: Form, invalid: list[Recipient], commands: C
     facts |= unknown_facts(found.unknown)
     facts |= fallback_facts(found)
     if found.started_at is not None and found.ended_at is not None:
-        facts["Sent"] = f"{_zoned(found.started_at)} to {_zoned(found.ended_at)}"
+        facts["Sent"] = f"{local_if_any(found.started_at)} to {local_if_any(found.ended_at)}"
         facts["Took"] = duration((found.ended_at - found.started_at).total_seconds())
     show_facts(facts | _invalid_lines(found, invalid, commands.excluded()), form)
 
 
 def _report_document(found: Report) -> dict[str, Any]:
     facts = {name: getattr(found, name) for name in _REPORTED}
-    times = {name: _zoned(facts[name]) for name in ("started_at", "ended_at")}
+    times = {name: local_if_any(facts[name]) for name in ("started_at", "ended_at")}
     fallback = None if found.fallback is None else _report_document(found.fallback)
     return {
         "total": found.total,
@@ -286,7 +286,7 @@ def unknown_facts(unknown: UnknownRecipients) -> dict[str, str]:
         facts["Accepted by evidence"] = str(unknown.proven)
     if unknown.count:
         if unknown.since is not None:
-            facts["Unknown since"] = str(_zoned(unknown.since))
+            facts["Unknown since"] = str(local_if_any(unknown.since))
         facts["Unknown, heard of"] = f"{unknown.heard_of}, which proves nothing"
         if unknown.reported_share is not None:
             of = counted(unknown.accepted, "recipient")
@@ -313,7 +313,7 @@ def show_reconciliation(done: Reconciliation, form: Form) -> None:
 
 
 def _document_of(unknown: UnknownRecipients) -> dict[str, Any]:
-    since = None if unknown.since is None else _zoned(unknown.since)
+    since = None if unknown.since is None else local_if_any(unknown.since)
     return {**asdict(unknown), "since": since, "reported_share": unknown.reported_share}
 
 
@@ -334,17 +334,13 @@ _REPORTED = (
 )
 
 
-def _zoned(time: datetime | None) -> datetime | None:
-    return None if time is None else local(time)
-
-
 async def print_csv(found: Report, state: RecipientState | None) -> None:
     """A line for each recipient, or for each in `state`."""
     columns = ("number", "state", "line", "message_id", "exclusion", "reason", "batch", "delivery")
     writer = csv.writer(sys.stdout, lineterminator="\n")
     writer.writerow((*columns, "reported_at"))
     async for recipient in found.recipients(state):
-        writer.writerow((*(getattr(recipient, column) for column in columns), _zoned(recipient.reported_at)))
+        writer.writerow((*(getattr(recipient, column) for column in columns), local_if_any(recipient.reported_at)))
 
 
 def _is_page_or_empty(path: Path) -> bool:

@@ -15,7 +15,7 @@ from cyclopts import App, Parameter
 from mmsclient._store.stores import outbox_at
 from mmsclient.cli.connection import DEFAULT, Connection
 from mmsclient.cli.monitoring import NONE, Monitor, Monitoring
-from mmsclient.cli.output import Column, Form, local, printable, show_stream, to_json
+from mmsclient.cli.output import Column, Form, local, local_if_any, printable, show_stream, to_json
 from mmsclient.cli.sending import Printing
 from mmsclient.cli.signals import told_of_signals
 from mmsclient.cli.status import Status, complain, complain_last, output_lost
@@ -57,9 +57,9 @@ class Line:
             accepted=None if result.sent is None else result.sent.accepted,
             attempts=result.attempts,
             put_at=local(result.put_at),
-            not_before=None if result.not_before is None else local(result.not_before),
-            sent_at=None if result.sent_at is None else local(result.sent_at),
-            ended_at=None if result.ended_at is None else local(result.ended_at),
+            not_before=local_if_any(result.not_before),
+            sent_at=local_if_any(result.sent_at),
+            ended_at=local_if_any(result.ended_at),
             number=result.number,
             error=None if result.error is None else str(result.error),
         )
@@ -115,7 +115,7 @@ async def status(store: str, *, json: OneJSON = False) -> int:
     """
     async with aclosing(_orders(store)) as orders:
         counts = await orders.counts()
-    since = None if counts.oldest_due is None else local(counts.oldest_due)
+    since = local_if_any(counts.oldest_due)
     if json:
         print(to_json({**asdict(counts), "oldest_due": since}))
     else:

@@ -81,6 +81,11 @@ def local(time: datetime) -> datetime:
     return time.replace(microsecond=0)
 
 
+def local_if_any(time: datetime | None) -> datetime | None:
+    """As `local`, of what may not have happened."""
+    return None if time is None else local(time)
+
+
 def with_local_times(text: str) -> str:
     """`text` with the times in it that say their zone as `local` has them; what is no time stays as it is."""
     return _TIME.sub(_with_local_time, text)

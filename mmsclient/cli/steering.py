@@ -15,7 +15,7 @@ from cyclopts.validators import Number
 from mmsclient import bulk
 from mmsclient._words import counted
 from mmsclient.bulk import Activity, CampaignStatus, JournalUnavailableError
-from mmsclient.cli.output import Form, OneJSON, duration, local, printable, to_json, with_local_times
+from mmsclient.cli.output import Form, OneJSON, duration, local_if_any, printable, to_json, with_local_times
 from mmsclient.cli.screens import Bar
 from mmsclient.cli.status import Status, complain
 from mmsclient.cli.watching import show, show_looks
@@ -197,9 +197,9 @@ def facts_of(found: CampaignStatus) -> dict[str, str]:
     """What is told of it, line by line."""
     facts = {"Now": f"{found.activity}: {with_local_times(found.why)}" if found.why else str(found.activity)}
     if found.sender is not None:
-        facts["Sender"] = f"{found.sender}, since {_zoned(found.sender_since)}"
+        facts["Sender"] = f"{found.sender}, since {local_if_any(found.sender_since)}"
     if found.is_pause_unnoticed:
-        facts["Paused"] = f"since {_zoned(found.paused_at)} by {found.paused_by}"
+        facts["Paused"] = f"since {local_if_any(found.paused_at)} by {found.paused_by}"
     total = sum(found.counts.values())
     facts["Recipients"] = f"{total}" if found.list_read else f"{total}, and the list was not read to its end"
     facts |= {state.capitalize(): str(count) for state, count in found.counts.items() if count}
@@ -213,7 +213,7 @@ def facts_of(found: CampaignStatus) -> dict[str, str]:
     if found.fallback is not None:
         facts["By SMS"] = str(found.fallback)
     if found.last_error is not None:
-        facts["Last error"] = f"{_zoned(found.last_error_at)} {found.last_error}"
+        facts["Last error"] = f"{local_if_any(found.last_error_at)} {found.last_error}"
     return facts | {f"Call {each.batch}": str(each) for each in found.last_failures}
 
 
@@ -231,12 +231,8 @@ def line_of(found: CampaignStatus) -> str:
 def document_of(found: CampaignStatus) -> dict[str, Any]:
     """The same for scripts."""
     facts = asdict(found, recurse=False)
-    times = {name: _zoned(value) for name, value in facts.items() if isinstance(value, datetime)}
+    times = {name: local_if_any(value) for name, value in facts.items() if isinstance(value, datetime)}
     rounded = {name: round(value, 3) for name, value in facts.items() if isinstance(value, float)}
     told = {**facts, **times, **rounded, "why": with_local_times(found.why)}
     fallback = None if found.fallback is None else document_of(found.fallback)
     return {"event": "status", **told, "is_over": found.is_over, "fallback": fallback}
-
-
-def _zoned(time: datetime | None) -> datetime | None:
-    return None if time is None else local(time)

@@ -6,8 +6,9 @@ import os
 import shlex
 import sys
 from collections.abc import Iterable, Mapping
+from typing import Protocol
 
-__all__ = ["path_word", "quoted", "words_of"]
+__all__ = ["HasWords", "path_word", "quoted", "words_of"]
 
 
 def words_of(options: Mapping[str, object]) -> list[str]:
@@ -20,6 +21,14 @@ def words_of(options: Mapping[str, object]) -> list[str]:
             word = f"{value:.12g}" if isinstance(value, float) else str(value)
             words += [f"{name}={word}"] if word.startswith("-") else [name, word]
     return words
+
+
+class HasWords(Protocol):
+    """Options of a command."""
+
+    def in_words(self) -> list[str]:
+        """As arguments of a command that goes on."""
+        ...
 
 
 def path_word(path: str) -> str:

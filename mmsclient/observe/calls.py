@@ -33,6 +33,7 @@ from mmsclient.observe.events import (
     RateChanged,
 )
 from mmsclient.observe.observer import Emit, class_of, shown_id
+from mmsclient.observe.repeats import ObservedKey
 
 __all__ = ["ClientObserver", "ObservedAttempt", "ObservedCall"]
 
@@ -60,6 +61,10 @@ class ClientObserver:
         """A call begins."""
         number = f"{self._run}-{next(self._numbers)}"
         return ObservedCall(self.emit, number, name, self._server, recipients, repeatable=repeatable, campaign=campaign)
+
+    def keyed(self, name: str, recipients: int) -> ObservedKey:
+        """A send with a key begins."""
+        return ObservedKey(self.emit, name, self._server, recipients)
 
     def rate_changed(self, rate: float, full: float) -> None:
         """The limiter goes by `rate` from now on."""

@@ -247,7 +247,7 @@ class ClaimWriter:
         for each, phone, result in zip(claim.ids, claim.phones, results, strict=True):
             if result.state is State.ACCEPTED:
                 named.append((phone, each, storable(result.message_id) or without_id))
-            elif result.state not in (State.ACCEPTED, State.UNKNOWN):
+            elif result.state is not State.UNKNOWN:
                 not_sent.append(each)
         self._forget_former(transaction, claim.batch, not_sent)
         if not named:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
 from typing import Literal
 
 import attrs
@@ -13,7 +12,7 @@ from mmsclient.errors import ConfigurationError
 from mmsclient.limiter.feedback import LONGEST_RETRY_AFTER, RECOVERY, SLOWER, SLOWEST
 from mmsclient.limiter.pacing import EARNED, GAP
 from mmsclient.limiter.protocol import CallKind
-from mmsclient.limiter.slots import MinRTT, SlotRule, check_rule
+from mmsclient.limiter.slots import SlotRule, check_rule
 
 LINGER = 0.4
 """Seconds that a report may wait for company: mostly the process asks for its next call before, in the same trip."""
@@ -69,9 +68,9 @@ class Settings:
         """The part of the burst that it has then."""
         return max(1, self.burst // (self.processes or 1))
 
-    def rule(self, min_rtt: Sequence[MinRTT] = ()) -> SlotRule:
+    def rule(self) -> SlotRule:
         """The rule of the slots in Redis."""
-        return SlotRule(self.rate, self.jitter, min_rtt)
+        return SlotRule(self.rate, self.jitter)
 
     def lease(self, rule: SlotRule) -> float:
         """Seconds after which a call that is no longer reported as sending loses its slot."""

@@ -241,16 +241,21 @@ def test_ctrl_c_twice_ends_it_at_once_and_leaves_the_terminal_as_it_was(api: San
     assert sum(counts.values()) == 30
 
 
+def press_ctrl_c(process: subprocess.Popen[bytes], terminal: int) -> None:
+    """Until the process ends: it may fall between the question and the read, where a person's does not."""
+    while process.poll() is None:
+        os.write(terminal, b"\x03")
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(timeout=5)
+
+
 def test_ctrl_c_at_the_question_says_that_nothing_was_sent(api: Sandbox) -> None:
     numbers = [f"+61{n:09}" for n in range(400000000, 400000101)]
     Path("list.csv").write_text("\n".join(["mobile", *numbers]), encoding="utf-8")
     options = [each for each in TENS if each != "--yes"]
     with on_a_terminal(*options, columns=100) as (process, wait_for, terminal):
         wait_for("[y/N] ")
-        while process.poll() is None:  # it may fall between the question and the read, where a person's does not
-            os.write(terminal, b"\x03")
-            with suppress(subprocess.TimeoutExpired):
-                process.wait(timeout=5)
+        press_ctrl_c(process, terminal)
         shown = wait_for("mmsclient: nothing was sent\r\n")
         assert process.returncode == 130
     assert "Traceback" not in shown
@@ -261,10 +266,7 @@ def test_ctrl_c_at_the_question_after_a_test_says_how_to_go_on(api: Sandbox) -> 
     options = [each for each in TENS if each != "--yes"]
     with on_a_terminal(*options, "--test", "+61411111111", columns=100) as (process, wait_for, terminal):
         wait_for("[y/N] ")
-        while process.poll() is None:  # it may fall between the question and the read, where a person's does not
-            os.write(terminal, b"\x03")
-            with suppress(subprocess.TimeoutExpired):
-                process.wait(timeout=5)
+        press_ctrl_c(process, terminal)
         shown = wait_for("to go on all the same: mmsclient bulk resume")
         assert process.returncode == 130
     assert "Traceback" not in shown
