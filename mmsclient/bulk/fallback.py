@@ -96,7 +96,7 @@ class Fallback:
         self._options = options
         self._make = make
         self.store: JournalStore = store
-        self.arrivals = Arrivals(store)
+        self.arrivals: Arrivals = Arrivals(store)
 
     async def look(self) -> Look:
         """How it stands at this moment."""
