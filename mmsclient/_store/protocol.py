@@ -234,7 +234,7 @@ class SenderJournal(Protocol):
     def reopened(self) -> bool:
         """Whether a sender that this one took over from has ended calls since the run began.
 
-        Some of their recipients may be pending or failed, though `claim` has passed them. Counts anew.
+        Some of their recipients may be pending or failed, though `claim` has passed them. They are in `counts` then.
         """
         ...
 

@@ -92,7 +92,7 @@ class BatchSender:
         except Exception as error:  # the journal's, or of `on_progress`
             self._control.fail(error)
         finally:
-            self._capacity.end_batch(claim.batch)
+            self._capacity.end_batch(claim.batch, asyncio.get_running_loop().time())
             self._budget.end(claim.batch)
 
     async def _send_parts(self, batch: Claim) -> None:

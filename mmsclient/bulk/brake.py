@@ -34,7 +34,8 @@ class Brake:
     What is under way when a server stops answering ends unknown. So one batch goes first; when it is answered well,
     `WINDOW` may be under way. Where these leave room at the limiter unused, the window grows with each answer until the
     rate is reached, as far as the exchanges that were answered are long enough to need more. After a call whose outcome
-    is unknown it begins again.
+    is unknown it begins again. What an answer takes to be recorded counts with its exchange, up to as long again: where
+    that takes longer, it is the journal that is slow, and more calls under way would only be more to lose.
 
     A batch keeps its place from `start` to `end`, whatever calls it takes; it has at most one of them under way.
 
@@ -54,6 +55,8 @@ class Brake:
         self._starved = False
         self._places: dict[int, float | None] = {}
         self._durations: deque[float] = deque(maxlen=LATELY)
+        self._answered_at: dict[int, float] = {}
+        self._recordings: deque[float] = deque(maxlen=WINDOW)  # seconds from an answer to the end of its batch
 
     @property
     def under_way(self) -> int:
@@ -82,6 +85,7 @@ class Brake:
 
     def call(self, batch: int, now: float) -> None:
         """A call of it begins."""
+        self._answered_at.pop(batch, None)
         self._places[batch] = now
 
     def answer(self, batch: int, now: float, *, rate: float, is_good: bool = True) -> None:
@@ -90,10 +94,12 @@ class Brake:
         if since is not None:
             self._durations.append(now - since)
         self.answered = True
+        self._answered_at[batch] = now
         self._good += is_good
         if self._good < self._slow_start:
             return
-        needed = math.ceil(SPARE * rate * min(list(self._durations)[-WINDOW:], default=0.0))
+        exchange = min(list(self._durations)[-WINDOW:], default=0.0)
+        needed = math.ceil(SPARE * rate * (exchange + min(exchange, min(self._recordings, default=0.0))))
         wanted = self._window + self._starved if self._window >= WINDOW else WINDOW
         self._window = min(max(WINDOW, min(wanted, needed)), self._most)
 
@@ -107,6 +113,8 @@ class Brake:
         """Its call never left, or was throttled."""
         self._places[batch] = None
 
-    def end(self, batch: int) -> None:
+    def end(self, batch: int, now: float) -> None:
         """The batch has ended, and it is decided whether the campaign goes on after it."""
         self._places.pop(batch, None)
+        if (answered_at := self._answered_at.pop(batch, None)) is not None:
+            self._recordings.append(now - answered_at)

@@ -81,9 +81,9 @@ class Capacity:
         elif before > 1 == self._brake.window:
             log.info("the outcome of a call is unknown: one call at a time, until one is answered")
 
-    def end_batch(self, batch: int) -> None:
+    def end_batch(self, batch: int, now: float) -> None:
         """A batch has ended, and it is decided whether the campaign goes on after it."""
-        self._brake.end(batch)
+        self._brake.end(batch, now)
 
 
 def rate_of(client: Sender) -> float | None:

@@ -215,7 +215,7 @@ class Worker:
 
     def _end(self, task: asyncio.Task[None], number: int) -> None:
         self._calls.discard(task)
-        self._capacity.end_batch(number)
+        self._capacity.end_batch(number, self._loop.time())
         self._control.changed.set()
 
     # One call ---------------------------------------------------------------------------------------------------------

@@ -138,12 +138,12 @@ def test_one_batch_first_and_a_window_once_it_is_answered() -> None:
     started(brake, 1)
     assert not brake.allows(0.0, waiting=0)
     brake.answer(1, 0.01, rate=15)
-    brake.end(1)
+    brake.end(1, 0.01)
     started(brake, 2, 3, 4, now=0.01)
     for now in range(1, 20):
         assert not brake.allows(0.01 * now, waiting=0)
         brake.answer(now + 1, 0.01 * now + 0.01, rate=15)
-        brake.end(now + 1)
+        brake.end(now + 1, 0.01 * now + 0.01)
         started(brake, now + 4, now=0.01 * now + 0.01)
 
 
@@ -158,22 +158,39 @@ def test_the_window_doubles_while_the_limiter_has_room_until_the_rate_is_reached
         sizes.append(len(batches))
         for each in batches:
             brake.answer(each, round_ + 1.0, rate=20)
-            brake.end(each)
+            brake.end(each, round_ + 1.0)
     assert sizes == [1, 3, 6, 12, 24, 25, 25]
+
+
+def test_the_time_to_record_an_answer_counts_up_to_that_of_the_exchange() -> None:
+    brake, batch, sizes = Brake(), 0, []
+    for seconds in (0.0, 0.05, 0.1, 9.0, 9.0, 0.0, 0.0):
+        for _ in range(5):
+            batches = []
+            while brake.allows(0.0, waiting=0):
+                batch += 1
+                started(brake, batch)
+                batches.append(batch)
+            for each in batches:
+                brake.answer(each, 0.1, rate=100)
+            for each in batches:
+                brake.end(each, 0.1 + seconds)
+        sizes.append(len(batches))
+    assert sizes == [13, 19, 25, 25, 25, 13, 13]
 
 
 def test_calls_that_wait_at_the_limiter_let_nothing_start_nor_the_window_grow() -> None:
     brake = Brake()
     started(brake, 1)
     brake.answer(1, 1.0, rate=100)
-    brake.end(1)
+    brake.end(1, 1.0)
     started(brake, 2, 3, now=1.0)
     assert not brake.allows(1.0, waiting=WAITING)
     assert brake.allows(1.0, waiting=WAITING - 1)
     started(brake, 4, now=1.0)
     assert not brake.allows(1.0, waiting=1)
     brake.answer(2, 2.0, rate=100)
-    brake.end(2)
+    brake.end(2, 2.0)
     started(brake, 5, now=2.0)
     assert not brake.allows(2.0, waiting=0)
 
@@ -184,11 +201,11 @@ def test_the_window_shrinks_when_answers_come_sooner() -> None:
         started(brake, batch, now=0.0)
         brake.allows(0.0, waiting=0)
         brake.answer(batch, 1.0, rate=100)
-        brake.end(batch)
+        brake.end(batch, 1.0)
     for batch in range(10, 13):
         started(brake, batch, now=1.0)
         brake.answer(batch, 1.01, rate=100)
-        brake.end(batch)
+        brake.end(batch, 1.01)
     started(brake, 20, 21, 22, now=1.1)
     assert not brake.allows(1.1, waiting=0)
 
@@ -197,14 +214,14 @@ def test_after_an_unknown_outcome_it_begins_again_when_that_is_dealt_with() -> N
     brake = Brake()
     started(brake, 1)
     brake.answer(1, 0.01, rate=15)
-    brake.end(1)
+    brake.end(1, 0.01)
     started(brake, 2, 3, now=0.01)
     brake.lose(2)
     assert not brake.allows(0.02, waiting=0)
     brake.lose(3)
-    brake.end(2)
+    brake.end(2, 0.02)
     assert not brake.allows(0.02, waiting=0)
-    brake.end(3)
+    brake.end(3, 0.02)
     started(brake, 4, now=0.02)
     assert not brake.allows(0.02, waiting=0)
 
@@ -213,7 +230,7 @@ def test_nothing_new_while_an_answer_is_far_overdue() -> None:
     brake = Brake()
     started(brake, 1)
     brake.answer(1, 1.0, rate=100)
-    brake.end(1)
+    brake.end(1, 1.0)
     started(brake, 2, now=1.0)
     assert brake.allows(4.0, waiting=0)
     assert not brake.allows(4.1, waiting=0)
@@ -254,7 +271,7 @@ def test_no_course_of_events_stops_a_campaign_for_good_nor_puts_more_at_stake(
                 case "spare":
                     brake.spare(batch)
                 case _:
-                    brake.end(batch)
+                    brake.end(batch, now)
                     places.remove(batch)
         assert brake.under_way == len(places) <= (MOST if brake.answered else 1)
         assert places or brake.allows(now, waiting=0)
