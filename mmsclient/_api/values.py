@@ -45,7 +45,7 @@ def document(text: str, scrub: Callable[[str], str] = str) -> Any:
 
 def _is_clean(text: str, scrub: Callable[[str], str]) -> bool:
     """No text in this document needs to be cleaned: one look at the whole, where `_clean` looks at each."""
-    return "\\" not in text and not _SURROGATE.search(text) and scrub(text) == text
+    return "\\" not in text and (text.isascii() or not _SURROGATE.search(text)) and scrub(text) == text
 
 
 def _is_shallow(value: Any) -> bool:
@@ -92,10 +92,10 @@ def object_of(value: Any) -> Mapping[str, Any]:
 
 def text_of(value: Any) -> str:
     """`value` as text; "" for null, and JSON for what is no plain value."""
-    if value is None:
-        return ""
     if isinstance(value, str):
         return value
+    if value is None:
+        return ""
     return json.dumps(value, ensure_ascii=False)
 
 
@@ -127,14 +127,14 @@ def time_of(value: Any, zone: tzinfo) -> datetime | None:
     In the hour that is repeated when daylight saving ends, the earlier of the two: whoever asks for what came since
     then may see something a second time, and misses nothing.
     """
-    wall = _wall_time(text_of(value)[:30].replace("/", "-"))
+    wall = _wall_time(text_of(value)[:30])
     return None if wall is None else wall.replace(tzinfo=zone)
 
 
 @lru_cache(maxsize=64)  # the messages of an answer were sent in the same few seconds
 def _wall_time(text: str) -> datetime | None:
     try:
-        return datetime.strptime(text, WIRE_TIME)
+        return datetime.strptime(text.replace("/", "-"), WIRE_TIME)
     except ValueError:
         return None
 

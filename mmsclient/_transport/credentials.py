@@ -58,7 +58,7 @@ class AppKey:
         """`text` without the key; "***" alone where it stands there in an escaped form."""
         for form in self._spellings:
             text = text.replace(form, "***")
-        if not self._spellings:
+        if not self._spellings or not any(mark in text for mark in _MARKS):
             return text
         pieces = (text,) if len(text) <= PIECE else _pieces(text)
         for piece in pieces:
@@ -107,6 +107,8 @@ def _forms(text: str) -> tuple[str, ...]:
 
 
 _ESCAPE = re.compile(r"%[0-9A-Fa-f]{2}|\\[ux/]|&#|\x00")
+_MARKS = ("%", "\\", "&#", "\0")
+"""One of which begins each escape: looked for first, since that is far quicker."""
 
 
 def _pieces(text: str) -> Iterator[str]:

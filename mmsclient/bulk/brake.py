@@ -18,6 +18,9 @@ are `unknown` after a crash though nothing had left."""
 SPARE = 1.25
 """How many more calls may be under way than the rate and the shortest exchange need: others take longer."""
 
+NEXT = 1
+"""Calls at the limiter, ready for its next grant, beside those that are exchanged or recorded."""
+
 LATELY = 32
 """Answered calls by which the usual time of a call is judged."""
 
@@ -99,7 +102,7 @@ class Brake:
         if self._good < self._slow_start:
             return
         exchange = min(list(self._durations)[-WINDOW:], default=0.0)
-        needed = math.ceil(SPARE * rate * (exchange + min(exchange, min(self._recordings, default=0.0))))
+        needed = NEXT + math.ceil(SPARE * rate * (exchange + min(exchange, min(self._recordings, default=0.0))))
         wanted = self._window + self._starved if self._window >= WINDOW else WINDOW
         self._window = min(max(WINDOW, min(wanted, needed)), self._most)
 

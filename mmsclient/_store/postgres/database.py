@@ -202,13 +202,14 @@ def _said(error: Exception) -> str:
 
 def storable(text: str | None) -> str | None:
     """`text` as PostgreSQL takes it: without lone surrogates and NUL."""
-    return None if text is None else text.encode(errors="replace").decode().replace("\0", "\ufffd")
+    if text is None or (text.isascii() and "\0" not in text):
+        return text
+    return text.encode(errors="replace").decode().replace("\0", "\ufffd")
 
 
 def columns(rows: Iterable[Sequence[Any]], count: int) -> list[list[Any]]:
     """Rows as the `count` arrays that `unnest` makes them of again."""
-    turned: list[list[Any]] = [[] for _ in range(count)]
-    for row in rows:
-        for column, value in zip(turned, row, strict=True):
-            column.append(value)
-    return turned
+    turned = [list(column) for column in zip(*rows, strict=True)]
+    if turned and len(turned) != count:
+        raise ValueError(f"expected rows of {count} values, got {len(turned)}")
+    return turned or [[] for _ in range(count)]

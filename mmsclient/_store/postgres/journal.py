@@ -202,7 +202,8 @@ class PostgresJournal:
         batch, picked, is_as_counted, asked_at = self._database.run(work)
         self._lease.extend(asked_at)
         if (len(picked.rows) == expected or picked.is_of_one_group) and is_as_counted:
-            self.counts.subtract(State(state) for _, _, state in picked.rows)
+            before = Counter(state for _, _, state in picked.rows)
+            self.counts.subtract({State(state): number for state, number in before.items()})
             self.counts[State.SENDING] += len(picked.rows)
             self.ready -= sum(position > passed for position in picked.positions)
         else:  # something was taken away, or has come late
