@@ -54,6 +54,9 @@ def normalise(number: str, argument: str = "to") -> str:
 
 def phone_key(number: str) -> str:
     """What two spellings of one phone have in common: its digits with the country's. Never fails."""
+    digits = number[1:]
+    if number.startswith("+") and digits.isascii() and digits.isdigit():  # as nearly all are written
+        return digits
     try:
         return normalise(number)[1:]
     except InvalidRequestError:

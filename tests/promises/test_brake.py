@@ -159,7 +159,7 @@ def test_the_window_doubles_while_the_limiter_has_room_until_the_rate_is_reached
         for each in batches:
             brake.answer(each, round_ + 1.0, rate=20)
             brake.end(each, round_ + 1.0)
-    assert sizes == [1, 3, 6, 12, 24, 25, 25]
+    assert sizes == [1, 3, 6, 12, 24, 26, 26]
 
 
 def test_the_time_to_record_an_answer_counts_up_to_that_of_the_exchange() -> None:
@@ -176,7 +176,7 @@ def test_the_time_to_record_an_answer_counts_up_to_that_of_the_exchange() -> Non
             for each in batches:
                 brake.end(each, 0.1 + seconds)
         sizes.append(len(batches))
-    assert sizes == [13, 19, 25, 25, 25, 13, 13]
+    assert sizes == [14, 20, 26, 26, 26, 14, 14]
 
 
 def test_calls_that_wait_at_the_limiter_let_nothing_start_nor_the_window_grow() -> None:

@@ -418,6 +418,27 @@ def test_what_a_dead_sender_was_at_is_unknown_and_its_late_answers_count(
     journal.close()
 
 
+@pytest.mark.usefixtures("short")
+def test_at_its_end_a_campaign_is_counted_anew_only_where_a_late_answer_has_come(
+    spring: PostgresStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It walks through all recipients: with a million that takes four seconds, in which nothing is sent."""
+    frozen = Paused(spring, monkeypatch).journal
+    frozen.add(check_all(rows(20)))
+    late = claimed(frozen)
+    until(lambda: not frozen.may_send)
+    journal = opened_by_another(spring)
+    finish(journal, claimed(journal))
+    with monkeypatch.context() as uncounted:
+        uncounted.setattr(PostgresJournal, "count", None)
+        assert not journal.reopened()
+    finish(frozen, late)
+    assert journal.reopened()
+    assert counts(journal) == {"accepted": 20}
+    frozen.close()
+    journal.close()
+
+
 def opened_by_another(store: PostgresStore) -> PostgresJournal:
     found: list[PostgresJournal] = []
 
