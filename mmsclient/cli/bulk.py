@@ -118,6 +118,7 @@ class RunOptions:
                 "--suppress": "URL" if self.suppress is not None and is_url(self.suppress) else self.suppress,
                 "--exclude-opt-outs": self.exclude_opt_outs,
                 "--no-opt-outs": self.exclude_opt_outs is False,
+                "--batch-size": None if self.batch_size == MAX_RECIPIENTS else self.batch_size,
             }
         )
 

@@ -76,7 +76,7 @@ class Screen:
         self._held = []
         self._printed += 1
         wrong = sum(map(_is_wrong, others))
-        since = [f"{counted(len(others), 'call')} before it, {wrong} of them not accepted whole"] if others else []
+        since = [f"{counted(len(others), 'call')} before it, {wrong} of them not accepted in full"] if others else []
         print(
             printable("; ".join([f"call {batch.number}: {_outcome(batch)}", _rate(batch.progress), *since])), flush=True
         )

@@ -466,7 +466,8 @@ def test_a_list_that_was_not_read_to_its_end_is_asked_for(cli: Cli, api: Sandbox
     writer.join()
     assert sent.status == 5
     assert "the list was not read to its end" in sent.out
-    assert sent.err.splitlines()[-1] == "mmsclient: to go on: mmsclient bulk resume spring.db list.csv --column mobile"
+    go_on = "mmsclient bulk resume spring.db list.csv --column mobile --batch-size 100"
+    assert sent.err.splitlines()[-1] == f"mmsclient: to go on: {go_on}"
     for arguments in (["--dry-run"], ["--yes"]):
         resumed = cli("bulk", "resume", "spring.db", *arguments)
         assert (resumed.status, resumed.out) == (1, "")

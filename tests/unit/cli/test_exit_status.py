@@ -36,7 +36,9 @@ pytestmark = pytest.mark.skipif(os.name == "nt", reason="no such signals there")
 
 SEND = ("bulk", "send", "list.csv", "--text", "Hi", "--image", "sale.png", "--journal", "spring.db")
 SLOW = (*SEND, "--yes", "--batch-size", "10")
-HINT = "mmsclient: to go on: mmsclient bulk resume spring.db\n"
+GO_ON = "mmsclient: to go on: mmsclient bulk resume spring.db"
+HINT = f"{GO_ON} --batch-size 10\n"
+"""Of `SLOW`."""
 STOPPING = "mmsclient: stopping: waiting for the calls under way; once more ends it at once\n"
 
 
@@ -171,9 +173,9 @@ WAYS = {
 def test_each_exit_status(api: Sandbox, status: Status) -> None:
     ended, _, err = WAYS[status](api)
     assert ended == status
-    assert (HINT in err) == (status in (1, 5, 129, 130, 143))
+    assert (GO_ON in err) == (status in (1, 5, 129, 130, 143))
     if status is not Status.WRONG_USAGE:
-        assert bool(counts().get("pending")) == (HINT in err)
+        assert bool(counts().get("pending")) == (GO_ON in err)
     if status in (Status.FAILED, Status.WRONG_USAGE):
         assert not api.sends
 
@@ -219,7 +221,7 @@ def test_a_signal_before_anything_was_sent(api: Sandbox, tmp_path: Path) -> None
         held.answer.set()
         _, err = process.communicate(timeout=60)
     assert process.returncode == Status.TERMINATED
-    assert err == "mmsclient: to go on: mmsclient bulk resume spring.db list.csv --exclude-opt-outs\n"
+    assert err == "mmsclient: to go on: mmsclient bulk resume spring.db list.csv --exclude-opt-outs --batch-size 10\n"
     assert ran(*err.split("go on: mmsclient ")[1].split(), "--yes")[0] == Status.DONE
     assert len(api.messages) == 250
 
@@ -472,7 +474,7 @@ def test_a_signal_ends_it_while_its_list_comes_from_a_silent_pipe(api: Sandbox, 
         process.send_signal(number)
         assert process.wait(timeout=60) == Status.of_signal(number)
         assert process.stderr
-        assert process.stderr.read() == STOPPING + HINT.replace("spring.db\n", "spring.db /dev/stdin\n")
+        assert process.stderr.read() == STOPPING + HINT.replace("spring.db", "spring.db /dev/stdin")
     found = counts()
     assert found["accepted"] == len(api.messages)
     assert found.keys() == {"accepted", "pending"}

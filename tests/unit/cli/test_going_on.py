@@ -83,7 +83,7 @@ def test_a_campaign_goes_on_with_the_same_text_and_files(cli: Cli, api: Sandbox,
     stopped = cli(*SEND, journal, *options)
     assert (stopped.status, len(api.messages)) == (5, 1)
     words = told(stopped.err)
-    assert words == ["bulk", "resume", journal, *options]
+    assert words == ["bulk", "resume", journal, *options, "--batch-size", "1"]
     api.faults.clear()
     assert (cli(*words).status, len(api.messages)) == (0, 3)
 

@@ -51,7 +51,10 @@ def test_a_budget_stops_it_and_is_told_of(cli: Cli, api: Sandbox) -> None:
     stopped = cli(*SEND, "--yes", "--batch-size", "100", "--max-credits", "120")
     assert (stopped.status, len(api.messages)) == (5, 120)
     assert "max_credits: 120 of 120 credits are spent, or may be" in stopped.err
-    assert "to go on, with a higher limit: mmsclient bulk resume spring.db --max-credits CREDITS" in stopped.err
+    assert (
+        "to go on, with a higher limit: mmsclient bulk resume spring.db --batch-size 100 --max-credits CREDITS"
+        in stopped.err
+    )
     again = cli("bulk", "resume", "spring.db", "--yes", "--max-credits", "120")
     assert (again.status, len(api.messages)) == (1, 120)
     assert cli("bulk", "resume", "spring.db", "--yes", "--max-credits", "250").status == 0

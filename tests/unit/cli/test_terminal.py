@@ -313,7 +313,7 @@ def test_a_long_campaign_prints_few_lines_in_a_pipe(capsys: pytest.CaptureFixtur
     assert FREE_LINES < len(lines) < 200
     assert lines[0] == "call 1: 10 of 10 accepted; 14.9 calls/s, 2 throttled, 1 credit"
     assert re.fullmatch(
-        rf"call {hour}: 10 of 10 accepted; .*; [0-9]+ calls before it, 1 of them not accepted whole", lines[-1]
+        rf"call {hour}: 10 of 10 accepted; .*; [0-9]+ calls before it, 1 of them not accepted in full", lines[-1]
     )
 
 
