@@ -176,14 +176,16 @@ class Owner:
         salt = secrets.token_bytes(16)
         return {"base_url": self.base_url, "key_salt": salt, "key_fingerprint": self.fingerprint(salt)}
 
-    def objection(self, base_url: str | None, salt: bytes, fingerprint: str | None) -> str:
-        """Why a journal that was begun with these is not this owner's; "" where it is."""
+    def objection(
+        self, base_url: str | None, salt: bytes, fingerprint: str | None, *, content: str = "a campaign"
+    ) -> str:
+        """Why a store of `content` that was begun with these is not this owner's; "" where it is."""
         if base_url != self.base_url:
-            return f"it belongs to a campaign at {base_url}, and this client calls {self.base_url}; use a new one"
+            return f"it belongs to {content} at {base_url}, and this client calls {self.base_url}; use a new one"
         if self.is_new_key or self.fingerprint(salt) == fingerprint:
             return ""
         return (
-            "it belongs to a campaign with another APPKEY; use a new one, or new_key=True (--new-key) where the account"
+            f"it belongs to {content} with another APPKEY; use a new one, or new_key=True (--new-key) where the account"
             " is the same and its key was changed"
         )
 

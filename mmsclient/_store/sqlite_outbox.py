@@ -361,7 +361,8 @@ def _lose_and_settle(database: Database) -> int:
 def _belong_to(database: Database, path: str, owner: Owner) -> None:
     """From the first worker on, the outbox is for its owner alone. Raises `JournalMismatchError`."""
     if (salt := database.meta("key_salt")) is not None:
-        objection = owner.objection(database.meta("base_url"), salt, database.meta("key_fingerprint"))
+        begun_by = database.meta("base_url"), salt, database.meta("key_fingerprint")
+        objection = owner.objection(*begun_by, content="orders")
         if objection:
             raise JournalMismatchError(path, objection)
     for fact in owner.facts().items():

@@ -259,7 +259,9 @@ def _belong_to(transaction: Transaction, shown: str, owner: Owner) -> None:
     """From the first worker on, the outbox is for its owner alone. Raises `JournalMismatchError`."""
     sql = "SELECT base_url, key_salt, key_fingerprint FROM outbox_fact FOR UPDATE"
     base_url, salt, fingerprint = transaction.row(sql)
-    if base_url is not None and (objection := owner.objection(base_url, bytes(salt), fingerprint)):
-        raise JournalMismatchError(shown, objection)
+    if base_url is not None:
+        objection = owner.objection(base_url, bytes(salt), fingerprint, content="orders")
+        if objection:
+            raise JournalMismatchError(shown, objection)
     sql = "UPDATE outbox_fact SET base_url = %s, key_salt = %s, key_fingerprint = %s"
     transaction.execute(sql, tuple(owner.facts().values()))
