@@ -40,7 +40,9 @@ _PASSING = (
 )
 """What is raised where the connection or the server is gone, or is not the primary any more."""
 
-_NO_TABLES = "there are no tables of mmsclient; `mmsclient store migrate` makes them, and so does the first campaign"
+_NO_TABLES = (
+    "there are no tables of mmsclient for this role; `mmsclient store migrate` makes them, and so does a campaign"
+)
 
 
 class Transaction:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import partial
 from importlib import resources
 
 import psycopg
@@ -27,13 +28,13 @@ def migrate(database: Database) -> list[str]:
         JournalError: The tables are of a newer version, or the role must not make any.
     """
     files = _files()
-    if database.run(_version) == len(files):
+    if database.run(partial(_version, database)) == len(files):
         return []
 
     def work(transaction: Transaction) -> list[str]:
         key = f"mmsclient:{database.address.schema}"
         transaction.row("SELECT pg_advisory_xact_lock(hashtextextended(%s, 0))", (key,))
-        _refuse_newer(database, _version(transaction))
+        _refuse_newer(database, _version(database, transaction))
         schema = database.address.schema
         if transaction.row("SELECT to_regnamespace(quote_ident(%s))", (schema,))[0] is None:
             transaction.script(f'CREATE SCHEMA "{schema}"')  # a role that may not make one is given one
@@ -42,7 +43,7 @@ def migrate(database: Database) -> list[str]:
             " (number integer PRIMARY KEY, name text NOT NULL, applied timestamptz NOT NULL DEFAULT now())"
         )
         applied = []
-        version = _version(transaction)
+        version = _version(database, transaction)
         if 0 < version < len(files):
             _lock_tables(transaction, [sql for _, sql in files[:version]])
         for number in range(version + 1, len(files) + 1):
@@ -78,9 +79,9 @@ def check_version(database: Database) -> bool:
     """Whether there are tables of this version.
 
     Raises:
-        JournalError: They are of another version.
+        JournalError: They are of another version, or the role must not use them.
     """
-    found, needed = database.run(_version), len(_files())
+    found, needed = database.run(partial(_version, database)), len(_files())
     _refuse_newer(database, found)
     if 0 < found < needed:
         problem = f"its tables are of version {found}, and this package needs {needed}; run `mmsclient store migrate`"
@@ -94,9 +95,19 @@ def _refuse_newer(database: Database, found: int) -> None:
         raise JournalError(database.path, problem)
 
 
-def _version(transaction: Transaction) -> int:
-    """The last file that was applied, 0 where there are no tables."""
-    if transaction.row("SELECT to_regclass('migration')")[0] is None:
+def _version(database: Database, transaction: Transaction) -> int:
+    """The last file that was applied, 0 where there are no tables.
+
+    Raises:
+        JournalError: The role must not use the schema, so that its tables look as if they were not there.
+    """
+    sql = "SELECT to_regclass('migration'), has_schema_privilege(to_regnamespace(quote_ident(%s)), 'USAGE')"
+    schema = database.address.schema
+    table, may_use = transaction.row(sql, (schema,))
+    if may_use is False:
+        problem = f"permission denied for schema {schema}; grant USAGE on it, and the use of its tables"
+        raise JournalError(database.path, problem)
+    if table is None:
         return 0
     return int(transaction.row("SELECT coalesce(max(number), 0) FROM migration")[0])
 

@@ -229,6 +229,17 @@ def test_a_role_that_may_make_no_tables_is_told_who_may(url: str, postgres: Serv
         connection.execute("DROP ROLE guest")
 
 
+def test_a_role_that_may_not_use_the_schema_is_not_told_that_it_is_empty(url: str) -> None:
+    with closing(store_at(url, "spring").open(MESSAGE)), psycopg.connect(url, autocommit=True) as connection:
+        connection.execute("DROP ROLE IF EXISTS stranger")
+        connection.execute("CREATE ROLE stranger LOGIN")
+        theirs = store_at(url.replace("mms:", "stranger:"), "spring")
+        for use in (lambda: theirs.open(MESSAGE), theirs.open_reader, theirs.open_recorder, theirs.exists):
+            with pytest.raises(JournalError, match="permission denied for schema mmsclient"):
+                use()
+        connection.execute("DROP ROLE stranger")
+
+
 @pytest.mark.parametrize("setting", ["synchronous_commit = off", "default_transaction_read_only = on"])
 def test_what_is_committed_is_on_the_disk_whatever_the_database_says(postgres: Server, setting: str) -> None:
     store = store_at(postgres.new_database(setting, "default_transaction_isolation = serializable"), "spring")
