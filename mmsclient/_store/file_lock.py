@@ -13,6 +13,9 @@ from weakref import WeakSet
 LOCK_POLL = 0.005
 """Seconds between the attempts to take a lock that another holds."""
 
+LOOKED_AT = 0.1
+"""Seconds for which somebody may look whether the lock is held."""
+
 if sys.platform == "win32":
     import msvcrt
 

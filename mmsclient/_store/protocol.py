@@ -38,6 +38,11 @@ class JournalReader(Protocol):
         """The journal's file, "" for one in memory."""
         ...
 
+    @property
+    def is_current(self) -> bool:
+        """What is read here is what whoever opens the journal now finds. Raises `JournalError` where none can tell."""
+        ...
+
     def message(self) -> Message:
         """The message that the journal belongs to."""
         ...

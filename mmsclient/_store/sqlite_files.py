@@ -8,14 +8,10 @@ from pathlib import Path
 
 from mmsclient._store import private_files
 from mmsclient._store.errors import JournalBusyError, JournalError, JournalUnavailableError
-from mmsclient._store.file_lock import FileLock, lock_within
+from mmsclient._store.file_lock import LOOKED_AT, FileLock, lock_within
 from mmsclient._store.sqlite_database import Database
 
 __all__ = ["OpenFiles", "lock_journal"]
-
-
-LOOKED_AT = 0.1
-"""Seconds for which somebody may look whether the lock is held."""
 
 
 class OpenFiles:

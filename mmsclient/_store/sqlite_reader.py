@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any, Self
 
 from mmsclient._api.types import Kind
-from mmsclient._store import sqlite_messages
+from mmsclient._store import private_files, sqlite_messages
 from mmsclient._store.errors import JournalError
 from mmsclient._store.figures import Figures
 from mmsclient._store.models import (
@@ -32,7 +32,7 @@ from mmsclient._store.spending import CallCost
 from mmsclient._store.sqlite_database import APPLICATION_ID, FOREIGN, VERSION, Database, translated_errors
 from mmsclient._store.sqlite_evidence import reached_before, unknown_summary
 from mmsclient._store.sqlite_figures import figures
-from mmsclient._store.sqlite_migration import read_as_present
+from mmsclient._store.sqlite_migration import migrate, read_as_present
 from mmsclient._store.sqlite_steering import orders_in, standing
 from mmsclient._store.states import REOPEN
 from mmsclient._store.steering import Orders, Standing
@@ -81,10 +81,16 @@ LEFT JOIN (
 
 
 class SQLiteReader:
-    """Reads a journal; several may, also while a campaign writes it."""
+    """Reads a journal; several may, also while a campaign writes it.
 
-    def __init__(self, database: Database) -> None:
+    Args:
+        database: A connection.
+        files: Where it is a connection of its own that stays open: its files, as they were opened.
+    """
+
+    def __init__(self, database: Database, files: Mapping[str, os.stat_result] | None = None) -> None:
         self._database = database
+        self._files = files or {}
 
     @classmethod
     def open(cls, path: str | os.PathLike[str], *, immutable: bool = False) -> Self:
@@ -114,10 +120,33 @@ class SQLiteReader:
             database.close()
             raise
 
+    @classmethod
+    def open_lasting(cls, path: str | os.PathLike[str]) -> Self:
+        """As `open`, of a journal of which others may be done before this: the last to close it clears its log away.
+
+        So one of an earlier version is migrated, and its folder must be one that can be written.
+        """
+        shown = os.fspath(path)
+        cls.open(shown).close()
+        with translated_errors(shown):
+            database = Database.writable(shown)
+            try:
+                migrate(database)  # reads from it, which makes the log
+                database.execute("PRAGMA query_only = ON")
+                return cls(database, private_files.identities(shown, f"{shown}-wal"))
+            except BaseException:
+                database.close()
+                raise
+
     @property
     def path(self) -> str:
         """The journal's file, "" for one in memory."""
         return self._database.path
+
+    @property
+    def is_current(self) -> bool:
+        """The file is the one that was opened."""
+        return not private_files.replaced_among(self._files)
 
     def verify(self) -> None:
         """Read the whole file. Raises `JournalError` where it is damaged."""

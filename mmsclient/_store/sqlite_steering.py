@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Mapping
+from contextlib import closing
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
-from mmsclient._store.file_lock import is_held
+from mmsclient._store.file_lock import LOOKED_AT, FileLock, is_held, lock_within
 from mmsclient._store.models import RecipientState
-from mmsclient._store.sqlite_database import Database
+from mmsclient._store.sqlite_database import Database, translated_errors
 from mmsclient._store.steering import (
     FEW_FAILURES,
     LATELY,
@@ -21,17 +22,22 @@ from mmsclient._store.steering import (
     Order,
     Orders,
     Standing,
+    Waiter,
     sender_name,
     with_rejected,
 )
 
-__all__ = ["SQLiteSteering", "give_order", "orders_in", "standing"]
+__all__ = ["SQLiteSteering", "SQLiteWaitNotice", "give_order", "orders_in", "standing"]
 
 _PAUSED, _PAUSED_BY, _STOPS, _STOPPED_BY = "paused", "paused_by", "stops", "stopped_by"
 _SENDER, _SINCE, _ACTIVITY, _WHY = "sender", "sender_since", "activity", "activity_why"
+_WAITER, _WAITER_SINCE = "waiter", "waiter_since"
 
 _ORDERS = f"SELECT key, value FROM meta WHERE key IN ('{_PAUSED}', '{_PAUSED_BY}', '{_STOPS}', '{_STOPPED_BY}')"  # noqa: S608
-_SAID = f"SELECT key, value FROM meta WHERE key IN ('{_SENDER}', '{_SINCE}', '{_ACTIVITY}', '{_WHY}', 'list_read')"  # noqa: S608
+_SAID = f"""
+SELECT key, value FROM meta
+WHERE key IN ('{_SENDER}', '{_SINCE}', '{_ACTIVITY}', '{_WHY}', '{_WAITER}', '{_WAITER_SINCE}', 'list_read')
+"""  # noqa: S608
 _COUNTS = f"SELECT {', '.join(f'''total(state = '{state}')''' for state in RecipientState)} FROM recipient"  # noqa: S608
 _CALLS = f"SELECT count(*), min(started), max(ended), count(*) FILTER (WHERE error LIKE '{THROTTLED}%') FROM batch"  # noqa: S608
 _FAILURES = f"""
@@ -79,6 +85,44 @@ class SQLiteSteering:
                 self._database.set_meta(*fact)
 
 
+class SQLiteWaitNotice:
+    """In a file: who waits lives as long as it holds a lock. Of several, one is shown. See `WaitNotice`.
+
+    Args:
+        path: Of the journal, which is there.
+    """
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+        self._lock: FileLock | None = None
+
+    def renew(self) -> None:
+        """Take the lock, unless it is held already, by this run or another."""
+        if self._lock is not None:
+            return
+        facts = {_WAITER: sender_name(), _WAITER_SINCE: time.time()}
+        try:
+            self._lock = lock_within(_wait_lock(self._path), LOOKED_AT)
+        except OSError:
+            return
+        try:
+            with translated_errors(self._path), closing(Database.writable(self._path)) as database:
+                database.execute_many("INSERT OR REPLACE INTO meta VALUES (?, ?)", facts.items())
+        except BaseException:
+            self.end()
+            raise
+
+    def end(self) -> None:
+        """Let go of the lock."""
+        if self._lock is not None:
+            self._lock.release()
+            self._lock = None
+
+
+def _wait_lock(path: str) -> Path:
+    return Path(f"{os.path.realpath(path)}-wait-lock")
+
+
 def orders_in(database: Database) -> Orders:
     """What was asked for so far."""
     found = dict(database.rows(_ORDERS))
@@ -105,6 +149,7 @@ def give_order(database: Database, order: Order) -> None:
 def standing(database: Database) -> Standing:
     """How the campaign of a journal stands. Walks through all recipients."""
     is_alive = is_held(Path(f"{os.path.realpath(database.path)}-lock"))
+    is_awaited = is_held(_wait_lock(database.path))
     with database.snapshot():
         said = dict(database.rows(_SAID))
         (counts,) = database.rows(_COUNTS)
@@ -120,6 +165,7 @@ def standing(database: Database) -> Standing:
             since=said.get(_SINCE),
             activity=Activity(said.get(_ACTIVITY) or Activity.SENDING),
             why=said.get(_WHY) or "",
+            waiter=Waiter(said[_WAITER], said[_WAITER_SINCE]) if is_awaited and _WAITER in said else None,
             counts=with_rejected(zip(RecipientState, map(int, counts), strict=True), rejected),
             list_read=said.get("list_read") == 1,
             calls=calls,

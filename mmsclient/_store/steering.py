@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import socket
 from collections.abc import Callable, Iterable, Mapping
+from datetime import UTC, datetime
 from decimal import Decimal
 from enum import Enum, StrEnum, auto
 from typing import Protocol
@@ -16,12 +17,15 @@ from mmsclient._store.models import RecipientState
 __all__ = [
     "FEW_FAILURES",
     "LATELY",
+    "WAIT_LOOK",
     "Activity",
     "FailedCall",
     "Order",
     "Orders",
     "SenderSteering",
     "Standing",
+    "WaitNotice",
+    "Waiter",
     "sender_name",
     "with_rejected",
 ]
@@ -31,6 +35,9 @@ LATELY = 150
 
 FEW_FAILURES = 5
 """Calls that went wrong which a `Standing` holds."""
+
+WAIT_LOOK = 10.0
+"""Seconds between two looks of a run that waits for delivery reports, at the most."""
 
 THROTTLED = "RateLimitError:"
 """How the error of a call begins that the API refused as over the cap."""
@@ -79,6 +86,23 @@ class Orders:
     stopped_by: str = ""
     """Who asked last."""
 
+    @property
+    def why_paused(self) -> str:
+        """Since when and by whom, "" where it is not."""
+        if self.paused is None:
+            return ""
+        return f"since {datetime.fromtimestamp(self.paused, UTC):%Y-%m-%d %H:%M:%S} UTC by {self.paused_by}"
+
+
+@frozen
+class Waiter:
+    """A run that waits for delivery reports, to send an SMS where a message did not arrive."""
+
+    name: str
+    """Its machine and process."""
+    since: float
+    """In Unix seconds."""
+
 
 @frozen
 class FailedCall:
@@ -112,6 +136,8 @@ class Standing:
     activity: Activity
     """As it said last."""
     why: str
+    waiter: Waiter | None
+    """Who waits for delivery reports at this moment."""
     counts: Mapping[RecipientState, int]
     list_read: bool
     calls: int
@@ -162,4 +188,16 @@ class SenderSteering(Protocol):
 
     async def listen(self, on_news: Callable[[], object]) -> None:
         """Call `on_news` when there may be an order, where the store tells, until it is cancelled; else return."""
+        ...
+
+
+class WaitNotice(Protocol):
+    """Shows other processes that a run waits for delivery reports. Not for several threads at once."""
+
+    def renew(self) -> None:
+        """It waits, and shows that again within `WAIT_LOOK` seconds."""
+        ...
+
+    def end(self) -> None:
+        """It waits no more. May be called again."""
         ...

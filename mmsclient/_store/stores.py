@@ -22,9 +22,9 @@ from mmsclient._store.sqlite_ledger import SQLiteLedger
 from mmsclient._store.sqlite_opening import open_copy, open_journal, settle_journal
 from mmsclient._store.sqlite_outbox import SQLiteOutbox
 from mmsclient._store.sqlite_reader import SQLiteReader
-from mmsclient._store.sqlite_steering import give_order
+from mmsclient._store.sqlite_steering import SQLiteWaitNotice, give_order
 from mmsclient._store.sqlite_suppression import suppression_in_file
-from mmsclient._store.steering import Order
+from mmsclient._store.steering import Order, WaitNotice
 from mmsclient._store.suppression import SuppressionStore
 from mmsclient.errors import InvalidRequestError
 
@@ -94,8 +94,16 @@ class JournalStore(Protocol):
         """Note an order for the sender."""
         ...
 
+    def wait_notice(self) -> WaitNotice:
+        """What shows that a run waits for delivery reports."""
+        ...
+
     def open_reader(self) -> JournalReader:
         """Open the journal for reading."""
+        ...
+
+    def open_lasting_reader(self) -> JournalReader:
+        """As `open_reader`, for more than a moment."""
         ...
 
     def open_recorder(self) -> ReportRecorder:
@@ -154,9 +162,17 @@ class FileStore:
         with translated_errors(self.shown), closing(Database.writable(self.shown)) as database:
             give_order(database, order)
 
+    def wait_notice(self) -> WaitNotice:
+        """As `SQLiteWaitNotice`."""
+        return SQLiteWaitNotice(self.shown)
+
     def open_reader(self) -> JournalReader:
         """As `SQLiteReader.open`."""
         return SQLiteReader.open(self.shown)
+
+    def open_lasting_reader(self) -> JournalReader:
+        """As `SQLiteReader.open_lasting`."""
+        return SQLiteReader.open_lasting(self.shown)
 
     def open_recorder(self) -> ReportRecorder:
         """As `RecorderWithFallback.open`."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from typing import TypeVar
 
@@ -10,17 +10,55 @@ import anyio.to_thread
 from attrs import frozen
 
 from mmsclient._store.evidence import DID_NOT_ARRIVE
-from mmsclient._store.models import Recipient
+from mmsclient._store.models import Recipient, RecipientState
 from mmsclient._store.protocol import JournalReader
 from mmsclient._store.sqlite_database import translated_errors
+from mmsclient._store.steering import Orders
 from mmsclient._store.stores import JournalStore
+from mmsclient.bulk.reader_thread import ReaderThread
 
-__all__ = ["Arrivals", "Found", "left_out", "read", "without_arrival"]
+__all__ = ["Arrivals", "Found", "Look", "look", "read", "without_arrival"]
 
 T = TypeVar("T")
 
 LAST = "its MMS was reported as {status}"
 EARLIER = "an earlier MMS to it was reported as {status}"
+
+
+@frozen
+class Look:
+    """How those of a campaign stand whose message did not arrive, or may not."""
+
+    failed: int
+    """Those that are to get an SMS, or have got one."""
+    left_out: Mapping[int, str]
+    """The others: those whom an earlier message may have reached (`JournalReader.reached_before`)."""
+    unreported: int
+    """Those whose message has no final report yet."""
+    ended: float
+    """When the last answer was recorded, in Unix seconds."""
+    orders: Orders
+    """What operators ask for."""
+
+    @property
+    def left_out_for_now(self) -> int:
+        """Of those who are left out, how many get an SMS if it is reported that the earlier message did not arrive."""
+        return sum(not status for status in self.left_out.values())
+
+    @property
+    def awaited(self) -> int:
+        """Those of whom a report may come that sends an SMS."""
+        return self.unreported + self.left_out_for_now
+
+
+def look(reader: JournalReader) -> Look:
+    """How they stand at this moment. Walks through all recipients."""
+    summary, orders = reader.summary(), reader.orders()
+    failed = sum(summary.deliveries.get(status, 0) for status in DID_NOT_ARRIVE)
+    final = sum(count for status, count in summary.deliveries.items() if status.is_final)
+    others = left_out(reader) if failed else {}
+    unreported = summary.counts[RecipientState.ACCEPTED] - final
+    return Look(failed - len(others), others, unreported, summary.ended or 0.0, orders)
 
 
 @frozen
@@ -36,14 +74,14 @@ class Found:
 class Arrivals:
     """Asks the journal of the MMS when an SMS is about to leave."""
 
-    def __init__(self, store: JournalStore) -> None:
-        self._store = store
+    def __init__(self, thread: ReaderThread) -> None:
+        self._thread = thread
         self.held: set[int] = set()
         """Those whose SMS was held back, since they may get the MMS yet."""
 
     async def among(self, phones: Sequence[int]) -> Found:
         """Those of `phones` that get no SMS. Raises `JournalError`."""
-        found = await read(self._store, lambda reader: _among(reader, phones))
+        found = await self._thread.ask(lambda reader: _among(reader, phones))
         self.held |= found.awaited
         return found
 

@@ -10,26 +10,26 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import suppress
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager, suppress
 from typing import Protocol, TypeAlias
 
 import anyio.to_thread
-from attrs import frozen
 
-from mmsclient._store.evidence import DID_NOT_ARRIVE
+from mmsclient._store.errors import JournalError
 from mmsclient._store.models import Message, RecipientState
 from mmsclient._store.protocol import JournalReader
-from mmsclient._store.steering import Orders
+from mmsclient._store.steering import WAIT_LOOK
 from mmsclient._store.stores import JournalStore
 from mmsclient._words import counted
-from mmsclient.bulk.arrivals import Arrivals, left_out, read, without_arrival
+from mmsclient.bulk.arrivals import Arrivals, Look, look, read, without_arrival
 from mmsclient.bulk.errors import StopRequestedError
 from mmsclient.bulk.fallback_options import SMSFallback
 from mmsclient.bulk.fallback_settings import settings_of
 from mmsclient.bulk.models import Batch, Progress
 from mmsclient.bulk.options import CampaignOptions
 from mmsclient.bulk.preparation import Preparation
+from mmsclient.bulk.reader_thread import ReaderThread
 from mmsclient.bulk.recipients import Row
 from mmsclient.bulk.template import MessageText
 
@@ -37,8 +37,8 @@ __all__ = ["Fallback", "FallbackRun", "StartSMS"]
 
 log: logging.Logger = logging.getLogger(__name__)
 
-FIRST_LOOK, LONGEST_PAUSE = 0.05, 10.0
-"""Seconds until the second look for reports, and between two looks at the most: each pause is twice the one before."""
+FIRST_LOOK = 0.05
+"""Seconds until the second look for reports. Each pause is twice the one before, up to `WAIT_LOOK`."""
 
 
 class Batches(Protocol):
@@ -61,25 +61,6 @@ class MakeCampaign(Protocol):
     def __call__(self, *, text: MessageText, options: CampaignOptions, arrivals: Arrivals) -> StartSMS: ...
 
 
-@frozen
-class Look:
-    """How those stand whose message did not arrive."""
-
-    failed: int
-    """Those that are to get an SMS, or have got one."""
-    left_out: Mapping[int, str]
-    """The others: those whom an earlier message may have reached (`JournalReader.reached_before`)."""
-    give_up_at: float
-    """Until when reports are waited for, in Unix seconds."""
-    orders: Orders
-    """What operators ask for."""
-
-    @property
-    def awaited(self) -> int:
-        """Of those who are left out, how many get an SMS if it is reported that the earlier message did not arrive."""
-        return sum(not status for status in self.left_out.values())
-
-
 class Fallback:
     """The fallback of one campaign.
 
@@ -96,20 +77,16 @@ class Fallback:
         self._options = options
         self._make = make
         self.store: JournalStore = store
-        self.arrivals: Arrivals = Arrivals(store)
+        self.thread: ReaderThread = ReaderThread(store)
+        self.arrivals: Arrivals = Arrivals(self.thread)
 
     async def look(self) -> Look:
         """How it stands at this moment."""
-        return await read(self.store, self._look)
+        return await self.thread.ask(look)
 
-    def _look(self, reader: JournalReader) -> Look:
-        summary, orders = reader.summary(), reader.orders()
-        failed = sum(summary.deliveries.get(status, 0) for status in DID_NOT_ARRIVE)
-        final = sum(count for status, count in summary.deliveries.items() if status.is_final)
-        others = left_out(reader) if failed else {}
-        is_open = summary.counts[RecipientState.ACCEPTED] > final or "" in others.values()
-        give_up_at = (summary.ended or 0.0) + self._options.wait if is_open else 0.0
-        return Look(failed - len(others), others, give_up_at, orders)
+    def give_up_at(self, found: Look) -> float:
+        """Until when reports are waited for, in Unix seconds; 0 where there are none to wait for."""
+        return found.ended + self._options.wait if found.awaited else 0.0
 
     async def has_left_over(self) -> bool:
         """An earlier run has left somebody who is to get an SMS."""
@@ -134,6 +111,27 @@ class Fallback:
             options["resend_unknown"] = False
         return self._make(text=text, options=options, arrivals=self.arrivals)
 
+    @asynccontextmanager
+    async def shown_waiting(self) -> AsyncIterator[Callable[[], Awaitable[None]]]:
+        """What is called again and again shows others that this run waits for delivery reports, up to the end of this.
+
+        Where that cannot be noted, it waits all the same: whatever it hinders, is told there.
+        """
+        notice, is_shown = self.store.wait_notice(), False
+
+        async def show() -> None:
+            nonlocal is_shown
+            is_shown = True
+            with suppress(JournalError):
+                await self.thread.run(notice.renew)
+
+        try:
+            yield show
+        finally:
+            if is_shown:
+                with anyio.CancelScope(shield=True), suppress(JournalError):
+                    await self.thread.run(notice.end)
+
     async def recipients(self) -> AsyncIterator[Row]:
         """Those whose message did not arrive, each with the text that it had, if it had one of its own.
 
@@ -143,7 +141,7 @@ class Fallback:
         last = 0
         while True:
             after = last
-            last, found = await read(self.store, lambda reader: _page(reader, after))  # noqa: B023
+            last, found = await self.thread.ask(lambda reader: _page(reader, after))  # noqa: B023
             for each in found:
                 yield each
             if last == after:
@@ -188,6 +186,13 @@ class FallbackRun:
 
     async def next(self) -> Batch:
         """The next result. Raises the error of the sending, or `StopAsyncIteration`, after the last."""
+        try:
+            return await self._next()
+        except Exception:  # it is over; after a cancellation `drained` comes
+            await self._fallback.thread.aclose()
+            raise
+
+    async def _next(self) -> Batch:
         while True:
             if self._batches is not None:
                 try:
@@ -203,6 +208,10 @@ class FallbackRun:
 
         While the campaign is paused none begins. Raises `StopRequestedError` where it is to stop.
         """
+        async with self._fallback.shown_waiting() as show:
+            return await self._wait_and_begin(show)
+
+    async def _wait_and_begin(self, show: Callable[[], Awaitable[None]]) -> bool:
         pause = FIRST_LOOK
         while not self._stopped.is_set():
             look = await self._fallback.look()
@@ -219,16 +228,17 @@ class FallbackRun:
                 self._known, self._left_out = look.failed, set(look.left_out)
                 self._batches = campaign(self._fallback.recipients())
                 return True
-            left = LONGEST_PAUSE if is_paused else look.give_up_at - time.time()
+            left = WAIT_LOOK if is_paused else self._fallback.give_up_at(look) - time.time()
             if not is_paused and (not self._waits or left <= 0):
                 return False
             if pause == FIRST_LOOK and not is_paused:
                 text = "%s: waiting up to %.0f s for the delivery reports, for those whose message does not arrive"
                 log.info(text, self._fallback.store.shown, left)
+            await show()
             with suppress(TimeoutError):
                 async with asyncio.timeout(min(pause, left)):
                     await self._stopped.wait()
-            pause = min(2 * pause, LONGEST_PAUSE)
+            pause = min(2 * pause, WAIT_LOOK)
         return False
 
     async def _is_news(self, look: Look) -> bool:
@@ -248,8 +258,8 @@ class FallbackRun:
                 "%s: %s whose last message did not arrive may have got an earlier one, and get no SMS: %d by its final"
                 " report, and %d until that has come"
             )
-            count = len(look.left_out)
-            log.info(text, self._fallback.store.shown, counted(count, "recipient"), count - look.awaited, look.awaited)
+            count, later = len(look.left_out), look.left_out_for_now
+            log.info(text, self._fallback.store.shown, counted(count, "recipient"), count - later, later)
         self._told = look.left_out
 
     def progress(self) -> Progress | None:
@@ -267,5 +277,9 @@ class FallbackRun:
 
     async def drained(self) -> None:
         """Wait until what is under way is recorded."""
-        if self._batches is not None:
-            await self._batches.aclose()
+        try:
+            if self._batches is not None:
+                await self._batches.aclose()
+        finally:
+            with anyio.CancelScope(shield=True):
+                await self._fallback.thread.aclose()

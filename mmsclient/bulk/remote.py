@@ -12,9 +12,10 @@ from attrs import evolve, field, frozen
 
 from mmsclient._store.models import RecipientState
 from mmsclient._store.sqlite_database import translated_errors
-from mmsclient._store.steering import Activity, FailedCall, Order, Standing
+from mmsclient._store.steering import Activity, FailedCall, Order, Standing, Waiter
 from mmsclient._store.stores import JournalStore, store_at
 from mmsclient._words import counted
+from mmsclient.bulk.arrivals import look
 from mmsclient.bulk.models import Counts
 
 __all__ = ["Activity", "CampaignStatus", "FailedCall", "pause", "read_status", "stop", "unpause"]
@@ -34,9 +35,10 @@ class CampaignStatus:
     why: str
     """For what it waits, or by whom it is paused; "" where it sends."""
     sender: str | None
-    """Machine and process of the sender, also of one that is lost; None where there is none."""
+    """Machine and process of the sender, also of one that is lost, or that waits for delivery reports; None where there
+    is none."""
     sender_since: datetime | None
-    """When that one began, in UTC."""
+    """When that one began to send, or to wait for reports, in UTC."""
     paused_at: datetime | None
     """Since when it is paused, in UTC, whether or not there is a sender; None where it is not."""
     paused_by: str | None
@@ -69,6 +71,9 @@ class CampaignStatus:
     """The last calls that went wrong, the latest first: at most five, those of which the API took a part included."""
     journal: str = field(repr=False)
     """The journal's file, or host, database and name."""
+    reports_awaited: int | None = None
+    """Recipients whose delivery reports the sender waits for, to send an SMS where the MMS does not arrive. None where
+    it waits for none."""
     fallback: CampaignStatus | None = None
     """How the SMS stand that those get whose MMS did not arrive: a campaign of their own, and `is_over` says
     nothing of them. None where none was begun."""
@@ -160,14 +165,24 @@ def _read_alone(store: JournalStore) -> CampaignStatus:
     reader = store.open_reader()
     try:
         with translated_errors(store.shown):
-            return status_of(reader.standing(), store.shown)
+            found = reader.standing()
+            waiter = _waiter(found)
+            return status_of(found, store.shown, reports_awaited=None if waiter is None else look(reader).awaited)
     finally:
         reader.close()
 
 
-def status_of(found: Standing, journal: str) -> CampaignStatus:
-    """The status that a `Standing` means."""
-    activity, why = _activity(found)
+def _waiter(found: Standing) -> Waiter | None:
+    """Who waits for delivery reports, where nobody sends, and nobody has died over it."""
+    is_idle = not found.is_alive and found.sender is None and not found.counts[RecipientState.SENDING]
+    return found.waiter if is_idle else None
+
+
+def status_of(found: Standing, journal: str, *, reports_awaited: int | None = None) -> CampaignStatus:
+    """The status that a `Standing` means. `reports_awaited`: where somebody waits for any, of how many recipients."""
+    waiter = _waiter(found)
+    activity, why = _activity(found) if waiter is None else _activity_of_waiter(found, reports_awaited or 0)
+    sender, since = (found.sender, found.since) if waiter is None else (waiter.name, waiter.since)
     is_alive = found.is_alive and found.sender is not None
     calls, recipients = rates(found.ends, found.since if is_alive else None, found.now)
     left = found.counts[RecipientState.PENDING] + found.counts[RecipientState.SENDING]
@@ -175,8 +190,8 @@ def status_of(found: Standing, journal: str) -> CampaignStatus:
     return CampaignStatus(
         activity=activity,
         why=why,
-        sender=found.sender,
-        sender_since=None if found.sender is None else _time(found.since),
+        sender=sender,
+        sender_since=None if sender is None else _time(since),
         paused_at=_time(found.orders.paused),
         paused_by=None if found.orders.paused is None else found.orders.paused_by,
         counts=Counts(found.counts),
@@ -193,6 +208,7 @@ def status_of(found: Standing, journal: str) -> CampaignStatus:
         throttled=found.throttled,
         last_failures=tuple(found.failures),
         journal=journal,
+        reports_awaited=reports_awaited,
     )
 
 
@@ -205,6 +221,13 @@ def _activity(found: Standing) -> tuple[Activity, str]:
     if found.sender is not None or found.counts[RecipientState.SENDING]:
         return Activity.LOST, "what it was sending is unknown when it is resumed"
     return Activity.IDLE, ""
+
+
+def _activity_of_waiter(found: Standing, reports_awaited: int) -> tuple[Activity, str]:
+    if found.orders.paused is not None:  # it looks before it sends anything
+        return Activity.PAUSED, found.orders.why_paused
+    of = counted(reports_awaited, "recipient")
+    return Activity.WAITING, f"for the delivery reports of {of}; who does not get the MMS gets an SMS"
 
 
 def rates(ends: Sequence[tuple[float, int]], since: float | None, now: float) -> tuple[float, float]:

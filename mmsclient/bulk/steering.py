@@ -6,7 +6,6 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
-from datetime import UTC, datetime
 
 import anyio.to_thread
 
@@ -111,8 +110,7 @@ class Steering:
             self._observer.stopped(request, from_outside=True)
             self._control.fail(Stop(request, "before its end"))
         elif orders.paused is not None and before.paused is None:
-            since = datetime.fromtimestamp(orders.paused, UTC)
-            why = f"since {since:%Y-%m-%d %H:%M:%S} UTC by {orders.paused_by}"
+            why = orders.why_paused
             log.warning(
                 "%s: paused %s; nothing starts until `mmsclient bulk continue` or `bulk.unpause`", self._shown, why
             )

@@ -107,8 +107,7 @@ async def stop(journal: str, *, name: str | None = None, json: OneJSON = False) 
     before = await bulk.read_status(journal, name)  # it may have stopped before anybody has looked again
     found = await bulk.stop(journal, name)
     if not _is_sent(before):
-        after = "a run that waits for delivery reports ends soon, and the next one sends"
-        return _show_order(found, json, "nothing to stop", True, after)
+        return _show_order(found, json, "nothing to stop", True, "the next one sends")
 
     def has_stopped(found: CampaignStatus) -> bool:
         return all(

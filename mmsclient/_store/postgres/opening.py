@@ -22,7 +22,7 @@ from mmsclient._store.postgres.messages import PersonalQueue, PlainQueue, Queue
 from mmsclient._store.postgres.migrations import check_version, migrate
 from mmsclient._store.postgres.reader import PostgresReader
 from mmsclient._store.postgres.recorder import PostgresRecorder
-from mmsclient._store.postgres.steering import give_order
+from mmsclient._store.postgres.steering import PostgresWaitNotice, give_order
 from mmsclient._store.sqlite_journal import SQLiteJournal
 from mmsclient._store.steering import Order
 from mmsclient._words import counted
@@ -115,10 +115,18 @@ class PostgresStore:
         with closing(database):
             give_order(database, campaign, order)
 
+    def wait_notice(self) -> PostgresWaitNotice:
+        """As `PostgresWaitNotice`."""
+        return PostgresWaitNotice(self._database(), self.name)
+
     def open_reader(self) -> PostgresReader:
         """Open the journal for reading. Raises `JournalError` where there is none."""
         database, campaign = self._existing()
         return PostgresReader(database, campaign)
+
+    def open_lasting_reader(self) -> PostgresReader:
+        """As `open_reader`: a connection that is lost is made anew."""
+        return self.open_reader()
 
     def open_recorder(self) -> PostgresRecorder:
         """Open the journal for delivery reports. Raises `JournalError` where there is none."""

@@ -122,6 +122,13 @@ class PostgresReader:
         """Host, database and campaign."""
         return self._database.path
 
+    @property
+    def is_current(self) -> bool:
+        """The campaign is there."""
+        sql = "SELECT EXISTS (SELECT FROM campaign WHERE id = %s)"
+        (found,) = self._database.run(lambda transaction: transaction.row(sql, (self._campaign,)), reads=True)
+        return bool(found)
+
     def close(self) -> None:
         """Close the connection. May be called again."""
         self._database.close()

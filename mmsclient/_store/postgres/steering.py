@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import secrets
 from collections.abc import Callable
 from contextlib import suppress
 from decimal import Decimal
@@ -14,20 +15,24 @@ from mmsclient._store.steering import (
     FEW_FAILURES,
     LATELY,
     THROTTLED,
+    WAIT_LOOK,
     Activity,
     FailedCall,
     Order,
     Orders,
     Standing,
+    Waiter,
     sender_name,
     with_rejected,
 )
 
-__all__ = ["PostgresSteering", "give_order", "orders_in", "standing"]
+__all__ = ["PostgresSteering", "PostgresWaitNotice", "give_order", "orders_in", "standing"]
 
 CHANNEL = "mmsclient_steering"
 LISTEN_AGAIN = 1.0
 """Seconds between the attempts to listen for notifications."""
+WAITS = 3 * WAIT_LOOK
+"""Seconds that a run which waits for delivery reports is shown without a sign of life."""
 
 _ORDERS = """
 SELECT extract(epoch FROM paused)::float8, coalesce(paused_by, ''), stops, coalesce(stopped_by, '')
@@ -52,6 +57,19 @@ SELECT extract(epoch FROM clock_timestamp())::float8, CASE WHEN until IS NOT NUL
     coalesce(until > clock_timestamp(), false), extract(epoch FROM since)::float8, activity, why, list_read
 FROM campaign JOIN lease ON lease.campaign = campaign.id
 LEFT JOIN activity ON activity.campaign = campaign.id AND activity.epoch = lease.epoch WHERE campaign.id = %s
+"""
+# Among the senders that hold no campaign's lease; the id says of which campaign, and since when.
+_WAIT = """
+INSERT INTO sender (id, name, until)
+SELECT 'reports:' || id || ':' || extract(epoch FROM clock_timestamp())::float8 || %s, %s,
+    clock_timestamp() + make_interval(secs => %s)
+FROM campaign WHERE name = %s
+"""
+_WAIT_ON = "UPDATE sender SET until = clock_timestamp() + make_interval(secs => %s) WHERE right(id, 25) = %s"
+_WAIT_NO_MORE = "DELETE FROM sender WHERE right(id, 25) = %s"
+_WAITER = """
+SELECT name, split_part(id, ':', 3)::float8 FROM sender
+WHERE starts_with(id, 'reports:' || %s || ':') AND until > clock_timestamp() ORDER BY 2 LIMIT 1
 """
 _COUNTS = "SELECT state, count(*) FROM recipient WHERE campaign = %s GROUP BY state"
 _CALLS = f"""
@@ -120,6 +138,36 @@ class PostgresSteering:
                     on_news()
 
 
+class PostgresWaitNotice:
+    """In a database: a row that runs out. Of several, the one that began first is shown. See `WaitNotice`.
+
+    Args:
+        database: A connection of its own.
+        name: Of the campaign.
+    """
+
+    def __init__(self, database: Database, name: str) -> None:
+        self._database = database
+        self._name = name
+        self._end = f":{secrets.token_hex(12)}"  # of the row's id
+
+    def renew(self) -> None:
+        """Put the row, or let it run out later."""
+
+        def work(transaction: Transaction) -> None:
+            if not transaction.execute(_WAIT_ON, (WAITS, self._end)):
+                transaction.execute(_WAIT, (self._end, sender_name(), WAITS, self._name))
+
+        self._database.run(work)
+
+    def end(self) -> None:
+        """Take the row away. Closes the connection."""
+        try:
+            self._database.run(lambda transaction: transaction.execute(_WAIT_NO_MORE, (self._end,)))
+        finally:
+            self._database.close()
+
+
 def _payload(schema: str, campaign: int) -> str:
     return f"{schema}:{campaign}"
 
@@ -148,6 +196,7 @@ def standing(transaction: Transaction, campaign: int) -> Standing:
     calls, started, ended, throttled = transaction.row(_CALLS, (campaign,))
     credit_texts = transaction.rows("SELECT credits FROM batch WHERE campaign = %s AND credits <> ''", (campaign,))
     error, error_at = transaction.row(_ERROR, (campaign,)) or (None, None)
+    waiter = transaction.row(_WAITER, (campaign,))
     return Standing(
         now=now,
         orders=orders_in(transaction, campaign),
@@ -156,6 +205,7 @@ def standing(transaction: Transaction, campaign: int) -> Standing:
         since=since,
         activity=Activity(activity or Activity.SENDING),
         why=why or "",
+        waiter=None if waiter is None else Waiter(*waiter),
         counts=with_rejected(transaction.rows(_COUNTS, (campaign,)), rejected),
         list_read=list_read,
         calls=calls,

@@ -5,17 +5,24 @@ from __future__ import annotations
 import asyncio
 import logging
 import sqlite3
+import sys
 from collections import Counter
 from collections.abc import AsyncIterator, Sequence
 from contextlib import closing
+from datetime import UTC, datetime
 from decimal import Decimal
-from os import rename
+from os import rename, unlink
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from mmsclient import AsyncMMSClient, ConfigurationError, InvalidRequestError
+from mmsclient._store.models import Message
+from mmsclient._store.postgres import steering as postgres_steering
+from mmsclient._store.postgres.opening import PostgresStore
+from mmsclient._store.steering import sender_name
+from mmsclient._store.stores import FileStore, store_at
 from mmsclient.bulk import (
     Activity,
     BudgetReachedError,
@@ -42,8 +49,9 @@ from mmsclient.models import DeliveryReport, DeliveryStatus
 from mmsclient.sandbox import Sandbox
 from mmsclient.sandbox.faults import Latency, Reject, Reset
 from tests.conftest import PNG, until
-from tests.support.campaigns import inbound, numbers
+from tests.support.campaigns import inbound, numbers, status_when
 from tests.support.held import Held
+from tests.support.postgres_server import Server
 
 pytestmark = pytest.mark.usefixtures("impatient")
 
@@ -96,6 +104,7 @@ async def failed(
     first = campaign(mms, place, **options)
     assert (await first.send_all(listed)).counts[ACCEPTED] == len(listed)
     await reported(first, api, dict.fromkeys(listed, FAILED))
+    await first.aclose()
     assert api.sms.sends == []
 
 
@@ -222,6 +231,136 @@ async def test_an_operator_pauses_and_stops_a_run_that_waits_for_reports(
     with pytest.raises(StopRequestedError):
         await asyncio.wait_for(run, 60)
     assert by_sms(api) == Counter(numbers(1))
+
+
+async def test_the_status_shows_a_run_that_waits_for_reports(
+    api: Sandbox, mms: AsyncMMSClient, place: tuple[str, str]
+) -> None:
+    """Who waits, since when and for how many, as long as it does, and whether it is paused."""
+    listed, began = numbers(4), datetime.now(UTC)
+    await sent_twice(mms, api, place, listed[:1])
+    waiting = campaign(mms, place, fallback=SMSFallback(wait=600))
+    run = asyncio.create_task(waiting.send_all(listed))
+    status = await status_when(place, lambda found: found.reports_awaited)
+    assert (status.activity, status.sender, status.reports_awaited) == (Activity.WAITING, sender_name(), 4)
+    assert status.why == "for the delivery reports of 4 recipients; who does not get the MMS gets an SMS"
+    assert status.sender_since is not None
+    assert began <= status.sender_since <= datetime.now(UTC)
+    assert not status.is_over
+    assert status.fallback is None
+    await reported(waiting, api, {listed[1]: DELIVERED, listed[2]: FAILED})
+    await status_when(place, lambda found: found.reports_awaited == 2 and found.fallback and found.fallback.is_over)
+    await pause(place[0], place[1] or None)
+    status = await status_when(place, lambda found: found.activity is Activity.PAUSED)
+    assert status.paused_by is not None
+    assert (status.reports_awaited, status.paused_by in status.why) == (2, True)
+    await stop(place[0], place[1] or None)
+    with pytest.raises(StopRequestedError):
+        await asyncio.wait_for(run, 60)
+    status = await read_status(place[0], place[1] or None)
+    assert (status.activity, status.sender, status.reports_awaited, status.is_over) == (Activity.IDLE, None, None, True)
+
+
+async def test_who_waits_is_shown_no_longer_than_its_notice_lasts(
+    place: tuple[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of several who wait one is shown, and then another; and one that has died is not."""
+    store = store_at(place[0], place[1] or None)
+    store.open(Message("Sale", "", PNG)).close()
+    first, second = store.wait_notice(), store.wait_notice()
+    first.renew()
+    began = (await read_status(place[0], place[1] or None)).sender_since
+    assert began is not None
+    for notice in (second, second, first):
+        notice.renew()
+        assert (await read_status(place[0], place[1] or None)).sender_since == began
+    first.end()
+    second.renew()
+    after = (await read_status(place[0], place[1] or None)).sender_since
+    assert after is not None
+    assert after > began
+    if isinstance(store, FileStore):
+        second.end()
+    else:
+        monkeypatch.setattr(postgres_steering, "WAITS", 0.0)
+        second.renew()
+    assert (await read_status(place[0], place[1] or None)).activity is Activity.IDLE
+    second.end()
+
+
+async def test_a_run_opens_the_journal_of_the_mms_as_often_for_many_calls_as_for_one(
+    api: Sandbox, mms: AsyncMMSClient, place: tuple[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened: list[str] = []
+
+    def spied(original: Any) -> Any:
+        def spy(self: Any) -> Any:
+            opened.append(self.shown)
+            return original(self)
+
+        return spy
+
+    for store in (FileStore, PostgresStore):
+        for name in ("open_reader", "open_lasting_reader"):
+            monkeypatch.setattr(store, name, spied(getattr(store, name)))
+    counts = []
+    async with campaign(mms, place, fallback=None) as first:
+        await first.send_all(numbers(10))
+    for listed in (numbers(1), numbers(9, 1)):
+        async with campaign(mms, place, fallback=None) as first:
+            await reported(first, api, dict.fromkeys(listed, FAILED))
+        opened.clear()
+        await ended(campaign(mms, place, batch_size=1).send_fallback())
+        counts.append(opened.count(store_at(place[0], place[1] or None).shown))
+    assert len(api.sms.sends) == 10
+    assert counts[0] == counts[1]
+
+
+def files_open_beside(path: Path) -> list[str]:
+    """Files of this process that are open, or were when they were removed."""
+    links = [link for each in Path("/proc/self/fd").iterdir() if (link := _target(each)).startswith(str(path))]
+    return sorted(links)
+
+
+def _target(descriptor: Path) -> str:
+    try:
+        return str(descriptor.readlink())
+    except OSError:  # that of the folder itself
+        return ""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="it looks into /proc")
+async def test_nothing_is_left_open_and_no_log_is_left_beside_the_journal(
+    api: Sandbox, mms: AsyncMMSClient, path: Path
+) -> None:
+    listed = numbers(2)
+    await failed(mms, api, (str(path), ""), listed)
+    before = sorted(each.name for each in path.parent.iterdir())
+    await ended(campaign(mms, (str(path), "")).send_fallback())
+    assert files_open_beside(path) == []
+    assert sorted(each.name for each in path.parent.iterdir()) == [*before, f"{path.name}-sms"]
+    moved = path.with_name("moved.db")
+    rename(path, moved)
+    assert (await read_report(moved)).deliveries[FAILED] == 2
+
+
+async def test_a_journal_that_is_lost_while_the_sms_are_sent_ends_the_run(
+    api: Sandbox, mms: AsyncMMSClient, place: tuple[str, str], postgres: Server
+) -> None:
+    await failed(mms, api, place, numbers(2))
+    with api.faults.add(held := Held(), call="send-sms"):
+        run = asyncio.create_task(ended(campaign(mms, place, batch_size=1).send_fallback()))
+        await until(lambda: api.sms.sends)
+        if place[1]:
+            postgres.ask(f"DELETE FROM mmsclient.campaign WHERE name = '{place[1]}'", place[0])  # noqa: S608
+        else:
+            unlink(place[0])
+        held.answer.set()
+        with pytest.raises(JournalError, match="there is no such"):
+            await asyncio.wait_for(run, 60)
+    assert len(api.sms.sends) == 1
+    if not place[1] and sys.platform == "linux":
+        assert files_open_beside(Path(place[0])) == []
 
 
 async def test_each_gets_the_text_that_its_mms_had(api: Sandbox, mms: AsyncMMSClient, place: tuple[str, str]) -> None:

@@ -97,6 +97,39 @@ def test_an_sms_to_those_whose_mms_failed(cli: Cli, api: Sandbox, folder: Path) 
     assert (told.status, told.error) == (2, "--fallback-...: say --fallback sms, too")
 
 
+@pytest.mark.skipif(os.name == "nt", reason="no such signal there")
+def test_the_status_shows_a_run_that_waits_for_delivery_reports(cli: Cli, folder: Path) -> None:
+    write_list(folder, 3)
+
+    def is_waiting() -> bool:
+        found = cli("bulk", "status", "spring.db", "--json")
+        return found.status == 0 and found.documents[0]["reports_awaited"] is not None
+
+    with started(*SEND, "--fallback", "sms", "--json") as process:
+        until(is_waiting)
+        shown = cli("bulk", "status", "spring.db")
+        (document,) = cli("bulk", "status", "spring.db", "--json").documents
+        assert {(name, document[name]) for name in ("activity", "is_over", "reports_awaited")} == {
+            ("activity", "waiting"),
+            ("is_over", False),
+            ("reports_awaited", 3),
+        }
+        now, sender = shown.out.splitlines()[:2]
+        why = "for the delivery reports of 3 recipients; who does not get the MMS gets an SMS"
+        assert now == f"Now: waiting: {why}"
+        assert re.fullmatch(rf"Sender: .+, process {process.pid}, since \d{{4}}-.+", sender)
+        process.kill()
+        process.wait(timeout=60)
+        assert cli("bulk", "status", "spring.db").out.splitlines()[0] == "Now: idle"
+    with started("bulk", "resume", "spring.db", "--fallback", "sms", "--json") as process:
+        until(is_waiting)
+        assert cli("bulk", "pause", "spring.db").out == f"paused; sender: {document['sender']}\n".replace(
+            document["sender"].split()[-1], str(process.pid)
+        )
+        assert cli("bulk", "stop", "spring.db").out == "stopped; nobody is sending: the next one sends\n"
+        assert process.wait(timeout=60) == 5
+
+
 def report_failed(api: Sandbox) -> None:
     """Delivery reports say that no MMS has arrived."""
     with closing(SQLiteRecorder.open("spring.db")) as recorder:
