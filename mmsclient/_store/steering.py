@@ -93,6 +93,12 @@ class Orders:
             return ""
         return f"since {datetime.fromtimestamp(self.paused, UTC):%Y-%m-%d %H:%M:%S} UTC by {self.paused_by}"
 
+    def beside(self, others: Orders) -> Orders:
+        """These and `others`, where both hold."""
+        paused = self if self.paused is not None else others
+        stopped_by = others.stopped_by if others.stops else self.stopped_by
+        return Orders(paused.paused, paused.paused_by, self.stops + others.stops, stopped_by)
+
 
 @frozen
 class Waiter:

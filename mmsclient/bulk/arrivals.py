@@ -7,7 +7,7 @@ from contextlib import closing
 from typing import TypeVar
 
 import anyio.to_thread
-from attrs import frozen
+from attrs import evolve, frozen
 
 from mmsclient._store.evidence import DID_NOT_ARRIVE
 from mmsclient._store.models import Recipient, RecipientState
@@ -78,6 +78,13 @@ class Arrivals:
         self._thread = thread
         self.held: set[int] = set()
         """Those whose SMS was held back, since they may get the MMS yet."""
+        self.stops: int = 0
+        """How often a stop of the campaign was asked for, when it was looked at last."""
+
+    async def orders(self) -> Orders:
+        """What operators have asked of the campaign; of stops, those since it was looked at last."""
+        orders = await self._thread.ask(lambda reader: reader.orders())
+        return evolve(orders, stops=orders.stops - self.stops)
 
     async def among(self, phones: Sequence[int]) -> Found:
         """Those of `phones` that get no SMS. Raises `JournalError`."""

@@ -149,7 +149,8 @@ class Campaign:
         return lambda recipients: Sending(lambda: Runner(self, preparation, recipients))
 
     def _start_fallback(self, fallback: Fallback, *, waits: bool) -> FallbackRun:
-        self._fallback_run = FallbackRun(fallback, waits=waits)
+        stops = self._runner.steering.stops if waits and self._runner is not None else None
+        self._fallback_run = FallbackRun(fallback, waits=waits, stops=stops)
         return self._fallback_run
 
     def send(self, recipients: Recipients | None = None) -> Sending:

@@ -166,9 +166,10 @@ class FallbackRun:
     Args:
         fallback: Of the campaign.
         waits: Wait for reports, and send to those of whom they come.
+        stops: How often a stop was asked for when the campaign looked last; None: by the first look.
     """
 
-    def __init__(self, fallback: Fallback, *, waits: bool) -> None:
+    def __init__(self, fallback: Fallback, *, waits: bool, stops: int | None = None) -> None:
         self._fallback = fallback
         self._waits = waits
         self._stopped = asyncio.Event()
@@ -177,7 +178,7 @@ class FallbackRun:
         self._has_looked = False
         self._left_out: set[int] = set()  # those who were, since then
         self._told: Mapping[int, str] = {}  # those of whom the log has told
-        self._stops: int | None = None  # how often a stop was asked for, when it looked first
+        self._stops = stops
 
     @property
     def is_stopping(self) -> bool:
@@ -219,6 +220,7 @@ class FallbackRun:
             self._stops = orders.stops if self._stops is None else self._stops
             if orders.stops > self._stops:
                 raise StopRequestedError(orders.stopped_by)
+            self._fallback.arrivals.stops = orders.stops
             self._tell_left_out(look)
             is_paused = orders.paused is not None
             if not is_paused and await self._is_news(look):

@@ -58,7 +58,8 @@ class Runner:
         self._control = Control(self._observer.stopped)
         self._schedule = Schedule(self._options)
         self._hours = Hours(self._schedule, self._control, preparation, self._observer)
-        self._steering = Steering(self._options.store, self._control, self._schedule, self._observer)
+        steered = self._options.store, self._control, self._schedule, self._observer
+        self.steering: Steering = Steering(*steered, preparation.arrivals)
         self._capacity = Capacity(preparation.client, slow_start=options.slow_start, most=options.max_concurrency)
         self._budget = Budget(options.max_credits, options.credits_per_message, Weights(options))
         self._control.objection = lambda: self._schedule.objection() or self._budget.objection()
@@ -143,13 +144,13 @@ class Runner:
         self._observer.started()
         try:
             try:
-                await self._steering.begin()
+                await self.steering.begin()
                 self._thread = thread = await self._preparation.open_when_free(self._control.pause)
                 if thread is None:  # stopped, while another sender had it
                     return
                 self._control.may_leave = lambda: thread.journal.may_send
                 recorder = Recorder(thread, self._control.changed)
-                async with self._steering.heeded(thread):
+                async with self.steering.heeded(thread):
                     if not self.is_stopping:
                         await self._prepare_and_send(thread, recorder)
             except Exception as error:

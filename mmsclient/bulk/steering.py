@@ -12,6 +12,7 @@ import anyio.to_thread
 from mmsclient._store.protocol import JournalReader
 from mmsclient._store.steering import Activity, Orders
 from mmsclient._store.stores import JournalStore
+from mmsclient.bulk.arrivals import Arrivals
 from mmsclient.bulk.control import Control, Stop
 from mmsclient.bulk.errors import JournalError, StopRequestedError
 from mmsclient.bulk.journal_thread import JournalThread
@@ -38,15 +39,29 @@ class Steering:
         control: Of the run.
         schedule: Of the run.
         observer: Told of what is done at an order.
+        arrivals: Of a run that sends SMS in place of MMS: the orders of that campaign are heeded, too.
     """
 
-    def __init__(self, store: JournalStore | None, control: Control, schedule: Schedule, observer: RunObserver) -> None:
+    def __init__(
+        self,
+        store: JournalStore | None,
+        control: Control,
+        schedule: Schedule,
+        observer: RunObserver,
+        arrivals: Arrivals | None = None,
+    ) -> None:
         self._store = store
         self._control = control
         self._schedule = schedule
         self._observer = observer
+        self._arrivals = arrivals
         self._heeded: Orders | None = None
         self._noted = (Activity.SENDING, "")
+
+    @property
+    def stops(self) -> int | None:
+        """How often a stop was asked for, by the last look; None before the first."""
+        return None if self._heeded is None else self._heeded.stops
 
     async def begin(self) -> None:
         """Before the journal is opened: a stop counts from now on, also while another sender is waited for."""
@@ -94,14 +109,15 @@ class Steering:
 
     async def _look(self, thread: JournalThread) -> None:
         steering = thread.journal.steering
-        self._heed(await thread.run(steering.orders))
+        orders = await thread.run(steering.orders)
+        before = Orders(stops=orders.stops) if self._heeded is None else self._heeded
+        self._heeded = orders if self._arrivals is None else orders.beside(await self._arrivals.orders())
+        self._heed(before, self._heeded)
         if (doing := self._doing()) != self._noted:
             await thread.run(lambda: steering.note(*doing))
             self._noted = doing
 
-    def _heed(self, orders: Orders) -> None:
-        before = Orders(stops=orders.stops) if self._heeded is None else self._heeded
-        self._heeded = orders
+    def _heed(self, before: Orders, orders: Orders) -> None:
         if self._control.is_stopping:
             return
         if orders.stops > before.stops:

@@ -7,12 +7,13 @@ import logging
 import sqlite3
 import sys
 from collections import Counter
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import closing
 from datetime import UTC, datetime
 from decimal import Decimal
 from os import rename, unlink
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import pytest
@@ -27,6 +28,7 @@ from mmsclient.bulk import (
     Activity,
     BudgetReachedError,
     Campaign,
+    CampaignStatus,
     CampaignStoppedError,
     Exclusion,
     JournalError,
@@ -46,6 +48,7 @@ from mmsclient.bulk import (
     unpause,
 )
 from mmsclient.models import DeliveryReport, DeliveryStatus
+from mmsclient.observe import CampaignEnded, CampaignStarted, Event
 from mmsclient.sandbox import Sandbox
 from mmsclient.sandbox.faults import Latency, Reject, Reset
 from tests.conftest import PNG, until
@@ -361,6 +364,65 @@ async def test_a_journal_that_is_lost_while_the_sms_are_sent_ends_the_run(
     assert len(api.sms.sends) == 1
     if not place[1] and sys.platform == "linux":
         assert files_open_beside(Path(place[0])) == []
+
+
+Steer = Callable[..., Awaitable[CampaignStatus]]
+
+
+class Steered:
+    """An observer, at one event of which an operator gives an order, and which goes on when that is recorded."""
+
+    def __init__(self, place: tuple[str, str], order: Steer, at: type[Event], skip: int = 0) -> None:
+        self._place = place
+        self._order = order
+        self._at = at
+        self._left = skip
+
+    def __call__(self, event: Event) -> None:
+        if isinstance(event, self._at):
+            self._left -= 1
+            if self._left == -1:
+                operator = Thread(target=lambda: asyncio.run(self._give()))
+                operator.start()
+                operator.join()
+
+    async def _give(self) -> None:
+        await self._order(self._place[0], self._place[1] or None)
+
+
+GAPS = pytest.mark.parametrize(
+    ("at", "skip"), [(CampaignEnded, 0), (CampaignStarted, 1)], ids=["before it looks", "before the SMS begin"]
+)
+"""When nobody has the journal of the MMS any more, and nobody that of the SMS yet."""
+
+
+@GAPS
+async def test_a_stop_between_the_last_mms_and_the_first_sms_is_heeded(
+    api: Sandbox, mms: AsyncMMSClient, place: tuple[str, str], at: type[Event], skip: int
+) -> None:
+    await failed(mms, api, place, numbers(2))
+    async with api.client(rate=None, observer=Steered(place, stop, at, skip)) as observed:
+        with pytest.raises((StopRequestedError, CampaignStoppedError), match="a stop was asked for"):
+            await asyncio.wait_for(campaign(observed, place, fallback=SMSFallback(wait=600)).send_all(), 60)
+        assert api.sms.sends == []
+        await campaign(observed, place).send_all()  # once: who begins later sends
+    assert by_sms(api) == Counter(numbers(2))
+
+
+@GAPS
+async def test_a_pause_between_the_last_mms_and_the_first_sms_is_heeded(
+    api: Sandbox, mms: AsyncMMSClient, place: tuple[str, str], at: type[Event], skip: int
+) -> None:
+    await failed(mms, api, place, numbers(2))
+    async with api.client(rate=None, observer=Steered(place, pause, at, skip)) as observed:
+        run = asyncio.create_task(campaign(observed, place, fallback=SMSFallback(wait=600)).send_all())
+        await status_when(
+            place, lambda found: Activity.PAUSED in (found.activity, found.fallback and found.fallback.activity)
+        )
+        assert api.sms.sends == []
+        await unpause(place[0], place[1] or None)
+        await asyncio.wait_for(run, 60)
+    assert by_sms(api) == Counter(numbers(2))
 
 
 async def test_each_gets_the_text_that_its_mms_had(api: Sandbox, mms: AsyncMMSClient, place: tuple[str, str]) -> None:
