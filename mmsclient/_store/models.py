@@ -117,6 +117,9 @@ class Message:
     kind: Kind = "mms"
     sms: str = ""
     """Of an SMS: its sender, source and custom string, as JSON."""
+    opt_out_line: str = field(default="", eq=False)
+    """Of an MMS: what was put below its text, as an SMS in its place is to have it, too; empty for none. It tells no
+    message from another one."""
 
     @property
     def image_sha256(self) -> str:

@@ -110,6 +110,8 @@ def _open_file(path: Path, message: Message, owner: Owner | None, *, resend_unkn
             try:
                 migrate(database)
                 files.begin_log(database)
+                if message.opt_out_line:
+                    database.set_meta("opt_out_line", message.opt_out_line)
                 return SQLiteJournal(database, files, resend_unknown=resend_unknown)
             except BaseException:
                 database.close()

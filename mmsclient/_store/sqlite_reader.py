@@ -165,11 +165,12 @@ class SQLiteReader:
 
     def message(self) -> Message:
         """The message that the journal belongs to. Raises `JournalError` where it is not whole."""
-        names = "'text', 'subject', 'image', 'image_sha256', 'template', 'kind', 'sms'"
+        names = "'text', 'subject', 'image', 'image_sha256', 'template', 'kind', 'sms', 'opt_out_line'"
         found = dict(self._database.rows(f"SELECT key, value FROM meta WHERE key IN ({names})"))  # noqa: S608
-        others = found.get("template", ""), found.get("kind", "mms"), found.get("sms", "")
+        others = (found.get("template", ""), found.get("kind", "mms"), found.get("sms", ""))
+        line = found.get("opt_out_line", "")
         try:
-            message = Message(found["text"], found["subject"], found["image"], *others)
+            message = Message(found["text"], found["subject"], found["image"], *others, opt_out_line=line)
             if message.image_sha256 == found["image_sha256"]:
                 return message
         except (KeyError, TypeError):

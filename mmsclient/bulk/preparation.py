@@ -7,6 +7,8 @@ import logging
 from collections.abc import Awaitable, Callable, Sequence
 from typing import cast
 
+from attrs import evolve
+
 from mmsclient._reading import image_file
 from mmsclient._reading.image_file import ImageSource
 from mmsclient._store.models import Exclusion, ListEntry, Message, Owner
@@ -82,6 +84,8 @@ class Preparation:
             else:
                 image = await image_file.load(cast(ImageSource, options.image), fit=options.fit)
                 self._message, self.renderer = message_of(text, options.subject, image)
+            if options.kind == "mms" and options.opt_out_line is not None:
+                self._message = evolve(self._message, opt_out_line=options.opt_out_line)
         return self._message
 
     async def open_journal(self) -> JournalThread:

@@ -70,6 +70,8 @@ async def resume(
     if message.kind == "sms":
         given: CampaignOptions = {"kind": "sms", **options_of(message), **options}  # type: ignore[typeddict-item]
         return mms.campaign(text=text, image=image, journal=journal, **given)
+    if options.get("opt_out_line") is None and message.opt_out_line:
+        options["opt_out_line"] = message.opt_out_line
     made = how_pictures_are_made(message)
     if made is not None:
         options.setdefault("fit", made["fit"])

@@ -196,7 +196,6 @@ async def send(
         raise UsageError("--image-column: nothing that --kind sms has")
     approval, form = safeguards.approval(is_agreed=options.yes), Form.chosen(options.json)
     excluded = None if exclude is None else listing.read(exclude)
-    fallback = fallback.with_line(opt_out_line)
     again, sms = (fallback, options, hours, safeguards, connection), fallback.is_asked
     commands = Commands.of(journal, options.name, listing.words_of(recipients), again, is_with_sms=sms)
     if image is not None and is_missing(image):

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from typing import Literal, Self
+from dataclasses import dataclass
+from typing import Literal
 
 import anyio.to_thread
 from attrs import evolve
@@ -11,7 +11,6 @@ from cyclopts import Group, Parameter
 
 from mmsclient._store.stores import JournalStore, is_url, store_at
 from mmsclient.bulk import CampaignOptions, Report, SMSFallback
-from mmsclient.bulk.opt_out_line import with_opt_out_line
 from mmsclient.cli.status import UsageError
 from mmsclient.cli.words import words_of
 
@@ -29,11 +28,6 @@ class FallbackMessage:
     """Whom the SMS comes from."""
     fallback_max_credits: float | None = None
     """Credits that the SMS may cost. Left out: what --max-credits leaves."""
-
-    def with_line(self, line: str | None) -> Self:
-        """With an opt-out line below its text, since no journal knows the line by itself."""
-        text = self.fallback_text
-        return self if text is None else replace(self, fallback_text=with_opt_out_line(text, line))
 
     def given(self) -> SMSFallback:
         """As a campaign takes it."""

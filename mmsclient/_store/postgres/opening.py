@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from contextlib import closing
 
@@ -20,7 +21,7 @@ from mmsclient._store.postgres.journal import PostgresJournal
 from mmsclient._store.postgres.lease import CampaignLease, Previous, acquire, release
 from mmsclient._store.postgres.messages import PersonalQueue, PlainQueue, Queue
 from mmsclient._store.postgres.migrations import check_version, migrate
-from mmsclient._store.postgres.reader import PostgresReader
+from mmsclient._store.postgres.reader import OPT_OUT_LINE, PostgresReader
 from mmsclient._store.postgres.recorder import PostgresRecorder
 from mmsclient._store.postgres.steering import PostgresWaitNotice, give_order
 from mmsclient._store.sqlite_journal import SQLiteJournal
@@ -86,6 +87,8 @@ class PostgresStore:
         try:
             self._check_same(reader, message, owner)  # again: the last sender may have sent since
             journal = PostgresJournal(database, lease, queue, resend_unknown=resend_unknown)
+            if message.opt_out_line:
+                _note_opt_out_line(database, campaign, message.opt_out_line)
             if owner is not None:
                 tell_of_another_key(reader, owner)
                 journal.belong_to(owner)
@@ -211,6 +214,11 @@ class PostgresStore:
 def _find(transaction: Transaction, name: str) -> int | None:
     found = transaction.row("SELECT id FROM campaign WHERE name = %s", (name,))
     return None if found is None else int(found[0])
+
+
+def _note_opt_out_line(database: Database, campaign: int, line: str) -> None:
+    sql = "UPDATE campaign SET sms = %s WHERE id = %s AND kind = 'mms'"
+    database.run(lambda transaction: transaction.execute(sql, (json.dumps({OPT_OUT_LINE: line}), campaign)))
 
 
 def _found_or_made(database: Database, name: str, message: Message) -> int:

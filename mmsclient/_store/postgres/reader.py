@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from datetime import UTC
 from decimal import Decimal
@@ -110,6 +111,15 @@ FROM (
 _PURGED: tuple[bool, Kind] = (False, "mms")
 
 
+OPT_OUT_LINE = "opt_out_line"
+"""The opt-out line of an MMS, in the column that holds the fields of an SMS."""
+
+
+def _beside(kind: Kind, sms: str) -> tuple[str, str]:
+    """The fields of an SMS, and the opt-out line of an MMS, of that column."""
+    return (sms, "") if kind == "sms" else ("", json.loads(sms or "{}").get(OPT_OUT_LINE, ""))
+
+
 class PostgresReader:
     """Reads the journal of one campaign; several may, also while a sender writes it."""
 
@@ -136,8 +146,8 @@ class PostgresReader:
     def message(self) -> Message:
         """The message that the journal belongs to. Raises `JournalError` where it is not whole."""
         sql = "SELECT image_sha256, text, subject, image, template, kind, sms FROM campaign WHERE id = %s"
-        image_sha256, text, subject, image, *others = self._only_row(sql)
-        message = Message(text, subject, bytes(image), *others)
+        image_sha256, text, subject, image, template, kind, sms = self._only_row(sql)
+        message = Message(text, subject, bytes(image), template, kind, *_beside(kind, sms))
         if message.image_sha256 != image_sha256:
             raise JournalError(self.path, "the message in it is not the one it was made with")
         return message
@@ -145,8 +155,9 @@ class PostgresReader:
     def parts(self) -> Mapping[str, str]:
         """The parts of the journal's message. Does not fetch its image."""
         sql = "SELECT text, subject, image_sha256, template, kind, sms FROM campaign WHERE id = %s"
+        *parts, kind, sms = self._only_row(sql)
         names = ("text", "subject", "image", "template", "kind", SMS_FIELDS)
-        return dict(zip(names, self._only_row(sql), strict=True))
+        return dict(zip(names, (*parts, kind, _beside(kind, sms)[0]), strict=True))
 
     def begun_by(self) -> BegunBy | None:
         """The owner that it was begun by; None where nobody has opened it to send."""

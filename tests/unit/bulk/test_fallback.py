@@ -683,6 +683,24 @@ async def test_another_text_than_before_is_refused_and_none_is_the_one_of_before
     assert by_sms(api) == Counter(listed[:2])
 
 
+@pytest.mark.parametrize("text", ["Sale", Template("Sale, {name}")], ids=["a text", "a template"])
+async def test_a_text_of_its_own_has_the_opt_out_line_of_the_campaign_after_a_resume_too(
+    api: Sandbox, mms: AsyncMMSClient, place: tuple[str, str], text: Any
+) -> None:
+    """Whether SMS were sent before or not, and whichever process sends them."""
+    rows = [{"to": number, "name": "{Ann}"} for number in numbers(2)]
+    options, line = SMSFallback(wait=0, text="See example.com"), "Reply {STOP}"
+    first = campaign(mms, place, text=text, opt_out_line=line, fallback=None)
+    await first.send_all(rows)
+    for number in numbers(2):
+        await reported(first, api, {number: FAILED})
+        again = await resume(mms, place[0], name=place[1] or None, fallback=options, opt_out_line=None)
+        await again.send_all()
+    await campaign(mms, place, text=text, opt_out_line=line, fallback=options).send_all(rows)  # it is the same message
+    assert [send.text for send in api.sms.sends] == ["See example.com\nReply {STOP}"] * 2
+    assert by_sms(api) == Counter(numbers(2))
+
+
 async def test_a_journal_that_was_moved_alone_sends_nobody_a_second_one(
     api: Sandbox, mms: AsyncMMSClient, path: Path, tmp_path: Path
 ) -> None:
