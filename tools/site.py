@@ -157,6 +157,10 @@ mmsclient outbox cancel outbox.db order-17
 
 {rest}
 
+Those of `bulk send`, `bulk resume` and `bulk fallback` speak of the whole campaign, earlier runs included, also where
+this run ended before its first call: 0 where everything was accepted, whatever hindered the run. Wrong usage is 2, and
+a journal that another campaign is sending with, or that is another one's, is 1, however it stands.
+
 ## Times
 
 Times are those of this computer (`TZ`), each with its offset from UTC. Those that the API tells, of replies, opt-outs,

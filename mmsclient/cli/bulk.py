@@ -327,15 +327,19 @@ async def _send(
     others = 0
     if options.dry_run or not options.yes:
         with _told_of_an_early_end():
-            planned = await campaign.preflight(recipients)
+            try:
+                planned = await campaign.preflight(recipients)
+            except MMSError as error:
+                if options.dry_run:
+                    raise
+                return await sending.not_begun(campaign, form, commands, error)
             others = planned.recipients - planned.tests
             if options.dry_run:
                 await _show_plan(planned, form)
                 return Status.DONE
             is_agreed = planned.recipients <= ASK_ABOVE or await _agreed(planned)
         if not is_agreed:
-            complain(NOTHING)
-            return Status.FAILED
+            return await sending.not_wanted(campaign, commands)
     if safeguards.test and approval is None:
         complain(safeguards.waiting())
     status = await sending.send(campaign, recipients, form, commands, approval)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import aclosing
 from functools import partial
 
@@ -29,7 +29,7 @@ from mmsclient.cli.output import Form
 from mmsclient.cli.safeguards import Approval
 from mmsclient.cli.screens import Screen
 from mmsclient.cli.signals import told_of_signals
-from mmsclient.cli.status import Status, complain, complain_last, output_lost
+from mmsclient.cli.status import Status, complain, complain_last, of_error, output_lost
 
 TICK = 0.25
 """Seconds between two looks at how far the campaign is, and how large the terminal."""
@@ -124,12 +124,35 @@ async def send(
         if approval is not None and approval.asked_about and run.signal is None and printing.error is None:
             return None
         status = await _sum_up(campaign, printing, run, form, commands)
+    return _as_printed(printing, status)
+
+
+def _as_printed(printing: Printing, status: Status) -> Status:
     if printing.error is None:
         return status
     if not isinstance(printing.error, OSError):
         raise printing.error
     lost = output_lost(printing.error)
     return status or lost
+
+
+async def not_begun(campaign: Campaign, form: Form, commands: Commands, failure: MMSError) -> Status:
+    """Say how a campaign stands whose run failed before it began; the exit status. Raises `failure` where none was."""
+    printing = Printing()
+    return _as_printed(printing, await _sum_up(campaign, printing, Run(failure=failure), form, commands))
+
+
+async def not_wanted(campaign: Campaign, commands: Commands) -> Status:
+    """Say that a campaign is not sent now, and return the exit status that tells how it stands."""
+    try:
+        parts = commands.parts(await campaign.report())
+    except JournalError:  # it is a new one
+        parts = []
+    if not _have_sent(parts):
+        complain("nothing was sent")
+        return Status.FAILED
+    complain("nothing more was sent")
+    return of_campaign(*parts)
 
 
 async def _print_batches(sending: Sending, printing: Printing, screen: Screen, run: Run) -> None:
@@ -156,20 +179,22 @@ async def _tick(sending: Sending, printing: Printing, screen: Screen) -> None:
 
 
 async def _sum_up(campaign: Campaign, printing: Printing, run: Run, form: Form, commands: Commands) -> Status:
-    """Say how it ended; the exit status. Raises the error of a run that made no call."""
+    """Say how it ended; the exit status. Raises the error of a run that was wrong, or before which nothing was sent."""
     if isinstance(run.failure, JournalBusyError | JournalMismatchError) and not run.calls:
         raise run.failure
     try:
         ended = await campaign.report()
     except JournalError as error:
         return _without_a_report(run, error)
-    has_begun = run.calls or ended.counts[RecipientState.SENDING] or run.was_told_to_stop
-    if run.failure is not None and not has_begun:
-        raise run.failure
+    parts = commands.parts(ended)
     if run.failure is not None:
+        is_wrong = of_error(run.failure) is Status.WRONG_USAGE
+        if not run.calls and (is_wrong or not (run.was_told_to_stop or _have_sent(parts))):
+            raise run.failure
         complain(str(run.failure))
-    is_cut_short = commands.waits_for_reports and ended.open > 0 and (run.signal is not None or run.was_told_to_stop)
-    is_complete = not is_cut_short and not any(map(is_open, commands.parts(ended)))
+    has_signal = run.signal is not None and commands.waits_for_reports and ended.open > 0
+    is_cut_short = has_signal or (run.failure is not None and commands.is_with_sms)
+    is_complete = not is_cut_short and not any(map(is_open, parts))
     invalid = await invalid_in(ended)
     if ended.without_picture:
         complain(without_picture(ended, invalid))
@@ -180,8 +205,14 @@ async def _sum_up(campaign: Campaign, printing: Printing, run: Run, form: Form, 
     await printing.do(partial(show_report, ended, form, invalid, commands, calls_of_this_run=run.calls))
     if run.signal is not None and not is_complete:
         return Status.of_signal(run.signal)
-    status = of_campaign(*commands.parts(ended))
+    status = of_campaign(*parts)
     return Status.STOPPED if is_cut_short and status is not Status.OUTCOME_UNKNOWN else status
+
+
+def _have_sent(parts: Iterable[Report]) -> bool:
+    """Somebody got a message, or may have, or was refused one."""
+    done = (RecipientState.ACCEPTED, RecipientState.REFUSED, RecipientState.UNKNOWN, RecipientState.SENDING)
+    return any(part.counts[state] for part in parts for state in done)
 
 
 def _without_a_report(run: Run, error: JournalError) -> Status:

@@ -10,7 +10,7 @@ import re
 import signal
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, suppress
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -24,7 +24,6 @@ from mmsclient import DeliveryStatus
 from mmsclient._store.heard import Reported
 from mmsclient._store.sqlite_recorder import SQLiteRecorder
 from mmsclient._words import counted
-from mmsclient.cli.fallback import FallbackOptions
 from mmsclient.cli.output import Form
 from mmsclient.sandbox import Sandbox
 from mmsclient.sandbox.faults import Latency, Reject, Reset
@@ -150,8 +149,8 @@ def test_an_sms_that_could_not_be_sent_is_not_passed_over(cli: Cli, api: Sandbox
         " --fallback-max-credits CREDITS --max-credits 9"
     )
     write_list(folder, 4)
-    assert cli(*SEND, "--max-credits", "3").status == 1
-    assert cli(*fallback, "--fallback-max-credits", "1").status == 1
+    assert cli(*SEND, "--max-credits", "3").status == 5
+    assert cli(*fallback, "--fallback-max-credits", "1").status == 5
     assert "resume" not in cli(*fallback, "--fallback-max-credits", "1").err  # whatever is left of the MMS
     assert cli(*SEND).status == 0
     options = ("--fallback", "sms", "--fallback-text", "Hi you", "--fallback-wait", "0")
@@ -258,7 +257,10 @@ def test_a_picture_of_somebody_that_is_gone_by_now_is_told_and_tried_again(
     assert "there is no picture any more for 1 recipient, who got nothing; line 3: " in gone
     assert str(folder / "b.png") in gone
     assert go_on == "mmsclient: to go on: mmsclient bulk resume spring.db"
-    assert "Picture gone: 1; the next run tries again" in stopped.out.splitlines()
+    for told in (stopped, cli("bulk", "report", "spring.db"), cli("bulk", "status", "spring.db")):
+        assert "Picture gone: 1; the next run tries again" in told.out.splitlines()
+    (status,) = cli("bulk", "status", "spring.db", "--json").documents
+    assert (status["without_picture"], status["is_over"]) == (1, False)
     again = cli("bulk", "resume", "spring.db", "--json")
     assert (again.status, again.documents[-1]["without_picture"]) == (5, 1)
     (folder / "b.png").write_bytes(PNG + b"b")
@@ -483,6 +485,58 @@ def test_a_complete_campaign_says_so(cli: Cli, api: Sandbox) -> None:
     assert len(api.messages) == 250
 
 
+def all_accepted(cli: Cli, api: Sandbox) -> None:
+    assert cli(*SEND).status == 0
+
+
+def some_refused(cli: Cli, api: Sandbox) -> None:
+    api.faults.add(Reject("RECIPIENTS_ERROR", "No valid recipients"), call="send-mms", times=1)
+    assert cli(*SEND, "--batch-size", "1").status == 3
+
+
+def some_unknown(cli: Cli, api: Sandbox) -> None:
+    api.faults.add(Reset(carried_out=True), call="send-mms", times=1)
+    assert cli(*SEND, "--batch-size", "1").status == 4
+
+
+def some_pending(cli: Cli, api: Sandbox) -> None:
+    assert cli(*SEND, "--max-credits", "1").status == 5
+
+
+def all_pending(cli: Cli, api: Sandbox) -> None:
+    assert cli(*SEND, "--max-credits", "0.5").status == 1
+
+
+@pytest.mark.parametrize(
+    ("begin", "status"), [(all_accepted, 0), (all_pending, 1), (some_refused, 3), (some_unknown, 4), (some_pending, 5)]
+)
+def test_a_resume_that_ends_before_its_first_call_ends_as_the_campaign_stands(
+    cli: Cli, api: Sandbox, folder: Path, begin: Callable[[Cli, Sandbox], None], status: int
+) -> None:
+    write_list(folder, 2)
+    begin(cli, api)
+    calls = api.calls["send-mms"]
+    for options in ((), ("--yes",)):
+        ended = cli("bulk", "resume", "spring.db", "--suppress", "stop.db", *options)
+        assert (ended.status, api.calls["send-mms"]) == (status, calls)
+        lines = ended.err.splitlines()
+        assert "there is no suppression list" in lines[0]
+        assert lines[1:] == ["mmsclient: to go on: mmsclient bulk resume spring.db --suppress stop.db"] * (status == 5)
+        assert ended.out.startswith("Nothing is left to send.\n") == (status in (0, 3, 4))
+        assert ("Accepted: " in ended.out) == (status != 1)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="no such terminals there")
+def test_a_resume_that_nobody_wants_ends_as_the_campaign_stands(cli: Cli, api: Sandbox) -> None:
+    assert cli(*SEND, "--yes", "--max-credits", "100").status == 5
+    with on_a_terminal("bulk", "resume", "spring.db") as (process, wait_for, terminal):
+        wait_for("[y/N] ")
+        os.write(terminal, b"n\n")
+        wait_for("nothing more was sent")
+        assert process.wait(timeout=30) == 5
+    assert len(api.messages) == 100
+
+
 def test_a_list_that_was_not_read_to_its_end_is_asked_for(cli: Cli, api: Sandbox, folder: Path) -> None:
     (folder / "list.csv").unlink()
     os.mkfifo(folder / "list.csv")
@@ -501,10 +555,16 @@ def test_a_list_that_was_not_read_to_its_end_is_asked_for(cli: Cli, api: Sandbox
     assert "the list was not read to its end" in sent.out
     go_on = "mmsclient bulk resume spring.db list.csv --column mobile --batch-size 100"
     assert sent.err.splitlines()[-1] == f"mmsclient: to go on: {go_on}"
-    for arguments in (["--dry-run"], ["--yes"]):
+    dry = cli("bulk", "resume", "spring.db", "--dry-run")
+    assert (dry.status, dry.out) == (1, "")
+    assert "spring.db: its list was not read to its end" in dry.error
+    for arguments in ([], ["--yes"]):
         resumed = cli("bulk", "resume", "spring.db", *arguments)
-        assert (resumed.status, resumed.out) == (1, "")
-        assert "spring.db: its list was not read to its end" in resumed.err
+        assert resumed.status == 5
+        assert "the list was not read to its end" in resumed.out
+        told, go_on = resumed.err.splitlines()
+        assert "spring.db: its list was not read to its end" in told
+        assert go_on == "mmsclient: to go on: mmsclient bulk resume spring.db LIST"
 
 
 @pytest.fixture
@@ -751,11 +811,18 @@ def test_resending_to_all_unknown_is_still_one_word(api: Sandbox, folder: Path, 
     assert cli("bulk", "resume", "spring.db", "--resend-unknown", "some").status == 2
 
 
-def test_the_text_of_a_fallback_goes_on_with_its_opt_out_line() -> None:
-    options = FallbackOptions(fallback="sms", fallback_text="Sale").with_line("Reply STOP to opt out")
-    assert options.in_words() == ["--fallback", "sms", "--fallback-text", "Sale\nReply STOP to opt out"]
-    assert options.with_line("Reply STOP to opt out") == options
-    assert FallbackOptions().with_line("Reply STOP to opt out") == FallbackOptions()
+def test_the_text_of_a_fallback_goes_on_with_its_opt_out_line(cli: Cli, api: Sandbox, folder: Path) -> None:
+    write_list(folder, 2)
+    line, options = "Reply STOP to opt out", ("--fallback", "sms", "--fallback-text", "Sale", "--fallback-wait", "0")
+    stopped = cli(*SEND, "--opt-out-line", line, *options, "--max-credits", "1")
+    assert stopped.err.splitlines()[-1].endswith(" --fallback-text Sale --fallback-wait 0 --max-credits CREDITS")
+    assert cli("bulk", "resume", "spring.db").status == 0
+    report_failed(api)
+    assert cli("bulk", "fallback", "spring.db", "--fallback-text", "Sale", "--max-credits", "3.4").status == 5
+    assert cli("bulk", "resume", "spring.db", *options).status == 0
+    assert {send.text for send in api.sends} == {f"Hi\r\n{line}"}
+    assert {send.text for send in api.sms.sends} == {f"Sale\n{line}"}
+    assert len(api.sms.messages) == 2
 
 
 @contextmanager
@@ -801,8 +868,8 @@ def test_a_run_that_waits_for_reports_goes_on_later(cli: Cli, api: Sandbox, fold
     write_list(folder, 3)
     with started(*SEND, "--fallback", "sms") as process:
         until(lambda: "Accepted: 3\n" in cli("bulk", "report", "spring.db").out)
-        if how == "stop":  # asked for before it has looked first, a stop is of an earlier run
-            until(lambda: cli("bulk", "stop", "spring.db").status or process.poll() is not None)
+        if how == "stop":
+            assert cli("bulk", "stop", "spring.db").status == 0
         else:
             process.send_signal(signal.Signals[how])
         _, err = process.communicate(timeout=60)

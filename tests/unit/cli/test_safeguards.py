@@ -56,7 +56,8 @@ def test_a_budget_stops_it_and_is_told_of(cli: Cli, api: Sandbox) -> None:
         in stopped.err
     )
     again = cli("bulk", "resume", "spring.db", "--yes", "--max-credits", "120")
-    assert (again.status, len(api.messages)) == (1, 120)
+    assert (again.status, len(api.messages)) == (5, 120)
+    assert "Accepted: 120" in again.out.splitlines()
     assert cli("bulk", "resume", "spring.db", "--yes", "--max-credits", "250").status == 0
     assert len(api.messages) == 250
 
