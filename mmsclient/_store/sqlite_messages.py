@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from mmsclient._store.evidence import RESENT
-from mmsclient._store.models import OwnRow, PersonalMessage, Picked, Selection
+from mmsclient._store.models import Exclusion, OwnRow, PersonalMessage, Picked, Selection
 from mmsclient._store.sqlite_database import Database
-from mmsclient._store.states import CLAIM
+from mmsclient._store.states import CLAIM, REOPEN
 
 __all__ = [
     "TEMPLATE",
@@ -21,6 +21,7 @@ __all__ = [
     "messages_of",
     "own_rows",
     "texts_ahead",
+    "without_picture",
 ]
 
 TEMPLATE = "template"
@@ -53,6 +54,12 @@ SELECT phone, text, subject, picture FROM recipient JOIN message ON message.id =
 WHERE {CLAIM.guard} ORDER BY recipient.id LIMIT ?
 """  # noqa: S608
 _OF_PHONES = "SELECT phone, text, subject, picture FROM recipient JOIN message ON message.id = recipient.message"
+
+
+_WITHOUT_PICTURE = (
+    f"SELECT count(*) FROM recipient WHERE {REOPEN.guard} AND exclusion = '{Exclusion.NO_MESSAGE}'"  # noqa: S608
+    " AND phone NOT IN (SELECT phone FROM excluded)"
+)
 
 
 class Queue(Protocol):
@@ -161,3 +168,9 @@ def messages_of(database: Database, phones: Sequence[int]) -> dict[int, Personal
     wanted = ", ".join(map(str, phones))  # whole numbers
     sql = f"{_OF_PHONES} WHERE phone IN ({wanted})"
     return {phone: PersonalMessage(*message) for phone, *message in database.rows(sql)}
+
+
+def without_picture(database: Database) -> int:
+    """Recipients whose own picture was gone when their turn came; the next run tries again."""
+    ((count,),) = database.rows(_WITHOUT_PICTURE)
+    return int(count)

@@ -14,7 +14,6 @@ from mmsclient._store.errors import JournalError
 from mmsclient._store.figures import Figures
 from mmsclient._store.models import (
     RECIPIENT_COLUMNS,
-    Exclusion,
     Message,
     OwnRow,
     PersonalMessage,
@@ -34,7 +33,6 @@ from mmsclient._store.sqlite_evidence import reached_before, unknown_summary
 from mmsclient._store.sqlite_figures import figures
 from mmsclient._store.sqlite_migration import migrate, read_as_present
 from mmsclient._store.sqlite_steering import orders_in, standing
-from mmsclient._store.states import REOPEN
 from mmsclient._store.steering import Orders, Standing
 from mmsclient.models import DeliveryStatus
 
@@ -58,11 +56,6 @@ SELECT EXISTS (SELECT 1 FROM recipient WHERE state NOT IN ('pending', 'failed', 
     OR EXISTS (SELECT 1 FROM former_call)
     OR EXISTS (SELECT 1 FROM batch WHERE ended IS NULL OR accepted IS NULL OR accepted > 0)
 """
-
-_WITHOUT_PICTURE = (
-    f"SELECT count(*) FROM recipient WHERE {REOPEN.guard} AND exclusion = '{Exclusion.NO_MESSAGE}'"  # noqa: S608
-    " AND phone NOT IN (SELECT phone FROM excluded)"
-)
 
 _CALL_COSTS = """
 SELECT
@@ -206,7 +199,7 @@ class SQLiteReader:
             seconds = self._delivery_seconds(deliveries.get(DeliveryStatus.DELIVERED, 0))
             unknown = unknown_summary(database)
             kind: Kind = database.meta("kind") or "mms"
-            ((without_picture,),) = database.rows(_WITHOUT_PICTURE)
+            without_picture = sqlite_messages.without_picture(database)
         return Summary(
             counts,
             exclusions,

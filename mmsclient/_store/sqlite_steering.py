@@ -13,6 +13,7 @@ from typing import Any
 from mmsclient._store.file_lock import LOOKED_AT, FileLock, is_held, lock_within
 from mmsclient._store.models import RecipientState
 from mmsclient._store.sqlite_database import Database, translated_errors
+from mmsclient._store.sqlite_messages import without_picture
 from mmsclient._store.steering import (
     FEW_FAILURES,
     LATELY,
@@ -167,6 +168,7 @@ def standing(database: Database) -> Standing:
             why=said.get(_WHY) or "",
             waiter=Waiter(said[_WAITER], said[_WAITER_SINCE]) if is_awaited and _WAITER in said else None,
             counts=with_rejected(zip(RecipientState, map(int, counts), strict=True), rejected),
+            without_picture=without_picture(database),
             list_read=said.get("list_read") == 1,
             calls=calls,
             credits_used=sum((Decimal(text) for (text,) in credit_texts), Decimal(0)),

@@ -145,6 +145,8 @@ class Standing:
     waiter: Waiter | None
     """Who waits for delivery reports at this moment."""
     counts: Mapping[RecipientState, int]
+    without_picture: int
+    """Of those who are excluded, the ones whose own picture was gone: the next run tries again."""
     list_read: bool
     calls: int
     credits_used: Decimal

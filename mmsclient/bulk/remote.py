@@ -74,6 +74,8 @@ class CampaignStatus:
     reports_awaited: int | None = None
     """Recipients whose delivery reports the sender waits for, to send an SMS where the MMS does not arrive. None where
     it waits for none."""
+    without_picture: int = 0
+    """As `Report.without_picture`."""
     fallback: CampaignStatus | None = None
     """How the SMS stand that those get whose MMS did not arrive: a campaign of their own, and `is_over` says
     nothing of them. None where none was begun."""
@@ -82,7 +84,8 @@ class CampaignStatus:
     def is_over(self) -> bool:
         """There is no sender, and nobody is left to send to."""
         open_states = (RecipientState.PENDING, RecipientState.SENDING, RecipientState.FAILED)
-        return self.activity is Activity.IDLE and self.list_read and not any(self.counts[each] for each in open_states)
+        left = self.without_picture + sum(self.counts[each] for each in open_states)
+        return self.activity is Activity.IDLE and self.list_read and not left
 
     @property
     def is_pause_unnoticed(self) -> bool:
@@ -209,6 +212,7 @@ def status_of(found: Standing, journal: str, *, reports_awaited: int | None = No
         last_failures=tuple(found.failures),
         journal=journal,
         reports_awaited=reports_awaited,
+        without_picture=found.without_picture,
     )
 
 

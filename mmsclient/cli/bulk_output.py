@@ -16,6 +16,7 @@ from attrs import asdict, evolve, frozen
 from mmsclient._words import counted
 from mmsclient.bulk import (
     BudgetReachedError,
+    CampaignStatus,
     CampaignStoppedError,
     Exclusion,
     Preflight,
@@ -145,6 +146,11 @@ def without_picture(found: Report, invalid: Sequence[Recipient]) -> str:
     return f"there is no picture any more for {count}, who got nothing{''.join(reasons[:1])}"
 
 
+def gone_pictures(found: Report | CampaignStatus) -> dict[str, str]:
+    """How many have no picture by now; nothing where all have one."""
+    return {"Picture gone": f"{found.without_picture}; the next run tries again"} if found.without_picture else {}
+
+
 UNSENDABLE = (Exclusion.INVALID, Exclusion.NO_MESSAGE)
 
 
@@ -249,7 +255,7 @@ def show_report(found: Report, form: Form, invalid: list[Recipient], commands: C
         "Recipients": f"{found.total}" if found.list_read else f"{found.total}, and the list was not read to its end",
         **{state.capitalize(): str(count) for state, count in found.counts.items() if count},
         **_exclusions(found),
-        **({"Picture gone": f"{found.without_picture}; the next run tries again"} if found.without_picture else {}),
+        **gone_pictures(found),
         "Calls": str(found.calls),
         "Credits used": str(found.credits_used),
     }

@@ -15,6 +15,7 @@ from cyclopts.validators import Number
 from mmsclient import bulk
 from mmsclient._words import counted
 from mmsclient.bulk import Activity, CampaignStatus, JournalUnavailableError
+from mmsclient.cli.bulk_output import gone_pictures
 from mmsclient.cli.output import Form, OneJSON, duration, local_if_any, printable, to_json, with_local_times
 from mmsclient.cli.screens import Bar
 from mmsclient.cli.status import Status, complain
@@ -202,6 +203,7 @@ def facts_of(found: CampaignStatus) -> dict[str, str]:
     total = sum(found.counts.values())
     facts["Recipients"] = f"{total}" if found.list_read else f"{total}, and the list was not read to its end"
     facts |= {state.capitalize(): str(count) for state, count in found.counts.items() if count}
+    facts |= gone_pictures(found)
     facts["Calls"] = str(found.calls)
     if found.calls_per_second:
         facts["Rate"] = f"{found.calls_per_second:.1f} calls/s, {found.recipients_per_second:.0f} recipients/s"

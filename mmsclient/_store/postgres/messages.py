@@ -8,9 +8,9 @@ from typing import Protocol
 from attrs import frozen
 
 from mmsclient._store.evidence import RESENT
-from mmsclient._store.models import ListEntry, OwnRow, PersonalMessage, Picked, Selection
+from mmsclient._store.models import Exclusion, ListEntry, OwnRow, PersonalMessage, Picked, Selection
 from mmsclient._store.postgres.database import Transaction, columns
-from mmsclient._store.states import CLAIM
+from mmsclient._store.states import CLAIM, REOPEN
 
 __all__ = [
     "PersonalQueue",
@@ -22,6 +22,7 @@ __all__ = [
     "messages_of",
     "own_rows",
     "texts_ahead",
+    "without_picture",
 ]
 
 _LAST_ID = 2**63 - 1
@@ -120,6 +121,14 @@ SELECT id, fields, coalesce(reason = %s, false) FROM unnest(%s::bigint[]) AS ask
     SELECT * FROM recipient WHERE campaign = %s AND id = wanted LIMIT 1
 ) AS own
 """
+
+
+_WITHOUT_PICTURE = f"""
+SELECT count(*) FROM recipient
+WHERE campaign = %s AND {REOPEN.guard} AND exclusion = '{Exclusion.NO_MESSAGE}' AND NOT EXISTS (
+    SELECT 1 FROM excluded WHERE excluded.campaign = recipient.campaign AND excluded.phone = recipient.phone
+)
+"""  # noqa: S608
 
 
 class Queue(Protocol):
@@ -251,3 +260,9 @@ def own_rows(transaction: Transaction, campaign: int, ids: Sequence[int]) -> dic
     """Of what the pictures of these recipients are made, by their ids."""
     rows = transaction.rows(_OWN_ROWS, (RESENT, list(ids), campaign))
     return {each: OwnRow(fields, is_resent) for each, fields, is_resent in rows}
+
+
+def without_picture(transaction: Transaction, campaign: int) -> int:
+    """Recipients whose own picture was gone when their turn came; the next run tries again."""
+    (count,) = transaction.row(_WITHOUT_PICTURE, (campaign,))
+    return int(count)

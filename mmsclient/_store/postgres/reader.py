@@ -14,7 +14,6 @@ from mmsclient._store.figures import Figures
 from mmsclient._store.models import (
     RECIPIENT_COLUMNS,
     SMS_FIELDS,
-    Exclusion,
     Message,
     OwnRow,
     PersonalMessage,
@@ -33,7 +32,6 @@ from mmsclient._store.postgres.evidence import reached_before, unknown_summary
 from mmsclient._store.postgres.figures import figures
 from mmsclient._store.postgres.steering import orders_in, standing
 from mmsclient._store.spending import CallCost
-from mmsclient._store.states import REOPEN
 from mmsclient._store.steering import Orders, Standing
 from mmsclient.models import DeliveryStatus
 
@@ -75,13 +73,6 @@ SELECT EXISTS (SELECT 1 FROM recipient WHERE campaign = %s AND state NOT IN ('pe
     OR EXISTS (SELECT 1 FROM former_call WHERE campaign = %s)
     OR EXISTS (SELECT 1 FROM batch WHERE campaign = %s AND (ended IS NULL OR accepted IS NULL OR accepted > 0))
 """
-
-_WITHOUT_PICTURE = f"""
-SELECT count(*) FROM recipient
-WHERE campaign = %s AND {REOPEN.guard} AND exclusion = '{Exclusion.NO_MESSAGE}' AND NOT EXISTS (
-    SELECT 1 FROM excluded WHERE excluded.campaign = recipient.campaign AND excluded.phone = recipient.phone
-)
-"""  # noqa: S608
 
 _CALL_COSTS = """
 SELECT recipients, is_open, accepted, credits, taken, doubtful,
@@ -187,7 +178,7 @@ class PostgresReader:
         deliveries = {DeliveryStatus(status): count for status, count in transaction.rows(sql, (campaign,))}
         (seconds,) = transaction.row(_DELIVERY_SECONDS, (campaign,))
         unknown = unknown_summary(transaction, campaign)
-        (without_picture,) = transaction.row(_WITHOUT_PICTURE, (campaign,))
+        without_picture = messages.without_picture(transaction, campaign)
         return Summary(
             counts,
             exclusions,

@@ -11,6 +11,7 @@ from decimal import Decimal
 import psycopg
 
 from mmsclient._store.postgres.database import Database, Transaction
+from mmsclient._store.postgres.messages import without_picture
 from mmsclient._store.steering import (
     FEW_FAILURES,
     LATELY,
@@ -207,6 +208,7 @@ def standing(transaction: Transaction, campaign: int) -> Standing:
         why=why or "",
         waiter=None if waiter is None else Waiter(*waiter),
         counts=with_rejected(transaction.rows(_COUNTS, (campaign,)), rejected),
+        without_picture=without_picture(transaction, campaign),
         list_read=list_read,
         calls=calls,
         credits_used=sum((Decimal(text) for (text,) in credit_texts), Decimal(0)),
