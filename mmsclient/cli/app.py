@@ -33,6 +33,7 @@ from mmsclient.cli.signals import SignalledError
 from mmsclient.cli.status import Status, UsageError, complain, of_error, of_sent, output_lost
 from mmsclient.cli.stdio import OutputLostError
 from mmsclient.cli.top import top
+from mmsclient.cli.words import named_as_given
 
 HELP = """
 Send MMS and SMS, and read replies, opt-outs and balances.
@@ -92,7 +93,7 @@ def run(arguments: Sequence[str]) -> int:
     except SignalledError as error:
         return Status.of_signal(error.number)
     except (MMSError, UsageError, OSError) as error:
-        complain(str(error), error.command if isinstance(error, UsageError) else "")
+        complain(named_as_given(error), error.command if isinstance(error, UsageError) else "")
         return of_error(error)
     return Status.DONE if status is None else status
 

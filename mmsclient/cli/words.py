@@ -1,4 +1,4 @@
-"""Options as the words of a command that a person may paste."""
+"""Options as the words of a command that a person may paste, and by the names that they have there."""
 
 from __future__ import annotations
 
@@ -8,7 +8,37 @@ import sys
 from collections.abc import Iterable, Mapping
 from typing import Protocol
 
-__all__ = ["HasWords", "path_word", "quoted", "words_of"]
+from mmsclient.errors import InvalidRequestError
+
+__all__ = ["HasWords", "named_as_given", "path_word", "quoted", "words_of"]
+
+_NAMED = (
+    "batch_size",
+    "column",
+    "credits_per_message",
+    "custom_string",
+    "days",
+    "encoding",
+    "max_concurrency",
+    "opt_out_line",
+    "region",
+    "resend_unknown",
+    "silent_after",
+    "slow_start",
+    "test",
+    "test_timeout",
+    "zone",
+)
+"""Arguments that come from one option alone, of the same name. Those of other names come from several: `sender` of an
+SMS or of a fallback, `source` of an SMS or the file of a list."""
+_OPTIONS = {name: f"--{name.replace('_', '-')}" for name in _NAMED} | {"recipients_per_minute": "--per-minute"}
+
+
+def named_as_given(error: Exception) -> str:
+    """`error` in words, with the option in place of the argument that it was taken for."""
+    if not isinstance(error, InvalidRequestError) or error.argument not in _OPTIONS:
+        return str(error)
+    return f"{_OPTIONS[error.argument]}{str(error).removeprefix(error.argument)}"
 
 
 def words_of(options: Mapping[str, object]) -> list[str]:

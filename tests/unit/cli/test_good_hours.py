@@ -71,8 +71,8 @@ def test_within_its_hours_a_campaign_is_sent_at_its_pace(api: Sandbox, cli: Cli)
         (("--window", "09:00-20:00"), "--window: needs --zone"),
         (("--window", "09:00", "--zone", "UTC"), "--window: expected hours such as 09:00-20:00, got '09:00'"),
         (("--window", "9-17", "--zone", "UTC"), "opens: expected a time such as"),
-        (("--window", "09:00-20:00", "--zone", "Sydney"), "zone: expected the IANA name of a time zone"),
-        (("--window", "09:00-20:00", "--zone", "UTC", "--days", "weekdays"), "days: expected days such as"),
+        (("--window", "09:00-20:00", "--zone", "Sydney"), "--zone: expected the IANA name of a time zone"),
+        (("--window", "09:00-20:00", "--zone", "UTC", "--days", "weekdays"), "--days: expected days such as"),
         (("--days", "mon"), "--days: needs --window"),
         (("--start-at", "tomorrow"), "--start-at: expected such as"),
         (("--start-at", "2026-12-01T09:00"), "--start-at: needs --zone, or an offset"),
@@ -80,7 +80,7 @@ def test_within_its_hours_a_campaign_is_sent_at_its_pace(api: Sandbox, cli: Cli)
         (("--start-at", "2026-12-01+11:00"), "--start-at: expected such as"),
         (("--start-at", "2026-12-01+11:00", "--zone", "UTC"), "--start-at: expected such as"),  # no 11 o'clock
         (("--start-at", "2026-12-01T09:00", "--zone", "nowhere"), "zone: expected the IANA name of a time zone"),
-        (("--per-minute", "0"), "recipients_per_minute: expected a whole number, 1 or more"),
+        (("--per-minute", "0"), "--per-minute: expected a whole number, 1 or more"),
     ],
 )
 def test_wrong_hours(cli: Cli, api: Sandbox, options: tuple[str, ...], problem: str) -> None:
