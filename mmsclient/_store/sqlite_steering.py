@@ -67,23 +67,24 @@ class SQLiteSteering:
 
     def begin(self) -> None:
         """Note who sends from now on."""
-        self._note({_SENDER: sender_name(), _SINCE: time.time(), _ACTIVITY: Activity.SENDING, _WHY: ""})
+        _note(self._database, {_SENDER: sender_name(), _SINCE: time.time(), _ACTIVITY: Activity.SENDING, _WHY: ""})
 
     def note(self, activity: Activity, why: str) -> None:
         """Note what the sender is doing."""
-        self._note({_ACTIVITY: activity, _WHY: why})
+        _note(self._database, {_ACTIVITY: activity, _WHY: why})
 
     def end(self) -> None:
         """Note that the sender has ended."""
-        self._note({_SENDER: None})
+        _note(self._database, {_SENDER: None})
 
     async def listen(self, on_news: Callable[[], object]) -> None:
         """SQLite tells nobody."""
 
-    def _note(self, facts: Mapping[str, Any]) -> None:
-        with self._database.transaction():
-            for fact in facts.items():
-                self._database.set_meta(*fact)
+
+def _note(database: Database, facts: Mapping[str, Any]) -> None:
+    with database.transaction():
+        for fact in facts.items():
+            database.set_meta(*fact)
 
 
 class SQLiteWaitNotice:
@@ -108,7 +109,7 @@ class SQLiteWaitNotice:
             return
         try:
             with translated_errors(self._path), closing(Database.writable(self._path)) as database:
-                database.execute_many("INSERT OR REPLACE INTO meta VALUES (?, ?)", facts.items())
+                _note(database, facts)
         except BaseException:
             self.end()
             raise
