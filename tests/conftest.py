@@ -27,7 +27,7 @@ from mmsclient.limiter import feedback
 from mmsclient.sandbox import Sandbox, server
 from mmsclient.sandbox.answers import Statuses
 from mmsclient.sandbox.settings import Settings
-from tests.support import fuzzing  # noqa: F401 - registers the profile
+from tests.support import fuzzing, png  # noqa: F401 - `fuzzing` registers the profile
 from tests.support.postgres_server import Server
 
 settings.load_profile("mmsclient")
@@ -35,8 +35,7 @@ settings.load_profile("mmsclient")
 if given := os.environ.get("SANDBOX_STATUSES"):  # of every sandbox in this process that is asked for no others
     vars(server)["Settings"] = partial(Settings, statuses=cast(Statuses, given))
 
-PNG = b"\x89PNG\r\n\x1a\n" + bytes(range(200))
-"""Enough of a picture for the client and the sandbox: both look at the first bytes only."""
+PNG = png.PNG
 
 Connect = Callable[..., AsyncMMSClient]
 

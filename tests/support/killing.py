@@ -20,10 +20,8 @@ from attrs import frozen
 
 from mmsclient import AsyncMMSClient
 from mmsclient._api.types import Kind
-from mmsclient._store.postgres import lease as leases
 from mmsclient.bulk import Campaign, Report, SMSFallback, Template, preparation
-from tests.conftest import PNG
-from tests.support.postgres_server import Server
+from tests.support.png import PNG
 
 LEASE = 0.5
 """Seconds, of a sender in PostgreSQL."""
@@ -149,6 +147,8 @@ def asked_for(description: str | None, *, kills: int, recipients: int) -> argpar
 def place_of_a_full_run(in_postgres: bool) -> Iterator[tuple[str, str]]:
     """A journal and its name, which are gone at the end."""
     if in_postgres:
+        from tests.support.postgres_server import Server  # noqa: PLC0415 - a child needs no pytest
+
         server = Server()
         try:
             yield server.new_database(), "spring"
@@ -163,6 +163,8 @@ if __name__ == "__main__":
     *given, kind, fallback = sys.argv[1:]
     url, key, journal, name, recipients, batch_size, rate, suppress, start_at, texts, most, pictures = given
     if name:
+        from mmsclient._store.postgres import lease as leases
+
         leases.LEASE, preparation.LOOK_AGAIN = LEASE, 0.05
     print("ready", flush=True)
     numbered = int(recipients), int(batch_size), float(rate)
