@@ -76,9 +76,13 @@ def log_writes_ahead(database: sqlite3.Connection, seconds: float) -> str:
 
 
 def header_of(path: Path) -> tuple[int, int]:
-    """The application and the version of a SQLite file, from its own bytes, whatever lies beside it."""
+    """The application and the version of a SQLite file, from its own bytes, whatever lies beside it.
+
+    It need not be whole without its log: who is killed while that is written into it has written the first page first.
+    """
     uri = f"file:{quote(os.fsencode(path))}?mode=ro&immutable=1"
     with closing(sqlite3.connect(uri, uri=True)) as database:
+        database.execute("PRAGMA writable_schema = ON")  # else one shorter than that page says is an error
         ((application,),) = database.execute("PRAGMA application_id").fetchall()
         ((version,),) = database.execute("PRAGMA user_version").fetchall()
     return int(application), int(version)

@@ -58,14 +58,9 @@ class Database:
         return cls(file if path is None else path, private_files.connect(file))
 
     @classmethod
-    def read_only(cls, path: str, *, immutable: bool = False) -> Self:
-        """Open the database at `path` for reading alone. Raises `JournalError` where that cannot be.
-
-        Args:
-            path: An existing file.
-            immutable: Look at this file alone, whatever lies beside it.
-        """
-        uri = f"file:{quote(os.fsencode(os.path.abspath(path)))}?mode=ro{'&immutable=1' if immutable else ''}"
+    def read_only(cls, path: str) -> Self:
+        """Open the database at `path`, which is there, for reading. Raises `JournalError` where that cannot be."""
+        uri = f"file:{quote(os.fsencode(os.path.abspath(path)))}?mode=ro"
         try:
             connection = sqlite3.connect(
                 uri, timeout=private_files.BUSY, uri=True, isolation_level=None, check_same_thread=False

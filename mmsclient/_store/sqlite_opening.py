@@ -14,7 +14,7 @@ from mmsclient._store.sqlite_database import MEMORY, Database, translated_errors
 from mmsclient._store.sqlite_files import OpenFiles, lock_journal
 from mmsclient._store.sqlite_journal import SQLiteJournal, end_dead_run
 from mmsclient._store.sqlite_migration import migrate
-from mmsclient._store.sqlite_reader import SQLiteReader
+from mmsclient._store.sqlite_reader import SQLiteReader, check_kind
 
 __all__ = ["open_copy", "open_journal", "settle_journal"]
 
@@ -144,7 +144,9 @@ def _check_header(path: Path) -> None:
         raise JournalError(path, f"it cannot be read ({error.strerror})") from None
     if flaw := private_files.flaw_of(file):
         raise JournalError(path, flaw)
-    SQLiteReader.open(path, immutable=True).close()
+    with translated_errors(str(path)):
+        application, version = private_files.header_of(path)
+    check_kind(str(path), application, version)
 
 
 def _check_same(reader: SQLiteReader, message: Message, owner: Owner | None) -> None:

@@ -36,7 +36,7 @@ from mmsclient._store.sqlite_steering import orders_in, standing
 from mmsclient._store.steering import Orders, Standing
 from mmsclient.models import DeliveryStatus
 
-__all__ = ["SQLiteReader"]
+__all__ = ["SQLiteReader", "check_kind"]
 
 PAGE = 1000
 """Rows read at a time."""
@@ -86,14 +86,10 @@ class SQLiteReader:
         self._files = files or {}
 
     @classmethod
-    def open(cls, path: str | os.PathLike[str], *, immutable: bool = False) -> Self:
+    def open(cls, path: str | os.PathLike[str]) -> Self:
         """Open a journal for reading; nothing is written to it.
 
         SQLite itself looks at the file: if we opened and closed it, the locks that this process has on it would go.
-
-        Args:
-            path: Of the journal.
-            immutable: Look at this file alone, whatever lies beside it, for what was there from the beginning.
 
         Raises:
             JournalError: There is no such file, or it is no journal.
@@ -103,9 +99,12 @@ class SQLiteReader:
             raise JournalError(shown, "there is no such file")
         if os.path.isdir(shown):
             raise JournalError(shown, "it is a directory")
-        database = Database.read_only(shown, immutable=immutable)
+        database = Database.read_only(shown)
         try:
-            _check_kind(database)
+            with translated_errors(shown):
+                ((application,),) = database.rows("PRAGMA application_id")
+                version = database.version
+            check_kind(shown, application, version)
             with translated_errors(shown):
                 read_as_present(database)
             return cls(database)
@@ -307,12 +306,10 @@ def _with_id(row: Sequence[Any]) -> tuple[int, Recipient]:
     return row[0], recipient_of(row, reported_at)
 
 
-def _check_kind(database: Database) -> None:
-    with translated_errors(database.path):
-        ((application,),) = database.rows("PRAGMA application_id")
-        version = database.version
+def check_kind(path: str, application: int, version: int) -> None:
+    """Raise `JournalError` unless these are of a journal that this package reads."""
     if application != APPLICATION_ID:
-        raise JournalError(database.path, FOREIGN)
+        raise JournalError(path, FOREIGN)
     if not 1 <= version <= VERSION:
         problem = f"it is of version {version}, and this package reads 1 to {VERSION}; use a newer mmsclient"
-        raise JournalError(database.path, problem)
+        raise JournalError(path, problem)

@@ -31,6 +31,7 @@ from mmsclient.bulk import (
 from mmsclient.bulk.recipients import check_all
 from mmsclient.bulk.report import report_from
 from mmsclient.errors import InsufficientCreditError
+from tests.support.checkpoints import killed_at_its_checkpoint
 
 MESSAGE = Message("Hi", "Sale", b"GIF89a")
 ONE, TWO, THREE = 61400000000, 61400000001, 61400000002
@@ -203,6 +204,16 @@ def test_a_journal_that_was_not_closed_keeps_all_that_was_committed(path: Path, 
     journal.close()
     again = opened(crashed / path.name)
     assert states(again.reader) == {str(ONE): "accepted", str(TWO): "pending"}
+    again.close()
+
+
+def test_a_journal_whose_process_was_killed_at_a_checkpoint_is_not_damaged(path: Path, tmp_path: Path) -> None:
+    journal = opened(path)
+    journal.add(check_all(listing(*range(ONE, ONE + 1000))))
+    crashed = killed_at_its_checkpoint(path, tmp_path / "crashed")
+    journal.close()
+    again = opened(crashed)
+    assert set(states(again.reader)) == {str(phone) for phone in range(ONE, ONE + 1000)}
     again.close()
 
 

@@ -17,6 +17,7 @@ import pytest
 from mmsclient import LedgerUnavailableError
 from mmsclient._store.ledger import SendState
 from mmsclient._store.sqlite_ledger import SQLiteLedger
+from tests.support.checkpoints import killed_at_its_checkpoint
 from tests.support.keyed import claimed, held, ledger, state
 
 
@@ -43,6 +44,17 @@ async def test_nothing_of_a_sender_is_left_behind(path: Path, store: SQLiteLedge
     await claimed(store)
     await store.aclose()
     assert [each.name for each in path.parent.iterdir()] == ["sends.db"]
+
+
+async def test_a_ledger_whose_process_was_killed_at_a_checkpoint_is_not_damaged(
+    path: Path, store: SQLiteLedger, tmp_path: Path
+) -> None:
+    keys = [f"order-{number}" for number in range(100)]
+    for key in keys:
+        await claimed(store, key)
+    again = ledger(killed_at_its_checkpoint(path, tmp_path / "crashed"))
+    assert {state(await held(again, key)) for key in keys} == {SendState.UNKNOWN}
+    await again.aclose()
 
 
 async def test_the_files_are_private(path: Path, store: SQLiteLedger) -> None:
