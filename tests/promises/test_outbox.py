@@ -196,6 +196,19 @@ async def test_workers_that_are_killed_at_random_carry_nothing_out_twice_and_los
 # Frozen ---------------------------------------------------------------------------------------------------------------
 
 
+async def _frozen_before_a_call(child: subprocess.Popen[bytes], outbox: Outbox, api: Sandbox) -> None:
+    """Stop the worker at a moment at which a call that it had claimed waits for its turn, and one for its answer."""
+    while True:
+        child.send_signal(signal.SIGSTOP)
+        claimed = [order async for order in outbox.orders(OutboxState.SENDING)]
+        under_way = sum(arrival.status is None for arrival in api.arrivals)
+        if under_way == 1 and any(not api.carried_out(order.recipients[0].number) for order in claimed):
+            return
+        assert (await outbox.counts()).waiting
+        child.send_signal(signal.SIGCONT)
+        await asyncio.sleep(0.01)
+
+
 @pytest.mark.usefixtures("short")
 async def test_a_frozen_worker_sends_nothing_when_it_wakes(
     api: Sandbox, mms: AsyncMMSClient, postgres: Server, caplog: pytest.LogCaptureFixture
@@ -213,10 +226,10 @@ async def test_a_frozen_worker_sends_nothing_when_it_wakes(
         while (await outbox.counts()).accepted < 3:  # noqa: ASYNC110
             await asyncio.sleep(0.01)
         # One is carried out and not answered: a call that is half sent when its worker is stopped would end nothing.
-        api.faults.add(held, call="send-mms")
+        api.faults.add(held, call="send-mms", times=1)
         latency.remove()
         await until(lambda: len(api.sends) > sum(arrival.status is not None for arrival in api.arrivals))
-        child.send_signal(signal.SIGSTOP)
+        await _frozen_before_a_call(child, outbox, api)
         held.answer.set()
         async with outbox:
             while (counts := await outbox.counts()).waiting or counts.sending:  # noqa: ASYNC110
