@@ -13,9 +13,10 @@ An order is in one of these states, and moves only as this table says:
 | unknown | accepted, refused, waiting | the end comes late, from the worker that had claimed it |
 | unknown | waiting | an operator sends it again |
 | unknown | accepted | evidence proves that its call was carried out (`outbox_evidence`) |
-| waiting | accepted | the same, where an operator sends it again and it has not left |
+| waiting, cancelled | accepted | the same, where an operator sends it again and it has not left |
 | accepted by evidence | accepted, refused, waiting | the end comes late, from the worker that had claimed it |
 | waiting | accepted, refused, waiting, unknown | the same, where an operator sends it again and it has not left |
+| cancelled | accepted, unknown | the same, where that was cancelled, and the API took it for somebody at least |
 """
 
 from __future__ import annotations
@@ -225,11 +226,15 @@ class OrderEnd:
     """How many orders may be in its next call."""
 
     @property
-    def says_anything(self) -> bool:
-        """It is known what became of the call, or that of one of the recipients at least."""
-        return self.state is not OutboxState.UNKNOWN or any(
+    def is_taken(self) -> bool:
+        """The API took it, for one of the recipients at least."""
+        return self.state is OutboxState.ACCEPTED or any(
             state is RecipientState.ACCEPTED for state, _ in self.recipients
         )
+
+    def takes_back(self, state: OutboxState) -> bool:
+        """It counts for an order in this `state` that was to be sent again, and has not been since."""
+        return self.is_taken or (state is OutboxState.WAITING and self.state is not OutboxState.UNKNOWN)
 
 
 @frozen

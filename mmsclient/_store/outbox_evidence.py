@@ -14,10 +14,14 @@ from attrs import field, frozen
 from mmsclient._store.call_evidence import Evidence
 from mmsclient._store.outbox import OrderEnd, OutboxState
 
-__all__ = ["MAY_BE_PROVEN", "DoubtedOrder", "doubted_orders", "replaces_proof", "state_by_evidence"]
+__all__ = ["IS_OPEN", "MAY_BE_PROVEN", "DoubtedOrder", "doubted_orders", "replaces_proof", "state_by_evidence"]
 
 MAY_BE_PROVEN = "(state = 'unknown' OR proven OR state = 'waiting' AND doubted IS NOT NULL)"
-"""Evidence may settle an order, or say more of it; also one that an operator has sent again, until that leaves."""
+"""Evidence may settle an order, or say more of it; also one that an operator has sent again, until that leaves.
+
+The condition of an index."""
+IS_OPEN = f"({MAY_BE_PROVEN} OR state = 'cancelled' AND doubted IS NOT NULL)"
+"""The same, and one that was cancelled instead. Of orders that are looked up by their phones or ids."""
 
 
 @frozen

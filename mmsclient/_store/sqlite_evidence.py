@@ -64,7 +64,8 @@ WHERE {PROVE.guard} AND {_MAY_BE_OF_CALL}
 _PROVEN_OF = f"{_PROVEN} AND evidence.phone IN (VALUES {{rows}})"
 _IN_ORDER = "ORDER BY heard, call.id DESC"
 _PROVE = f"""
-UPDATE recipient SET state = 'accepted', message_id = ?, batch = ?, reason = '{PROVEN}' WHERE id = ? AND {PROVE.guard}
+UPDATE recipient SET state = 'accepted', message_id = ?, batch = ?, reason = '{PROVEN}', exclusion = NULL
+WHERE id = ? AND {PROVE.guard}
 """  # noqa: S608
 
 # Such as a sender of a version before 4.sql, on a file of this one, left it.

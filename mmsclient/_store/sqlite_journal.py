@@ -278,7 +278,9 @@ class SQLiteJournal:
             sql = "UPDATE batch SET recipients = recipients - ? WHERE id = ?"
             self._database.execute(sql, (len(reasons), claim.batch))
             self._database.execute("DELETE FROM batch WHERE id = ? AND recipients = 0", (claim.batch,))
-        self._count_ended([State.EXCLUDED] * len(reasons), Counter())
+            states = [State.EXCLUDED] * len(reasons)
+            proven = self._settle(part, states)
+        self._count_ended(states, proven)
 
     def _settle(self, claim: Claim, states: Sequence[State]) -> Counter[State]:
         """Act on what proves more of those of a call that has left them in these states."""

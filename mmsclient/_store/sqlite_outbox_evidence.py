@@ -10,7 +10,7 @@ from mmsclient._store.call_evidence import calls_of, proven
 from mmsclient._store.evidence import PROOF_WINDOW
 from mmsclient._store.heard import Heard
 from mmsclient._store.outbox import OutboxState
-from mmsclient._store.outbox_evidence import MAY_BE_PROVEN, DoubtedOrder, doubted_orders, state_by_evidence
+from mmsclient._store.outbox_evidence import IS_OPEN, MAY_BE_PROVEN, DoubtedOrder, doubted_orders, state_by_evidence
 from mmsclient._store.sqlite_database import Database, translated_errors
 from mmsclient._store.sqlite_heard import note
 from mmsclient._store.sqlite_outbox_ends import end_order
@@ -21,13 +21,25 @@ __all__ = ["SQLiteOutboxRecorder", "forget_unneeded", "settle", "settle_all"]
 
 _NAMED = "EXISTS (SELECT 1 FROM recipient AS named WHERE named.message_id = {of} AND NOT named.proven)"
 
-_HEARD = f"""
-SELECT outbox.id, ifnull(doubted, claimed), claimed, heard.at, heard.phone, heard.message_id
-FROM outbox CROSS JOIN recipient ON recipient.outbox = outbox.id CROSS JOIN heard ON heard.phone = recipient.phone
-WHERE {MAY_BE_PROVEN.replace("state", "outbox.state").replace("proven", "outbox.proven")}
-AND (recipient.state IS NULL OR recipient.state = 'unknown') AND NOT {_NAMED.format(of="heard.message_id")}
-AND at BETWEEN ifnull(doubted, claimed) AND claimed + {PROOF_WINDOW}
-"""  # noqa: S608 - our own constants
+
+def _heard(tables: str, condition: str) -> str:
+    return f"""
+        SELECT outbox.id, ifnull(doubted, claimed), claimed, heard.at, heard.phone, heard.message_id FROM {tables}
+        WHERE {condition.replace("state", "outbox.state").replace("proven", "outbox.proven")}
+        AND (recipient.state IS NULL OR recipient.state = 'unknown') AND NOT {_NAMED.format(of="heard.message_id")}
+        AND at BETWEEN ifnull(doubted, claimed) AND claimed + {PROOF_WINDOW}
+    """  # noqa: S608 - our own constants
+
+
+# The planner keeps the order of these tables.
+_BY_ORDER = _heard(
+    "outbox CROSS JOIN recipient ON recipient.outbox = outbox.id CROSS JOIN heard ON heard.phone = recipient.phone",
+    MAY_BE_PROVEN,
+)
+_BY_PHONE = _heard(
+    "heard CROSS JOIN recipient ON recipient.phone = heard.phone CROSS JOIN outbox ON outbox.id = recipient.outbox",
+    IS_OPEN,
+)
 _OTHERS = """
 SELECT outbox.id, phone, ifnull(doubted, claimed),
     CASE WHEN doubted IS NOT NULL THEN 'unknown' ELSE ifnull(recipient.state, outbox.state) END,
@@ -63,17 +75,17 @@ class SQLiteOutboxRecorder:
 def settle_heard(database: Database, phones: Collection[int]) -> None:
     """Settle the orders to these phones for which there is proof."""
     for phone in phones:
-        _settle(database, doubted_orders(database.rows(f"{_HEARD} AND heard.phone = ?", (phone,))))
+        _settle(database, doubted_orders(database.rows(f"{_BY_PHONE} AND heard.phone = ?", (phone,))))
 
 
 def settle(database: Database, id_: int) -> None:
     """Settle an order if there is proof for it."""
-    _settle(database, doubted_orders(database.rows(f"{_HEARD} AND outbox.id = ?", (id_,))))
+    _settle(database, doubted_orders(database.rows(f"{_BY_ORDER} AND outbox.id = ?", (id_,))))
 
 
 def settle_all(database: Database) -> int:
     """Settle all orders for which there is proof; how many that made accepted."""
-    return _settle(database, doubted_orders(database.rows(f"{_HEARD} ORDER BY outbox.id")))
+    return _settle(database, doubted_orders(database.rows(f"{_BY_ORDER} ORDER BY outbox.id")))
 
 
 def forget_unneeded(database: Database) -> None:

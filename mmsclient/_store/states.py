@@ -10,7 +10,7 @@
 | `REOPEN` | excluded | pending | a new run: its picture may be made now |
 | `LOSE` | sending | unknown | found when the journal is opened: the process died in between |
 | `PROVE` | unknown | accepted | a delivery report or a reply proves that it was sent (`evidence`) |
-| | pending, failed | accepted | the same of a call before the decision to send again; not while it is `sending` |
+| | pending, failed, excluded | accepted | the same of a call before the decision to send again; not while `sending` |
 | `ANSWER` | refused | accepted | the late answer to a call before the decision to send again; else as `PROVE` |
 | `LATE` | unknown | accepted, refused, failed, pending | the answer to a call whose sender had lost its lease |
 | | unknown | excluded | as `SUPPRESS`, by such a sender |
@@ -65,7 +65,7 @@ RELEASE = _transition(State.SENDING, to=(State.PENDING,))
 SUPPRESS = _transition(State.SENDING, to=(State.EXCLUDED,))
 REOPEN = _transition(State.EXCLUDED, to=(State.PENDING,))
 LOSE = _transition(State.SENDING, to=(State.UNKNOWN,))
-PROVE = _transition(State.UNKNOWN, State.PENDING, State.FAILED, to=(State.ACCEPTED,))
+PROVE = _transition(State.UNKNOWN, State.PENDING, State.FAILED, State.EXCLUDED, to=(State.ACCEPTED,))
 ANSWER = _transition(State.REFUSED, *PROVE.sources, to=(State.ACCEPTED,))
 LATE = _transition(
     State.UNKNOWN,

@@ -232,7 +232,7 @@ class ClaimWriter:
             transaction.execute(sql, (suppressed, *key))
             sql = "DELETE FROM batch WHERE campaign = %s AND id = %s AND epoch = %s AND recipients = 0"
             transaction.execute(sql, key)
-        return suppressed or None, Counter()
+        return suppressed or None, Counter() if is_late else self._settle(transaction, part.ids)
 
     def is_claimed_again(self, transaction: Transaction, claim: Claim) -> bool:
         """Somebody of a call stands in a later one."""

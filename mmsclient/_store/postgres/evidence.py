@@ -175,7 +175,8 @@ SELECT recipient.* FROM unnest(%s::bigint[]) AS asked (phone) CROSS JOIN LATERAL
 """
 _PROOFS_OF_PHONES = _PROOFS.format(open=_OF_PHONES)
 _PROVE = f"""
-UPDATE recipient SET state = 'accepted', message_id = proof.message_id, batch = proof.call, reason = '{PROVEN}'
+UPDATE recipient SET state = 'accepted', message_id = proof.message_id, batch = proof.call, reason = '{PROVEN}',
+    exclusion = NULL
 FROM unnest(%s::bigint[], %s::text[], %s::bigint[]) AS proof (id, message_id, call)
 WHERE campaign = %s AND recipient.id BETWEEN %s AND %s AND recipient.id = proof.id AND {_MAY_BE_PROVEN}
 """  # noqa: S608

@@ -13,7 +13,7 @@ from mmsclient._store.call_evidence import proven
 from mmsclient._store.evidence import PROOF_WINDOW
 from mmsclient._store.models import RecipientState
 from mmsclient._store.outbox import Candidate, OrderEnd, OutboxState
-from mmsclient._store.outbox_evidence import MAY_BE_PROVEN, doubted_orders, state_by_evidence
+from mmsclient._store.outbox_evidence import IS_OPEN, MAY_BE_PROVEN, doubted_orders, state_by_evidence
 from mmsclient._store.postgres.answers import ANSWER_COUNTS, named_by, unnamed
 from mmsclient._store.postgres.database import Transaction, columns, storable
 from mmsclient._store.postgres.other_calls import NAMED, calls_to
@@ -23,7 +23,7 @@ __all__ = ["lock", "note_answers", "settle", "settle_all", "settle_heard"]
 
 # A call that is ending at this moment is waited for: of the two, the later one sees what the other wrote.
 _LOCK_HEARD = f"""
-SELECT id FROM outbox WHERE (state = 'sending' OR {MAY_BE_PROVEN})
+SELECT id FROM outbox WHERE (state = 'sending' OR {IS_OPEN})
 AND id IN (SELECT outbox FROM outbox_recipient WHERE phone = ANY(%s)) ORDER BY id FOR UPDATE
 """  # noqa: S608 - our own constants
 _LOCK = "SELECT id FROM outbox WHERE id = ANY(%s) ORDER BY id FOR UPDATE"
@@ -40,7 +40,7 @@ ORDER BY o.id
 """  # noqa: S608
 _HEARD_OF_ALL = _HEARD.format(scope=MAY_BE_PROVEN)
 # A late answer to an earlier call also settles an order whose last one was refused.
-_HEARD_OF_SOME = _HEARD.format(scope=f"id = ANY(%s) AND ({MAY_BE_PROVEN} OR state = 'refused' AND doubted IS NOT NULL)")
+_HEARD_OF_SOME = _HEARD.format(scope=f"id = ANY(%s) AND ({IS_OPEN} OR state = 'refused' AND doubted IS NOT NULL)")
 
 # Of its first call that is in doubt.
 _NOTE_ANSWERS = f"""
@@ -48,7 +48,7 @@ INSERT INTO evidence (phone, message_id, heard, kind)
 SELECT phone, message_id, doubted, 'mms'
 FROM unnest(%s::bigint[], %s::bigint[], %s::text[]) WITH ORDINALITY AS answered (id, phone, message_id, place)
 JOIN outbox USING (id)
-WHERE doubted IS NOT NULL AND state IN ('waiting', 'sending', 'unknown', 'refused') ORDER BY place
+WHERE doubted IS NOT NULL AND state IN ('waiting', 'sending', 'unknown', 'refused', 'cancelled') ORDER BY place
 {ANSWER_COUNTS}
 """  # noqa: S608
 

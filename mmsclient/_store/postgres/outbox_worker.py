@@ -48,8 +48,8 @@ WHERE claim = %s AND state IN ('sending', 'unknown')
 """
 # One that an operator has sent again keeps its claim until it is claimed again, and has no sender.
 _LOCK = """
-SELECT id, coalesce(claim = %s, false) AND (state <> 'cancelled' OR sender IS NOT NULL), state, proven,
-    doubted IS NOT NULL, state = 'waiting' AND sender IS NULL
+SELECT id, coalesce(claim = %s, false), state, proven, doubted IS NOT NULL,
+    state IN ('waiting', 'cancelled') AND sender IS NULL
 FROM outbox WHERE id = ANY(%s) ORDER BY id FOR UPDATE
 """
 _TAKE_BACK = "UPDATE outbox SET doubted = nullif(doubted, claimed) WHERE id = ANY(%s)"
@@ -141,7 +141,7 @@ class PostgresOutboxWorker:
                 _LOCK, (claim.id, list(orders))
             ):
                 _, end = of_it = orders[id_]
-                if not is_last or (is_resent and not end.says_anything):
+                if not is_last or (is_resent and not end.takes_back(OutboxState(state))):
                     former.append(of_it)
                     continue
                 done += 1

@@ -190,8 +190,13 @@ def taken_back_after_it_was_unknown_again(journal: SenderJournal, claim: Claim) 
     journal.release(again)
 
 
+def suppressed(journal: SenderJournal, claim: Claim) -> None:
+    journal.suppress(claim, dict.fromkeys(claim.phones, "replied STOP"))
+
+
 ENDS = pytest.mark.parametrize(
-    "ended", [taken_back, not_carried_out, throttled, unknown_again, taken_back_after_it_was_unknown_again]
+    "ended",
+    [taken_back, not_carried_out, throttled, suppressed, unknown_again, taken_back_after_it_was_unknown_again],
 )
 Ended = Callable[[SenderJournal, Claim], None]
 
@@ -200,10 +205,11 @@ Ended = Callable[[SenderJournal, Claim], None]
 @pytest.mark.parametrize("resend", [False, True])
 def test_a_report_of_a_former_call_prevents_another_one(journal: SenderJournal, ended: Ended, resend: bool) -> None:
     ended(journal, send_again(journal))
-    assert row(journal, ONE).state in ("pending", "failed")
+    assert row(journal, ONE).state in ("pending", "failed", "excluded")
     journal.recorder.record([Reported("A", ONE, DELIVERED)])
     found = row(journal, ONE)
     assert (found.state, found.message_id, found.reason) == ("accepted", "A", PROVEN)
+    assert not any(journal.reader.summary().exclusions.values())
     journal.begin_run(resend_unknown=resend)
     claim = journal.claim(10)
     assert claim is not None
@@ -468,6 +474,11 @@ class World:
             self.journal.release(self.under_way)
             self.end()
 
+    def suppress(self) -> None:
+        if self.under_way is not None and not self.ids:
+            suppressed(self.journal, self.under_way)
+            self.end()
+
     def end(self) -> None:
         """The outcome of the call is known."""
         for phone in () if self.under_way is None else self.under_way.phones:
@@ -509,7 +520,7 @@ class World:
             if found.reason == PROVEN:
                 assert found.state is State.ACCEPTED
                 assert found.message_id in self.sent[phone]
-            if found.state in (State.PENDING, State.FAILED):
+            if found.state in (State.PENDING, State.FAILED, State.EXCLUDED):
                 assert not self.proven(phone, self.former[phone]), found
             if found.state is State.UNKNOWN:
                 assert not self.proven(phone, [*self.former[phone], self.began[phone]]), found
@@ -524,6 +535,7 @@ STEPS = st.one_of(
     st.just(World.answer),
     st.just(World.time_out),
     st.just(World.release),
+    st.just(World.suppress),
     st.booleans().map(lambda again: lambda world: world.fail(again=again)),
     st.sampled_from([False, True, True, Silent(DAY)]).map(lambda resend: lambda world: world.die(resend)),
     st.tuples(st.sampled_from(PHONES), st.booleans(), st.booleans()).map(

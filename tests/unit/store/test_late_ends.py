@@ -16,7 +16,7 @@ from attrs import frozen
 from mmsclient import DeliveryStatus
 from mmsclient._store.evidence import PROVEN, RESENT
 from mmsclient._store.heard import Replied, Reported
-from mmsclient._store.models import Claim, Recipient, RecipientResult
+from mmsclient._store.models import Claim, Exclusion, Recipient, RecipientResult
 from mmsclient._store.models import RecipientState as State
 from mmsclient._store.outbox import OrderEnd, OutboxClaim, OutboxState, OutboxStore, OutboxWorkerStore
 from mmsclient._store.postgres import database as databases
@@ -75,6 +75,10 @@ def take_over(url: str, postgres: Server) -> None:
 def found(journal: SenderJournal, phone: int) -> tuple[str, str | None, str | None]:
     of_it: Recipient = row(journal, phone)
     return str(of_it.state), of_it.message_id, of_it.reason
+
+
+def suppress(journal: SenderJournal, claim: Claim) -> None:
+    journal.suppress(claim, dict.fromkeys(claim.phones, "replied STOP"))
 
 
 def counted(journal: SenderJournal) -> dict[str, int]:
@@ -150,6 +154,47 @@ def test_of_those_who_were_sent_to_again_a_late_answer_is_evidence(story: Story,
     assert rest is not None
     assert rest.phones == (THREE,)
     counted(story.journal)
+
+
+@pytest.mark.parametrize("ids", ["A", None])
+@pytest.mark.parametrize("is_before", [True, False], ids=["before", "after"])
+def test_who_was_excluded_instead_of_sent_to_again_is_accepted_by_a_late_answer(
+    story: Story, ids: str | None, is_before: bool
+) -> None:
+    claim = story.journal.claim(2)
+    assert claim is not None
+    if not is_before:
+        suppress(story.journal, claim)
+    with TAKEN_OVER:
+        end(story.frozen, story.late, State.ACCEPTED, ids)
+    if is_before:
+        suppress(story.journal, claim)
+    assert found(story.journal, ONE) == ("accepted", f"A-{ONE}" if ids else None, PROVEN)
+    assert not any(story.journal.reader.summary().exclusions.values())
+    assert story.journal.claim_again(claim.ids) is None
+    rest = story.journal.claim(10)
+    assert rest is not None
+    assert rest.phones == (THREE,)
+    assert counted(story.journal) == {"sending": 1, "accepted": 2}
+
+
+def test_who_was_put_on_a_list_of_exclusions_is_accepted_by_a_late_answer(story: Story) -> None:
+    story.journal.exclude([ONE], Exclusion.LISTED)
+    assert found(story.journal, ONE)[0] == "excluded"
+    with TAKEN_OVER:
+        end(story.frozen, story.late, State.ACCEPTED, "A")
+    assert found(story.journal, ONE) == ("accepted", f"A-{ONE}", PROVEN)
+    assert found(story.journal, TWO) == ("accepted", f"A-{TWO}", None)
+
+
+@pytest.mark.parametrize("state", [State.UNKNOWN, State.REFUSED, State.FAILED, State.PENDING])
+def test_who_was_excluded_stays_so_where_a_late_answer_says_anything_else(story: Story, state: State) -> None:
+    claim = story.journal.claim(2)
+    assert claim is not None
+    suppress(story.journal, claim)
+    with TAKEN_OVER:
+        end(story.frozen, story.late, state)
+    assert found(story.journal, ONE) == ("excluded", None, "replied STOP")
 
 
 def test_so_it_is_where_another_campaign_may_have_caused_what_is_heard(story: Story, url: str) -> None:
@@ -489,11 +534,35 @@ def test_the_end_of_the_second_call_stays(outbox: OutboxStore, worker: OutboxWor
     assert held(outbox) == ("accepted", [(State.ACCEPTED, "B")])
 
 
-def test_an_order_that_was_cancelled_instead_of_sent_again_stays_so(
+@pytest.mark.parametrize("message_id", ["A", None])
+def test_an_order_that_was_cancelled_instead_of_sent_again_is_accepted_by_a_late_answer(
+    outbox: OutboxStore, worker: OutboxWorkerStore, message_id: str | None
+) -> None:
+    claim = resent(outbox, worker, ONE, TWO)
+    assert outbox.cancel("a")
+    of_each = [(State.ACCEPTED, message_id), (State.REFUSED, None)]
+    for _ in range(2):
+        assert worker.finish(claim, told(claim, OutboxState.ACCEPTED, *of_each)) == 1
+        assert held(outbox) == ("accepted", of_each)
+    assert worker.claim() is None
+
+
+def test_so_is_one_that_was_cancelled_after_its_second_call_was_taken_back(
     outbox: OutboxStore, worker: OutboxWorkerStore
 ) -> None:
     claim = resent(outbox, worker)
+    again = claimed(worker)
+    worker.finish(again, told(again, OutboxState.WAITING))
     assert outbox.cancel("a")
-    for state in (OutboxState.WAITING, OutboxState.ACCEPTED):
-        assert worker.finish(claim, told(claim, state)) == 0
+    worker.finish(claim, told(claim, OutboxState.ACCEPTED, NAMED))
+    assert held(outbox) == ("accepted", [NAMED])
+
+
+@pytest.mark.parametrize("state", [OutboxState.WAITING, OutboxState.REFUSED, OutboxState.UNKNOWN])
+def test_it_stays_cancelled_where_a_late_answer_says_anything_else(
+    outbox: OutboxStore, worker: OutboxWorkerStore, state: OutboxState
+) -> None:
+    claim = resent(outbox, worker)
+    assert outbox.cancel("a")
+    assert worker.finish(claim, told(claim, state)) == 0
     assert held(outbox)[0] == "cancelled"

@@ -187,6 +187,29 @@ def test_an_answer_that_does_not_say_whom_is_completed(
     assert (settled.state, settled.result) == (ACCEPTED, {"sent": "said"})
 
 
+def test_an_order_that_was_cancelled_instead_of_sent_again_is_proven_too(
+    store: OutboxStore, worker: OutboxWorkerStore, recorder: ReportRecorder
+) -> None:
+    lost(store, worker, "a")
+    assert store.resend("a")
+    assert store.cancel("a")
+    sent(store, worker, "b", TWO)
+    recorder.record([report("B", TWO), report("A")])
+    assert found(store, "a").state is ACCEPTED
+    assert told(store, "a") == [("accepted", "A", True)]
+    assert worker.claim() is None
+
+
+def test_an_order_that_was_cancelled_before_it_was_ever_sent_stays_so(
+    store: OutboxStore, worker: OutboxWorkerStore, recorder: ReportRecorder
+) -> None:
+    claim = sent(store, worker, "a")
+    worker.finish(claim, whole(claim, WAITING))
+    assert store.cancel("a")
+    recorder.record([report("A")])
+    assert found(store, "a").state is OutboxState.CANCELLED
+
+
 # What proves nothing --------------------------------------------------------------------------------------------------
 
 
