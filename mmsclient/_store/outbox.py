@@ -363,7 +363,10 @@ class OutboxWorkerStore(Protocol):
         ...
 
     def lose_dead(self) -> int:
-        """What dead workers were sending is unknown from now on; how many orders that were."""
+        """What dead workers were sending is unknown from now on; how many orders that were.
+
+        Where it could not be told whether that was recorded, the next call counts them.
+        """
         ...
 
     def settle(self) -> int:

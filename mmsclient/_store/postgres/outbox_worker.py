@@ -72,7 +72,7 @@ SELECT count(*), extract(epoch FROM clock_timestamp() - min(greatest(put, not_be
 ) AS first WHERE not_before IS NULL OR not_before <= clock_timestamp()
 """
 _OTHERS = "SELECT DISTINCT sender FROM outbox WHERE state = 'sending' AND sender <> %s"
-_LEFT = "SELECT id FROM outbox WHERE state = 'sending' AND sender = ANY(%s) ORDER BY id FOR UPDATE"
+_LEFT = "SELECT id, sender FROM outbox WHERE state = 'sending' AND sender = ANY(%s) ORDER BY id FOR UPDATE"
 _OLD = "DELETE FROM outbox WHERE ended < clock_timestamp() - make_interval(secs => %s)"
 _UNUSED = """
 DELETE FROM outbox_picture WHERE NOT EXISTS (
@@ -93,6 +93,7 @@ class PostgresOutboxWorker:
         self._address = address
         self._database = Database(address)
         self._doubtful_claim: str | None = None  # it may have been committed, and its call never left
+        self._doubtful_deaths: dict[int, str] = {}  # orders and their senders: that these are dead may be committed
         try:
             self._database.run(lambda transaction: _belong_to(transaction, address.shown, owner))
             self._lease = SenderLease.acquire(Database(address))
@@ -169,12 +170,19 @@ class PostgresOutboxWorker:
     def lose_dead(self) -> int:
         """See `OutboxWorkerStore.lose_dead`."""
 
+        in_doubt = self._doubtful_deaths
+
         def work(transaction: Transaction) -> int:
             left = lose_dead(transaction, self._lease.id)
-            outbox_evidence.settle(transaction, left)
-            return len(left)
+            gone = dead_among(transaction, set(in_doubt.values())) if in_doubt else ()
+            lost = left | {id_: sender for id_, sender in in_doubt.items() if sender in gone}
+            in_doubt.update(left)
+            outbox_evidence.settle(transaction, list(left))
+            return len(lost)
 
-        return self._database.run(work)
+        lost = self._database.run(work)
+        in_doubt.clear()
+        return lost
 
     def settle(self) -> int:
         """See `OutboxWorkerStore.settle`."""
@@ -206,11 +214,11 @@ class PostgresOutboxWorker:
         return OutboxClaim(claim, text, subject, bytes(picture), tuple(taken))
 
 
-def lose_dead(transaction: Transaction, but: str = "") -> list[int]:
-    """What dead workers were sending is unknown; the ids of these orders. `but`: who lives."""
+def lose_dead(transaction: Transaction, but: str = "") -> dict[int, str]:
+    """What dead workers were sending is unknown; the ids of these orders, and who sent them. `but`: who lives."""
     others = [row[0] for row in transaction.rows(_OTHERS, (but,))]
     dead = dead_among(transaction, others) if others else []
-    left = [row[0] for row in transaction.rows(_LEFT, (dead,))] if dead else []
+    left = dict(transaction.rows(_LEFT, (dead,))) if dead else {}
     if left:
         end_orders(transaction, [(id_, OutboxState.UNKNOWN, DIED) for id_ in left])
     return left

@@ -27,7 +27,8 @@ from mmsclient.outbox import Outbox, OutboxCounts, OutboxError, OutboxResult, Ou
 from mmsclient.sandbox import Sandbox
 from mmsclient.sandbox.faults import Latency
 from tests.conftest import PNG, until
-from tests.support.outbox import OWNER, claimed, end, keys, order
+from tests.support.cutting import Cutter
+from tests.support.outbox import OWNER, claimed, end, keys, order, state_of, working
 from tests.support.postgres_server import PASSWORD, Server
 from tests.support.waiting import until as eventually
 
@@ -271,6 +272,46 @@ def test_a_worker_that_lost_its_lease_claims_nothing_under_it(url: str, monkeypa
             assert frozen.finish(claim, end(claim, OutboxState.ACCEPTED)) == 1
             assert keys(frozen.claim()) == ["b"]
             assert frozen.may_send
+
+
+@pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
+@pytest.mark.parametrize("times", [1, 2])
+def test_what_a_dead_worker_was_sending_is_told_though_the_commit_was_in_doubt(
+    url: str, postgres: Server, monkeypatch: pytest.MonkeyPatch, times: int, after: bool
+) -> None:
+    cutter = Cutter(monkeypatch, postgres)
+    with closing(outbox_at(url)) as store, closing(store.open_worker(OWNER)) as living:
+        store.put(order("a"))
+        with working(store) as dead:
+            claimed(dead)
+        assert living.lose_dead() == 1
+        store.put(order("b"))
+        with working(store) as dead:
+            claimed(dead)
+        cutter.arm(times, after=after)
+        if times == 2:
+            with pytest.raises(JournalUnavailableError):
+                living.lose_dead()
+        assert living.lose_dead() == 1
+        assert living.lose_dead() == 0
+        assert state_of(store, "b") is OutboxState.UNKNOWN
+
+
+def test_a_worker_that_goes_on_after_all_is_not_told_to_be_gone(
+    url: str, postgres: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was found before a commit that was not made is not so any more."""
+    cutter = Cutter(monkeypatch, postgres)
+    with closing(outbox_at(url)) as store, closing(store.open_worker(OWNER)) as living, working(store) as other:
+        store.put(order("a"))
+        claim = claimed(other)
+        postgres.ask("UPDATE mmsclient.sender SET until = until - interval '1 hour'", url)
+        cutter.arm(2, after=False)
+        with pytest.raises(JournalUnavailableError):
+            living.lose_dead()
+        postgres.ask("UPDATE mmsclient.sender SET until = until + interval '2 hours'", url)
+        other.finish(claim, end(claim, OutboxState.ACCEPTED))
+        assert living.lose_dead() == 0
 
 
 def test_a_claim_whose_commit_was_in_doubt_is_made_once(url: str, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -28,6 +28,7 @@ from mmsclient._store.stores import store_at
 from mmsclient.bulk import JournalBusyError, JournalError, JournalMismatchError, JournalUnavailableError, Row
 from mmsclient.bulk.recipients import check_all
 from mmsclient.errors import ConfigurationError, InvalidRequestError
+from tests.support.cutting import Cutter
 from tests.support.postgres_server import PASSWORD, Server, waits_for_a_lock
 from tests.support.waiting import until
 
@@ -533,59 +534,34 @@ def test_a_connection_that_is_lost_between_two_calls_costs_nothing(
         assert counts(journal) == {"accepted": 10, "pending": 21}
 
 
-class Cutter:
-    """Cuts the connection right before or right after a commit: the sender hears of neither."""
-
-    def __init__(self, monkeypatch: pytest.MonkeyPatch, postgres: Server, *, after: bool) -> None:
-        self._times = 0
-        script = Transaction.script
-
-        def cutting(transaction: Transaction, sql: str) -> None:
-            if sql != "COMMIT" or not self._times or threading.current_thread().name == "mmsclient-lease":
-                script(transaction, sql)
-                return
-            self._times -= 1
-            if after:
-                script(transaction, sql)
-            postgres.cut_connections()
-            if after:
-                raise psycopg.OperationalError("the connection was lost")
-            script(transaction, sql)
-
-        monkeypatch.setattr(Transaction, "script", cutting)
-
-    def arm(self, times: int = 1) -> None:
-        self._times = times
-
-
 @pytest.mark.usefixtures("quick")
 @pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
 def test_a_commit_whose_answer_is_lost_is_neither_lost_nor_made_twice(
     spring: PostgresStore, postgres: Server, monkeypatch: pytest.MonkeyPatch, after: bool
 ) -> None:
-    cutter = Cutter(monkeypatch, postgres, after=after)
+    cutter = Cutter(monkeypatch, postgres)
     with closing(spring.open(MESSAGE)) as journal:
-        cutter.arm()
+        cutter.arm(after=after)
         journal.begin_list()
-        cutter.arm()
+        cutter.arm(after=after)
         journal.add(check_all([*rows(30), Row("+61400000001", 31), Row("x", 32)]))
-        cutter.arm()
+        cutter.arm(after=after)
         journal.end_list()
         assert counts(journal) == {"pending": 30, "excluded": 2}
-        cutter.arm()
+        cutter.arm(after=after)
         first = claimed(journal)
         assert counts(journal) == {"pending": 20, "excluded": 2, "sending": 10}
-        cutter.arm()
+        cutter.arm(after=after)
         finish(journal, first, FAILED)
-        cutter.arm()
+        cutter.arm(after=after)
         again = journal.claim_again(first.ids)
         assert again is not None
-        cutter.arm()
+        cutter.arm(after=after)
         finish(journal, again)
         second = claimed(journal)
-        cutter.arm()
+        cutter.arm(after=after)
         journal.release(second)
-        cutter.arm()
+        cutter.arm(after=after)
         third = claimed(journal)
         assert len({*first.ids, *second.ids, *third.ids}) == 30
         assert journal.ready == 0
@@ -617,11 +593,11 @@ def test_a_late_end_whose_commit_is_in_doubt_is_refused_for_those_who_were_sent_
     lost = claimed(frozen)
     until(lambda: not frozen.may_send)
     opened_by_another(spring).close()
-    cutter = Cutter(monkeypatch, postgres, after=after)
+    cutter = Cutter(monkeypatch, postgres)
     with closing(spring.open(MESSAGE, resend_unknown=True)) as journal:
         again = claimed(journal)
         assert again.ids == lost.ids
-        cutter.arm()
+        cutter.arm(after=after)
         with pytest.raises(JournalBusyError, match="another sender has taken it over"):
             end(frozen, lost)
         finish(journal, again)
@@ -633,7 +609,7 @@ def test_a_late_end_whose_commit_is_in_doubt_is_refused_for_those_who_were_sent_
 def test_a_report_that_comes_while_nobody_knows_of_a_claim_prevents_that(
     spring: PostgresStore, postgres: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    cutter = Cutter(monkeypatch, postgres, after=True)
+    cutter = Cutter(monkeypatch, postgres)
     with closing(spring.open(MESSAGE)) as journal, closing(spring.open_recorder()) as recorder:
         journal.add(check_all(rows(3)))
         lost = claimed(journal, 2)
@@ -646,7 +622,7 @@ def test_a_report_that_comes_while_nobody_knows_of_a_claim_prevents_that(
             recorder.record([Reported("A", lost.phones[0], DeliveryStatus.DELIVERED)])
 
         monkeypatch.setattr(postgres, "cut_connections", cut_and_report)
-        cutter.arm()
+        cutter.arm(after=True)
         assert claimed(journal).ids == (2, 3)
         assert counts(journal) == {"accepted": 1, "sending": 2}
 
@@ -656,15 +632,15 @@ def test_a_report_that_comes_while_nobody_knows_of_a_claim_prevents_that(
 def test_who_is_suppressed_is_so_once_where_the_answer_to_a_commit_is_lost(
     spring: PostgresStore, postgres: Server, monkeypatch: pytest.MonkeyPatch, after: bool
 ) -> None:
-    cutter = Cutter(monkeypatch, postgres, after=after)
+    cutter = Cutter(monkeypatch, postgres)
     with closing(spring.open(MESSAGE)) as journal:
         journal.add(check_all(rows(20)))
         claim = claimed(journal)
-        cutter.arm()
+        cutter.arm(after=after)
         journal.suppress(claim, dict.fromkeys(claim.phones[:4], "replied STOP"))
         finish(journal, claim.only(claim.phones[4:]))
         claim = claimed(journal)
-        cutter.arm()
+        cutter.arm(after=after)
         journal.suppress(claim, dict.fromkeys(claim.phones, "replied STOP"))
         assert counts(journal) == {"accepted": 6, "excluded": 14}
         assert journal.reader.summary().calls == 1
@@ -674,17 +650,17 @@ def test_who_is_suppressed_is_so_once_where_the_answer_to_a_commit_is_lost(
 def test_a_claim_that_nobody_heard_of_is_undone_as_soon_as_that_is_possible(
     spring: PostgresStore, postgres: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    cutter = Cutter(monkeypatch, postgres, after=True)
+    cutter = Cutter(monkeypatch, postgres)
     with closing(spring.open(MESSAGE)) as journal:
         journal.add(check_all(rows(30)))
         journal._database.patience = 0.0
-        cutter.arm(times=2)
+        cutter.arm(2, after=True)
         with pytest.raises(JournalUnavailableError):
             journal.claim(10)
         assert journal.reader.summary().counts[SENDING] == 10
         finish(journal, claimed(journal))
         assert counts(journal) == {"accepted": 10, "pending": 20}
-        cutter.arm(times=2)
+        cutter.arm(2, after=True)
         with pytest.raises(JournalUnavailableError):
             journal.claim(10)
     with closing(spring.open(MESSAGE)) as journal:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import threading
 import warnings
 from collections.abc import AsyncIterator, Callable
 from typing import Any
@@ -19,6 +18,7 @@ from mmsclient._store.postgres import lease as leases
 from mmsclient._store.postgres.database import Transaction
 from mmsclient._store.postgres.ledger import PostgresLedger
 from tests.conftest import until
+from tests.support.cutting import Cutter
 from tests.support.keyed import HELLO, Tables, claimed, held, opened, sender_thread, state
 from tests.support.postgres_server import PASSWORD, Server
 
@@ -56,36 +56,10 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(databases, "TRY_AGAIN", 0.02)
 
 
-class Cutter:
-    """Cuts the connection right before or right after a commit of the ledger's thread, which hears of neither."""
-
-    def __init__(self, monkeypatch: pytest.MonkeyPatch, postgres: Server) -> None:
-        self._times = 0
-        self._is_after = False
-        script = Transaction.script
-
-        def cutting(transaction: Transaction, sql: str) -> None:
-            of_ledger = threading.current_thread().name.startswith("mmsclient-ledger")
-            if sql != "COMMIT" or not self._times or not of_ledger:
-                script(transaction, sql)
-                return
-            self._times -= 1
-            if self._is_after:
-                script(transaction, sql)
-            postgres.cut_connections()
-            if self._is_after:
-                raise psycopg.OperationalError("the connection was lost")
-            script(transaction, sql)
-
-        monkeypatch.setattr(Transaction, "script", cutting)
-
-    def arm(self, times: int = 1, *, after: bool) -> None:
-        self._times, self._is_after = times, after
-
-
 @pytest.fixture
 def cutter(monkeypatch: pytest.MonkeyPatch, postgres: Server) -> Cutter:
-    return Cutter(monkeypatch, postgres)
+    """Of the connections of the ledger's thread."""
+    return Cutter(monkeypatch, postgres, lambda thread: thread.startswith("mmsclient-ledger"))
 
 
 # Leases ---------------------------------------------------------------------------------------------------------------
