@@ -287,18 +287,16 @@ def note_answers(transaction: Transaction, campaign: int, batch: int, named: Seq
 def lock(transaction: Transaction, phones: Sequence[int]) -> bool:
     """Keep others from writing the journals that evidence of these phones may change; whether there are any.
 
-    Whoever notes evidence has locked these before, as an end has that comes late and is noted as evidence.
+    Whoever notes evidence has locked these before, as an end has that comes late and is noted as evidence. An end that
+    is being recorded at this moment is waited for: of the two, the later one sees what the other wrote. What is heard
+    was noted to be so before, so a call that begins from now on cannot have caused it.
     """
     return bool(transaction.rows(_LOCK, (list(phones),)))
 
 
 def settle_heard(transaction: Transaction, phones: Sequence[int]) -> None:
-    """Make the recipients of these phones accepted for whom there is proof, in whichever campaign.
-
-    An end that is being recorded at this moment is waited for: of the two, the later one sees what the other wrote.
-    """
-    if lock(transaction, phones):
-        _prove(transaction, _PROOFS_OF_PHONES, (list(phones),))
+    """Make the recipients of these phones accepted for whom there is proof, in whichever campaign. All are locked."""
+    _prove(transaction, _PROOFS_OF_PHONES, (list(phones),))
 
 
 def settle_some(transaction: Transaction, campaign: int, ids: Sequence[int]) -> Counter[RecipientState]:

@@ -19,7 +19,7 @@ from mmsclient._store.postgres.database import Transaction, columns, storable
 from mmsclient._store.postgres.other_calls import NAMED, calls_to
 from mmsclient._store.postgres.outbox_ends import end_orders
 
-__all__ = ["lock", "note_answers", "settle", "settle_all", "settle_heard"]
+__all__ = ["lock", "note_answers", "settle", "settle_all"]
 
 # A call that is ending at this moment is waited for: of the two, the later one sees what the other wrote.
 _LOCK_HEARD = f"""
@@ -80,11 +80,6 @@ def note_answers(transaction: Transaction, ends: Iterable[tuple[Candidate, Order
 def lock(transaction: Transaction, phones: Sequence[int]) -> list[int]:
     """Keep others from writing the orders that evidence of these phones may change; their ids."""
     return [row[0] for row in transaction.rows(_LOCK_HEARD, (list(phones),))]
-
-
-def settle_heard(transaction: Transaction, phones: Sequence[int]) -> None:
-    """Settle the orders to these phones for which there is proof."""
-    settle(transaction, lock(transaction, phones))
 
 
 def settle_all(transaction: Transaction) -> int:

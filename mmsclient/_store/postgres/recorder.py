@@ -41,15 +41,16 @@ class PostgresRecorder:
         def work(transaction: Transaction) -> None:
             news = evidence.news(transaction, found)
             phones = [phone for phone, *_ in news]
+            may_prove, orders = False, list[int]()
             if news:
-                evidence.lock(transaction, phones)
-                outbox_evidence.lock(transaction, phones)
+                may_prove = evidence.lock(transaction, phones)
+                orders = outbox_evidence.lock(transaction, phones)
                 evidence.note(transaction, news)
             if deliveries:
                 transaction.execute(_RECORD, columns(deliveries, 4))
-            if news:
+            if may_prove:
                 evidence.settle_heard(transaction, phones)
-                outbox_evidence.settle_heard(transaction, phones)
+            outbox_evidence.settle(transaction, orders)
 
         self._database.run(work)
 

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing
 from decimal import Decimal
+from typing import Any
 
 import psycopg
 import pytest
@@ -20,7 +21,7 @@ from mmsclient._store.models import Claim, Exclusion, Recipient, RecipientResult
 from mmsclient._store.models import RecipientState as State
 from mmsclient._store.outbox import OrderEnd, OutboxClaim, OutboxState, OutboxStore, OutboxWorkerStore
 from mmsclient._store.postgres import database as databases
-from mmsclient._store.postgres import evidence, outbox_evidence
+from mmsclient._store.postgres import evidence
 from mmsclient._store.postgres.database import Transaction
 from mmsclient._store.protocol import ReportRecorder, SenderJournal
 from mmsclient._store.stores import store_at
@@ -323,17 +324,17 @@ def test_an_answer_that_comes_while_the_next_sender_writes_waits_for_it(story: S
     assert found(story.journal, ONE) == ("accepted", f"A-{ONE}", None)
 
 
-def held_once_noted(monkeypatch: pytest.MonkeyPatch, module: object) -> tuple[threading.Event, threading.Event]:
+def held_once_noted(monkeypatch: pytest.MonkeyPatch) -> tuple[threading.Event, threading.Event]:
     """A recorder has noted what it heard, and goes on when it may."""
     monkeypatch.setattr(databases, "IDLE", 60_000)
-    settle, noted, may_go_on = getattr(module, "settle_heard"), threading.Event(), threading.Event()  # noqa: B009
+    note, noted, may_go_on = evidence.note, threading.Event(), threading.Event()
 
-    def settle_heard(transaction: Transaction, phones: Sequence[int]) -> None:
+    def held(transaction: Transaction, news: Sequence[tuple[int, str, str, str | None]]) -> None:
+        note(transaction, news)
         noted.set()
         assert may_go_on.wait(60)
-        settle(transaction, phones)
 
-    monkeypatch.setattr(module, "settle_heard", settle_heard)
+    monkeypatch.setattr(evidence, "note", held)
     return noted, may_go_on
 
 
@@ -343,7 +344,7 @@ def test_a_late_answer_and_a_report_of_it_wait_for_each_other(
     """Whoever notes evidence has locked what it may settle."""
     claim = story.journal.claim(1)
     assert claim is not None
-    noted, may_go_on = held_once_noted(monkeypatch, evidence)
+    noted, may_go_on = held_once_noted(monkeypatch)
     with closing(store_at(url, "spring").open_recorder()) as recorder, ThreadPoolExecutor() as pool:
         heard = [Reported(f"A-{ONE}", ONE, DeliveryStatus.DELIVERED)]
         recording = pool.submit(recorder.record, heard)
@@ -360,6 +361,24 @@ def test_a_late_answer_and_a_report_of_it_wait_for_each_other(
             ending.result()
     end(story.journal, claim, State.FAILED)
     assert found(story.journal, ONE) == ("accepted", f"A-{ONE}", PROVEN)
+
+
+def test_what_may_be_settled_is_locked_once(story: Story, url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Before anything is noted; also an order."""
+    with opened(url) as outbox, working(outbox) as worker:
+        claim = resent(outbox, worker, ONE)
+        rows, statements = Transaction.rows, list[str]()
+
+        def noting(transaction: Transaction, sql: str, values: Sequence[object] = ()) -> list[tuple[Any, ...]]:
+            statements.append(sql)
+            return rows(transaction, sql, values)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(Transaction, "rows", noting)
+            story.journal.recorder.record([Reported("A", ONE, DeliveryStatus.DELIVERED)])
+        assert sum("FROM lease" in sql and "FOR UPDATE" in sql for sql in statements) == 1
+        assert sum("FROM outbox" in sql and "FOR UPDATE" in sql for sql in statements) == 1
+        worker.finish(claim, told(claim, OutboxState.WAITING))
 
 
 # Orders of an outbox --------------------------------------------------------------------------------------------------
@@ -475,7 +494,7 @@ def test_a_late_answer_to_an_order_and_a_report_of_it_wait_for_each_other(
 ) -> None:
     claim = resent(outbox, worker, ONE)
     again = claimed(worker)
-    noted, may_go_on = held_once_noted(monkeypatch, outbox_evidence)
+    noted, may_go_on = held_once_noted(monkeypatch)
     with closing(outbox.open_recorder()) as recorder, ThreadPoolExecutor() as pool:
         recording = pool.submit(recorder.record, [Reported("A", ONE, DeliveryStatus.DELIVERED)])
         assert noted.wait(60)
