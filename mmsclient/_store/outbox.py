@@ -273,6 +273,11 @@ class OutboxStore(Protocol):
         """As errors and logs name it: without a password."""
         ...
 
+    @property
+    def identity(self) -> str:
+        """Tells it from any other that this process may use. Without a password."""
+        ...
+
     def put(self, order: Order) -> HeldOrder:
         """Record an order, and return what is held for its key; on the disk when this returns.
 

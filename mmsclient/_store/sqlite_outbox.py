@@ -88,6 +88,8 @@ class SQLiteOutbox:
         """The path."""
         return str(self._path)
 
+    identity = shown
+
     def put(self, order: Order) -> HeldOrder:
         """See `OutboxStore.put`."""
 

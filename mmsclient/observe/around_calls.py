@@ -18,7 +18,7 @@ class OrdersClaimed(Event):
     claim: str
     """Its id, the same in its `OrdersEnded`."""
     outbox: str
-    """The name of the database, or of the file without its folder."""
+    """The name of the database, or of the file without its folder; as in `outbox.db (2)` where there is another one."""
     orders: int
     recipients: int
 

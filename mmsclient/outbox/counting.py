@@ -51,4 +51,4 @@ class DueCount:
 
     def end(self, error: BaseException | None) -> None:
         """The worker has ended, by an error or by being stopped."""
-        self._observer.uncounted(error)
+        self._observer.over(error)

@@ -97,7 +97,8 @@ class Outbox(Orders):
         try:
             await all_done(opening)
             self._began_after, opened = opening.result()
-            observer = WorkerObserver(self._mms.emit, os.path.basename(self._thread.store.shown))
+            store = self._thread.store
+            observer = WorkerObserver(self._mms.emit, store.shown, store.identity)
             self._worker = Worker(self._mms, StoreThread(opened, is_open=True), self._options, observer, self._tell)
         except BaseException:
             if opening.done() and opening.exception() is None:

@@ -58,6 +58,11 @@ class PostgresOutbox:
         """Host and database."""
         return self.address.shown
 
+    @property
+    def identity(self) -> str:
+        """Host, database, port and schema."""
+        return f"{self.shown} {self.address.conninfo.get('port')} {self.address.schema}"
+
     def put(self, order: Order) -> HeldOrder:
         """See `OutboxStore.put`."""
         statement = put_statement(order, self.address.schema, "pyformat", strict=False)

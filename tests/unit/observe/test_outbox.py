@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
 from math import isnan
 from pathlib import Path
 from time import time
@@ -17,8 +18,9 @@ from mmsclient import AsyncMMSClient
 from mmsclient._store.errors import JournalError, JournalUnavailableError
 from mmsclient._store.models import Owner
 from mmsclient._store.sqlite_outbox import SQLiteOutboxWorker
+from mmsclient._store.stores import outbox_at
 from mmsclient.limiter import NoLimit
-from mmsclient.observe import CallWaited, OrdersDue, OrdersEnded, OrdersLost
+from mmsclient.observe import CallWaited, OrdersClaimed, OrdersDue, OrdersEnded, OrdersLost
 from mmsclient.observe.outbox import WorkerObserver
 from mmsclient.observe.prometheus import PrometheusObserver
 from mmsclient.outbox import Outbox, OutboxState, OutboxStoppedError, counting
@@ -200,12 +202,49 @@ async def test_what_a_dead_worker_was_sending_is_told_by_one_that_is_stopped_at_
     assert watched.told.one(OrdersLost).orders == 1
 
 
+async def test_two_outboxes_of_one_name_are_told_apart(mms: AsyncMMSClient, watched: Watched, tmp_path: Path) -> None:
+    """As long as both are there: what is opened later may have the name again."""
+    paths = [tmp_path / folder / "outbox.db" for folder in ("one", "two")]
+    for path in paths:
+        path.parent.mkdir()
+
+    def due(name: str) -> float | None:
+        return watched.registry.get_sample_value("mmsclient_outbox_due", {"outbox": name})
+
+    async with Outbox(mms, paths[0]) as first, Outbox(mms, paths[1]) as second:
+        await second.put(key="a", **ORDER, not_before=datetime.now(UTC) - timedelta(hours=1))
+        await second.result("a", timeout=60)
+        await until(lambda: due("outbox.db") == due("outbox.db (2)") == 0)
+        first.stop()
+        second.stop()
+    assert {event.outbox for event in watched.told.of(OrdersClaimed)} == {"outbox.db (2)"}
+    async with Outbox(mms, paths[1]) as again:
+        await again.put(key="b", **ORDER)
+        await again.result("b", timeout=60)
+        again.stop()
+    assert watched.told.of(OrdersClaimed)[-1].outbox == "outbox.db"
+    assert str(tmp_path) not in str(watched.told.of(OrdersDue))
+
+
+def test_two_workers_of_one_outbox_have_one_name() -> None:
+    """Also those of a database: others of it are other schemas."""
+    told = Told()
+    stores = [outbox_at(f"postgresql://user:secret@db.example/shop{query}") for query in ("", "", "?schema=other")]
+    observers = [WorkerObserver(told, store.shown, store.identity) for store in stores]
+    for observer in observers:
+        observer.lost(1)
+    observers[0].over(None)
+    another = WorkerObserver(told, stores[2].shown, stores[2].identity)
+    another.lost(1)
+    assert [event.outbox for event in told.of(OrdersLost)] == ["shop", "shop", "shop (2)", "shop (2)"]
+
+
 def test_without_an_observer_nothing_is_made() -> None:
     def states() -> Any:
         raise AssertionError
         yield
 
-    WorkerObserver(None, "outbox.db").ended("claim", states(), 1.0, None)
+    WorkerObserver(None, "outbox.db", "outbox.db").ended("claim", states(), 1.0, None)
 
 
 async def test_the_log_does_not_quote_an_answer(
