@@ -68,8 +68,9 @@ class LogObserver:
 
     At INFO: the end of each call, of each callback, of orders of an outbox, keyed sends that were made before, and what
     happens to campaigns. At DEBUG: the steps of a call and of a callback, with the same id; those of an event that is
-    about a message have the id of the call that sent it, too, where this observer was told of that. At WARNING:
-    limiters that slow down or lose Redis, receivers that are saturated or lose leases, and workers that died.
+    about a message have the id of the call that sent it, too, where this observer was told of that at DEBUG as well.
+    At WARNING: limiters that slow down or lose Redis, receivers that are saturated or lose leases, and workers that
+    died.
 
     Args:
         logger: Where to; `mmsclient.observe.logs` if left out.
@@ -84,7 +85,7 @@ class LogObserver:
 
     def __call__(self, event: Event, /) -> None:
         """Logs `event`."""
-        if isinstance(event, CallEnded):
+        if isinstance(event, CallEnded) and self._logger.isEnabledFor(logging.DEBUG):
             for message_id in event.message_ids:
                 self._calls[message_id] = event.call
         level = logging.WARNING if isinstance(event, _WARNINGS) else logging.INFO

@@ -94,3 +94,19 @@ def test_a_line_about_an_event_of_a_callback_begins_with_its_kind_too(caplog: py
     LogObserver()(EventStarted(callback="6c236f-1", kind="delivery_report", event="6c236f-1.1", message_id="A1"))
     (line,) = caplog.messages
     assert line == "event=event_started callback=6c236f-1 kind=delivery_report event_id=6c236f-1.1 message_id=A1"
+
+
+@pytest.mark.parametrize("level", [logging.INFO, logging.DEBUG])
+async def test_what_was_sent_is_remembered_where_lines_tell_of_it(
+    connect: Connect, caplog: pytest.LogCaptureFixture, level: int
+) -> None:
+    """Those at DEBUG have the call: at any other level nothing is kept for them."""
+    caplog.set_level(level, "mmsclient.observe.logs")
+    told, observer = Told(), LogObserver()
+    await connect(observer=[told, observer]).send(to=ONE, text="Hi", image=PNG)
+    (message_id,) = told.one(CallEnded).message_ids
+    caplog.set_level(logging.DEBUG, "mmsclient.observe.logs")
+    caplog.clear()
+    observer(EventStarted(callback="6c236f-1", kind="delivery_report", event="6c236f-1.1", message_id=message_id))
+    (line,) = caplog.messages
+    assert (f"call={told.one(CallEnded).call}" in line) is (level == logging.DEBUG)
