@@ -227,6 +227,11 @@ def without_excerpt(error: E) -> E:
     return cast("E", _restore(type(error), error.args, error.__dict__ | {"excerpt": ""}))
 
 
+def in_words(outcome: object) -> str:
+    """What a call returned or raised on one line of a log, as `without_excerpt`."""
+    return one_line(str(without_excerpt(outcome) if isinstance(outcome, BaseException) else outcome), 500)
+
+
 class TransportError(CallError):
     """No usable response came.
 

@@ -26,8 +26,7 @@ from mmsclient.errors import (
     NotSentError,
     OutcomeUnknownError,
     SendInProgressError,
-    one_line,
-    without_excerpt,
+    in_words,
 )
 from mmsclient.models import SentBatch
 
@@ -188,7 +187,7 @@ class KeyedSends:
         under_way.is_sending = True
         outcome = await self._send(under_way)
         if under_way.is_left and not isinstance(outcome, NotSentError):
-            ended = _in_words(outcome)
+            ended = in_words(outcome)
             log.warning(
                 "%s: the caller of key %r was cancelled after it had left; %s", order.call.name, order.key, ended
             )
@@ -255,7 +254,3 @@ async def _told_again(order: _Order, held: KeyedSend) -> SentBatch | KeyedSend |
         return await anyio.to_thread.run_sync(repeated_result, order.call, held, len(order.phones))  # it may be large
     except MMSError as error:
         return error
-
-
-def _in_words(outcome: SentBatch | MMSError) -> str:
-    return one_line(str(without_excerpt(outcome) if isinstance(outcome, MMSError) else outcome), 500)

@@ -29,6 +29,7 @@ from mmsclient.errors import (
     NotSentError,
     OutcomeUnknownError,
     TransportError,
+    in_words,
     one_line,
     without_excerpt,
 )
@@ -352,9 +353,7 @@ def _end_of(task: asyncio.Task[Success[T] | MMSError]) -> str:
         return one_line(f"it failed: {failure!r}", 500)
     outcome = task.result()
     value = outcome.value if isinstance(outcome, Success) else outcome
-    if isinstance(value, MMSError):
-        return one_line(str(without_excerpt(value)), 500)
-    return one_line(str(value), 500) if isinstance(value, SentBatch | SentMany) else "it succeeded"
+    return in_words(value) if isinstance(value, MMSError | SentBatch | SentMany) else "it succeeded"
 
 
 def _is_heavy(response: Response) -> bool:
