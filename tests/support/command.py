@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import json
+import ssl
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
 
 from mmsclient.cli import main
+from mmsclient.sandbox import Sandbox
 
+ACCOUNT = "the-name-of-the-account"
+"""Under which processes share a cap: it may be a key."""
 COMMAND = [sys.executable, "-W", "error", "-m", "mmsclient"]
 
 
@@ -37,17 +42,24 @@ class Outcome(NamedTuple):
 Cli = Callable[..., Outcome]
 
 
-def in_this_process(key: str, capsys: pytest.CaptureFixture[str]) -> Cli:
-    """Runs the command. What it prints never holds `key`, nor a traceback."""
+def in_this_process(key: str, capsys: pytest.CaptureFixture[str], *more: str) -> Cli:
+    """Runs the command. What it prints never holds `key` or `more` secrets, nor a traceback."""
 
     def run(*arguments: str) -> Outcome:
         status = main(arguments)
         out, err = capsys.readouterr()
-        assert key not in out + err
+        assert not [secret for secret in (key, *more) if secret in out + err]
         assert "Traceback" not in err
         return Outcome(status, out, err)
 
     return run
+
+
+def write_authority(sandbox: Sandbox, path: Path) -> Path:
+    """Write the certificate authority of `sandbox`, for MMSCLIENT_CA_FILE."""
+    assert sandbox.ssl_context
+    path.write_text("".join(map(ssl.DER_cert_to_PEM_cert, sandbox.ssl_context.get_ca_certs(binary_form=True))))
+    return path
 
 
 @contextmanager

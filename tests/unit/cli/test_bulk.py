@@ -29,7 +29,7 @@ from mmsclient.sandbox import Sandbox
 from mmsclient.sandbox.faults import Latency, Reject, Reset
 from tests.conftest import PNG
 from tests.support.campaigns import success
-from tests.support.command import Cli, in_this_process, started
+from tests.support.command import Cli, started
 from tests.support.pages import PageReader
 from tests.support.terminal import on_a_terminal
 from tests.support.waiting import until
@@ -38,24 +38,15 @@ SEND = ("bulk", "send", "list.csv", "--text", "Hi", "--image", "sale.png", "--jo
 
 
 @pytest.fixture
-def folder(api: Sandbox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Where the command runs: it finds a list of 250 numbers, a picture and the sandbox."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("MMSCLIENT_APP_KEY", api.app_key)
-    monkeypatch.setenv("MMSCLIENT_BASE_URL", api.url)
-    (tmp_path / "sale.png").write_bytes(PNG)
-    write_list(tmp_path, 250)
-    return tmp_path
+def folder(folder: Path) -> Path:
+    """With a list of 250 numbers."""
+    write_list(folder, 250)
+    return folder
 
 
 def write_list(folder: Path, count: int) -> None:
     lines = ["name,mobile", *(f"Zoë,04{n:08}" for n in range(count)), "x,nonsense", "x,+61400000000"]
     (folder / "list.csv").write_text("\n".join(lines), encoding="utf-8")
-
-
-@pytest.fixture
-def cli(api: Sandbox, folder: Path, capsys: pytest.CaptureFixture[str]) -> Cli:
-    return in_this_process(api.app_key, capsys)
 
 
 def test_a_campaign_of_sms(cli: Cli, api: Sandbox, folder: Path) -> None:

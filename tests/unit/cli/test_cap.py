@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 import redis
@@ -11,19 +10,8 @@ import redis
 from mmsclient import TokenBucket
 from mmsclient.cli.cap import Cap
 from mmsclient.sandbox import Sandbox
-from tests.support.command import Cli, in_this_process
+from tests.support.command import ACCOUNT, Cli
 from tests.support.redis_server import Server
-
-ACCOUNT = "the-name-of-the-account"
-
-
-@pytest.fixture
-def cli(api: Sandbox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Cli:
-    """The command. It never prints the account's name, which may be a key."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("MMSCLIENT_APP_KEY", api.app_key)
-    monkeypatch.setenv("MMSCLIENT_BASE_URL", api.url)
-    return in_this_process(ACCOUNT, capsys)
 
 
 @pytest.fixture

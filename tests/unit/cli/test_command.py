@@ -9,7 +9,6 @@ import pty
 import re
 import shutil
 import signal
-import ssl
 import subprocess
 import sys
 import time
@@ -28,7 +27,7 @@ from mmsclient.cli.output import Form
 from mmsclient.cli.sample_image import sunset
 from mmsclient.sandbox import Sandbox, faults
 from mmsclient.sandbox.sent import Sent
-from tests.support.command import COMMAND, Cli, Outcome, in_this_process, started
+from tests.support.command import COMMAND, Cli, Outcome, started
 from tests.support.waiting import until
 
 NUMBER, OTHER, REFUSED = "+61400000000", "+61400000001", "+61400009901"
@@ -42,20 +41,8 @@ def picture(tmp_path: Path) -> str:
 
 
 @pytest.fixture
-def environment(mms_sandbox: Sandbox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The command finds the sandbox by itself."""
-    assert mms_sandbox.ssl_context
-    authority = tmp_path / "ca.pem"
-    certificates = mms_sandbox.ssl_context.get_ca_certs(binary_form=True)
-    authority.write_text("".join(map(ssl.DER_cert_to_PEM_cert, certificates)))
-    monkeypatch.setenv("MMSCLIENT_APP_KEY", mms_sandbox.app_key)
-    monkeypatch.setenv("MMSCLIENT_BASE_URL", mms_sandbox.url)
-    monkeypatch.setenv("MMSCLIENT_CA_FILE", str(authority))
-
-
-@pytest.fixture
-def cli(environment: None, mms_sandbox: Sandbox, capsys: pytest.CaptureFixture[str]) -> Cli:
-    return in_this_process(mms_sandbox.app_key, capsys)
+def service(mms_sandbox: Sandbox) -> Sandbox:
+    return mms_sandbox
 
 
 @pytest.fixture

@@ -6,7 +6,6 @@ import os
 import re
 import shlex
 import signal
-import ssl
 import subprocess
 import sys
 from pathlib import Path
@@ -18,7 +17,7 @@ import pytest
 from mmsclient import AsyncMMSClient, ConfigurationError, NotSentError, OutcomeUnknownError, TransportError
 from mmsclient.sandbox import Sandbox, faults
 from tests.conftest import PNG
-from tests.support.command import Cli, in_this_process, started
+from tests.support.command import Cli, in_this_process, started, write_authority
 
 README = (Path(__file__).parent.parent.parent.parent / "README.md").read_text(encoding="utf-8")
 PRODUCTION = "https://cellcast.com.au/api/v3"
@@ -36,10 +35,7 @@ def _bare(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def authority(sandbox: Sandbox, tmp_path: Path) -> Path:
     """The PEM file of the certificate authority of `sandbox`."""
-    assert sandbox.ssl_context
-    path = tmp_path / "ca.pem"
-    path.write_text("".join(map(ssl.DER_cert_to_PEM_cert, sandbox.ssl_context.get_ca_certs(binary_form=True))))
-    return path
+    return write_authority(sandbox, tmp_path / "ca.pem")
 
 
 # What the variables do ----------------------------------------------------------------------------------------------

@@ -27,7 +27,6 @@ from mmsclient.cli.sending import Printing
 from mmsclient.cli.status import Status
 from mmsclient.sandbox import Sandbox
 from mmsclient.sandbox.faults import Latency, Reject, Reset
-from tests.conftest import PNG
 from tests.support.command import COMMAND
 from tests.support.held import Held
 from tests.support.waiting import until
@@ -49,14 +48,10 @@ def api() -> Iterator[Sandbox]:
 
 
 @pytest.fixture(autouse=True)
-def folder(api: Sandbox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Where the command runs: it finds a list of 250 numbers, a picture and the sandbox."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("MMSCLIENT_APP_KEY", api.app_key)
-    monkeypatch.setenv("MMSCLIENT_BASE_URL", api.url)
-    (tmp_path / "sale.png").write_bytes(PNG)
+def folder(folder: Path) -> Path:
+    """With a list of 250 numbers."""
     write_list(250)
-    return tmp_path
+    return folder
 
 
 def write_list(count: int, ending: str = "0000") -> None:

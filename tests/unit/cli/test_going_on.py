@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import os
 import shutil
-import ssl
 import subprocess
 import sys
 from pathlib import Path
@@ -15,8 +14,7 @@ import pytest
 from mmsclient.cli.words import quoted, words_of
 from mmsclient.sandbox import Sandbox
 from mmsclient.sandbox.faults import Reject
-from tests.conftest import PNG
-from tests.support.command import Cli, in_this_process
+from tests.support.command import Cli, write_authority
 
 SEND = ("bulk", "send", "list.csv", "--text", "Hi", "--image", "sale.png", "--batch-size", "1", "--journal")
 
@@ -34,14 +32,10 @@ needs_bash = pytest.mark.skipif(shutil.which("bash") is None, reason="no bash")
 
 
 @pytest.fixture
-def cli(api: Sandbox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Cli:
-    """The command, in a folder with a list of three numbers and a picture."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("MMSCLIENT_APP_KEY", api.app_key)
-    monkeypatch.setenv("MMSCLIENT_BASE_URL", api.url)
-    Path("sale.png").write_bytes(PNG)
-    Path("list.csv").write_text("\n".join(["mobile", *(f"04{n:08}" for n in range(3))]), encoding="utf-8")
-    return in_this_process(api.app_key, capsys)
+def folder(folder: Path) -> Path:
+    """With a list of three numbers."""
+    (folder / "list.csv").write_text("\n".join(["mobile", *(f"04{n:08}" for n in range(3))]), encoding="utf-8")
+    return folder
 
 
 def read_by_a_shell(line: str) -> list[str]:
@@ -102,11 +96,9 @@ def test_a_file_that_looks_like_an_option_is_none(cli: Cli, api: Sandbox) -> Non
 
 @needs_bash
 def test_a_campaign_goes_on_at_the_same_place(cli: Cli, mms_sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert mms_sandbox.ssl_context
     monkeypatch.delenv("MMSCLIENT_APP_KEY")
     monkeypatch.delenv("MMSCLIENT_BASE_URL")
-    certificates = mms_sandbox.ssl_context.get_ca_certs(binary_form=True)
-    Path("its ca.pem").write_text("".join(map(ssl.DER_cert_to_PEM_cert, certificates)))
+    write_authority(mms_sandbox, Path("its ca.pem"))
     Path("-key").write_text(mms_sandbox.app_key)
     mms_sandbox.faults.add(Reject("LEDGER_ERROR", "No credit."), call="send-mms", skip=1)
     place = ("--base-url", mms_sandbox.url, "--app-key-file", "./-key", "--ca-file", "its ca.pem", "--timeout", "20")

@@ -9,8 +9,7 @@ from pathlib import Path
 import pytest
 
 from mmsclient.sandbox import Sandbox
-from tests.conftest import PNG
-from tests.support.command import Cli, in_this_process, started
+from tests.support.command import Cli, started
 
 SEND = ("bulk", "send", "list.csv", "--text", "Hi", "--image", "sale.png", "--journal", "spring.db")
 LATER = ("--start-at", "2099-01-03T21:00", "--window", "09:00-20:00", "--days", "mon-sat", "--zone", "Australia/Sydney")
@@ -18,18 +17,10 @@ OPENS_AT = "2099-01-05T09:00:00+11:00"  # the Monday after
 
 
 @pytest.fixture(autouse=True)
-def folder(api: Sandbox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where the command runs: it finds a list of 20 numbers, a picture and the sandbox."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("MMSCLIENT_APP_KEY", api.app_key)
-    monkeypatch.setenv("MMSCLIENT_BASE_URL", api.url)
-    (tmp_path / "sale.png").write_bytes(PNG)
-    (tmp_path / "list.csv").write_text("\n".join(f"04{n:08}" for n in range(20)))
-
-
-@pytest.fixture
-def cli(api: Sandbox, capsys: pytest.CaptureFixture[str]) -> Cli:
-    return in_this_process(api.app_key, capsys)
+def folder(folder: Path) -> Path:
+    """With a list of 20 numbers."""
+    (folder / "list.csv").write_text("\n".join(f"04{n:08}" for n in range(20)))
+    return folder
 
 
 def test_a_command_that_waits_says_until_when_and_is_stopped_by_a_signal(api: Sandbox) -> None:

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import signal
-import ssl
 from pathlib import Path
 
 import pytest
 
-from mmsclient.cli.sample_image import sunset
 from mmsclient.cli.status import Status
 from mmsclient.sandbox import Sandbox, faults
-from tests.support.command import Cli, Outcome, in_this_process, started
+from tests.support.command import Cli, Outcome, started
 from tests.support.postgres_server import PASSWORD, Server
 from tests.support.waiting import until
 
@@ -19,26 +17,13 @@ NUMBER, REFUSED = "+61400000000", "+61400009901"
 
 
 @pytest.fixture
-def cli(
-    mms_sandbox: Sandbox, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> Cli:
-    """The command, in a folder with a picture; it finds the sandbox by itself."""
-    assert mms_sandbox.ssl_context
-    certificates = mms_sandbox.ssl_context.get_ca_certs(binary_form=True)
-    authority = tmp_path / "ca.pem"
-    authority.write_text("".join(map(ssl.DER_cert_to_PEM_cert, certificates)))
-    (tmp_path / "sunset.png").write_bytes(sunset())
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("MMSCLIENT_APP_KEY", mms_sandbox.app_key)
-    monkeypatch.setenv("MMSCLIENT_BASE_URL", mms_sandbox.url)
-    monkeypatch.setenv("MMSCLIENT_CA_FILE", str(authority))
-    monkeypatch.delenv("MMSCLIENT_LEDGER", raising=False)
-    return in_this_process(mms_sandbox.app_key, capsys)
+def service(mms_sandbox: Sandbox) -> Sandbox:
+    return mms_sandbox
 
 
 def send(cli: Cli, *options: str, to: str = NUMBER, text: str = "Hi", ledger: str = "sends.db") -> Outcome:
     place = ("--ledger", ledger) if ledger else ()
-    return cli("send", "--to", to, "--text", text, "--image", "sunset.png", "--key", "order-17", *place, *options)
+    return cli("send", "--to", to, "--text", text, "--image", "sale.png", "--key", "order-17", *place, *options)
 
 
 def test_the_same_key_is_sent_once_and_printed_twice(cli: Cli, mms_sandbox: Sandbox) -> None:
@@ -72,7 +57,7 @@ def test_the_ledger_may_come_from_the_environment(
         assert send(cli, ledger="").status == 0
     assert mms_sandbox.carried_out(NUMBER) == 1
     assert (tmp_path / "other.db").exists()
-    assert cli("send", "--to", NUMBER, "--text", "Hi", "--image", "sunset.png").status == 0  # without a key, as ever
+    assert cli("send", "--to", NUMBER, "--text", "Hi", "--image", "sale.png").status == 0  # without a key, as ever
     assert mms_sandbox.carried_out(NUMBER) == 2
 
 
@@ -80,10 +65,10 @@ def test_a_key_and_a_ledger_go_together(cli: Cli, mms_sandbox: Sandbox) -> None:
     without = send(cli, ledger="")
     assert without.status == Status.WRONG_USAGE
     assert "--ledger FILE|URL, or MMSCLIENT_LEDGER" in without.error
-    alone = cli("send", "--to", NUMBER, "--text", "Hi", "--image", "sunset.png", "--ledger", "sends.db")
+    alone = cli("send", "--to", NUMBER, "--text", "Hi", "--image", "sale.png", "--ledger", "sends.db")
     assert alone.status == Status.WRONG_USAGE
     assert "--key" in alone.error
-    for command in (("send", "--image", "sunset.png"), ("sms", "send")):
+    for command in (("send", "--image", "sale.png"), ("sms", "send")):
         again = cli(*command, "--to", NUMBER, "--text", "Hi", "--retry-refused")
         assert again.status == Status.WRONG_USAGE
         assert again.error == "--retry-refused: needs --key KEY, which names what was refused; nothing was sent"
@@ -100,7 +85,7 @@ def test_a_ledger_that_was_begun_with_a_mistyped_key_is_taken_over_where_that_is
     other = send(cli)
     assert other.status == Status.WRONG_USAGE
     assert "(--new-key)" in other.error
-    alone = cli("send", "--to", NUMBER, "--text", "Hi", "--image", "sunset.png", "--new-key")
+    alone = cli("send", "--to", NUMBER, "--text", "Hi", "--image", "sale.png", "--new-key")
     assert (alone.status, alone.error) == (
         Status.WRONG_USAGE,
         "--new-key: it is for sends with --key; nothing was sent",
@@ -135,7 +120,7 @@ def test_what_was_refused_is_sent_again_where_it_is_asked_for(cli: Cli, mms_sand
 
 def test_on_its_way_elsewhere(cli: Cli, mms_sandbox: Sandbox) -> None:
     mms_sandbox.faults.add(faults.Latency(60, carried_out=True), call="send-mms")
-    arguments = ["--to", NUMBER, "--text", "Hi", "--image", "sunset.png", "--key", "order-17", "--ledger", "sends.db"]
+    arguments = ["--to", NUMBER, "--text", "Hi", "--image", "sale.png", "--key", "order-17", "--ledger", "sends.db"]
     with started("send", *arguments) as process:
         until(lambda: mms_sandbox.sends)
         waited = send(cli, "--timeout", "0.2")

@@ -7,7 +7,6 @@ import json
 import os
 import signal
 from contextlib import closing
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -20,19 +19,9 @@ from mmsclient.outbox import Outbox, OutboxState
 from mmsclient.sandbox import Sandbox
 from mmsclient.sandbox.faults import Reject, server_error
 from tests.conftest import PNG
-from tests.support.command import Cli, in_this_process, started
+from tests.support.command import Cli, started
 from tests.support.outbox import keys, opened, working
-from tests.support.postgres_server import PASSWORD
 from tests.support.waiting import until
-
-
-@pytest.fixture
-def cli(api: Sandbox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Cli:
-    """The command. It never prints the password of the store."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("MMSCLIENT_APP_KEY", api.app_key)
-    monkeypatch.setenv("MMSCLIENT_BASE_URL", api.url)
-    return in_this_process(PASSWORD, capsys)
 
 
 def put(api: Sandbox, store: str, *keys: str, **options: Any) -> None:
@@ -96,7 +85,7 @@ def test_status_list_and_cancel(cli: Cli, api: Sandbox, place: tuple[str, str]) 
 
 def test_a_store_that_is_not_there(cli: Cli) -> None:
     assert cli("outbox", "status", "outbox.db").status == 1
-    assert os.listdir() == []
+    assert os.listdir() == ["sale.png"]
     assert cli("outbox", "status", "mysql://shop:secret@host/shop").status == 2
 
 

@@ -12,8 +12,7 @@ from mmsclient import DeliveryStatus
 from mmsclient._store.heard import Reported
 from mmsclient._store.sqlite_recorder import SQLiteRecorder
 from mmsclient.sandbox import Sandbox
-from tests.conftest import PNG
-from tests.support.command import COMMAND, Cli, in_this_process, started
+from tests.support.command import COMMAND, Cli, started
 from tests.support.terminal import on_a_terminal
 from tests.support.waiting import until
 
@@ -22,24 +21,14 @@ TEST = ("--test", "0400009999")
 
 
 @pytest.fixture
-def folder(api: Sandbox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Where the command runs: it finds a list of 250 numbers, a picture and the sandbox."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("MMSCLIENT_APP_KEY", api.app_key)
-    monkeypatch.setenv("MMSCLIENT_BASE_URL", api.url)
-    (tmp_path / "sale.png").write_bytes(PNG)
-    write_list(tmp_path, 250)
-    return tmp_path
+def folder(folder: Path) -> Path:
+    """With a list of 250 numbers."""
+    write_list(folder, 250)
+    return folder
 
 
 def write_list(folder: Path, count: int) -> None:
     (folder / "list.csv").write_text("\n".join(["mobile", *(f"04{n:08}" for n in range(count))]), encoding="utf-8")
-
-
-@pytest.fixture
-def cli(api: Sandbox, folder: Path, capsys: pytest.CaptureFixture[str]) -> Cli:
-    assert folder.is_dir()
-    return in_this_process(api.app_key, capsys)
 
 
 def wait_line(shown: str) -> str:

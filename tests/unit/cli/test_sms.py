@@ -2,30 +2,20 @@
 
 from __future__ import annotations
 
-import ssl
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
 from mmsclient.sandbox import Sandbox, faults
-from tests.support.command import Cli, in_this_process
+from tests.support.command import Cli
 
 NUMBER, REFUSED = "+61400000000", "+61400009901"
 
 
 @pytest.fixture
-def cli(
-    mms_sandbox: Sandbox, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> Cli:
-    assert mms_sandbox.ssl_context
-    authority = tmp_path / "ca.pem"
-    certificates = mms_sandbox.ssl_context.get_ca_certs(binary_form=True)
-    authority.write_text("".join(map(ssl.DER_cert_to_PEM_cert, certificates)))
-    monkeypatch.setenv("MMSCLIENT_APP_KEY", mms_sandbox.app_key)
-    monkeypatch.setenv("MMSCLIENT_BASE_URL", mms_sandbox.url)
-    monkeypatch.setenv("MMSCLIENT_CA_FILE", str(authority))
-    return in_this_process(mms_sandbox.app_key, capsys)
+def service(mms_sandbox: Sandbox) -> Sandbox:
+    return mms_sandbox
 
 
 def test_a_text_is_sent_and_each_number_told(cli: Cli, mms_sandbox: Sandbox) -> None:

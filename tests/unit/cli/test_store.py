@@ -13,8 +13,7 @@ from mmsclient._store.heard import Reported
 from mmsclient._store.stores import store_at
 from mmsclient.sandbox import Sandbox
 from mmsclient.sandbox.faults import Reject, Reset
-from tests.conftest import PNG
-from tests.support.command import Cli, in_this_process
+from tests.support.command import Cli
 from tests.support.pages import PageReader
 from tests.support.postgres_server import PASSWORD, Server
 
@@ -25,14 +24,11 @@ def url(postgres: Server) -> str:
 
 
 @pytest.fixture
-def cli(api: Sandbox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Cli:
-    """The command, in a folder with a list of 250 numbers and a picture. It never prints the password of the store."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("MMSCLIENT_APP_KEY", api.app_key)
-    monkeypatch.setenv("MMSCLIENT_BASE_URL", api.url)
-    Path("sale.png").write_bytes(PNG)
-    Path("list.csv").write_text("\n".join(["mobile", *(f"04{n:08}" for n in range(250)), *"abcdefg"]), encoding="utf-8")
-    return in_this_process(PASSWORD, capsys)
+def folder(folder: Path) -> Path:
+    """With a list of 250 numbers."""
+    lines = ["mobile", *(f"04{n:08}" for n in range(250)), *"abcdefg"]
+    (folder / "list.csv").write_text("\n".join(lines), encoding="utf-8")
+    return folder
 
 
 def sending(url: str, *more: str) -> tuple[str, ...]:

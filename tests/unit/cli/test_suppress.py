@@ -11,22 +11,17 @@ import pytest
 
 from mmsclient.sandbox import Sandbox
 from mmsclient.sandbox.faults import Reject
-from tests.conftest import PNG
-from tests.support.command import Cli, in_this_process
-from tests.support.postgres_server import PASSWORD, Server
+from tests.support.command import Cli
+from tests.support.postgres_server import Server
 
 SEND = ("bulk", "send", "list.csv", "--text", "Hi", "--image", "sale.png", "--yes", "--journal")
 
 
 @pytest.fixture
-def cli(api: Sandbox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Cli:
-    """The command, in a folder with a list of 20 numbers and a picture."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("MMSCLIENT_APP_KEY", api.app_key)
-    monkeypatch.setenv("MMSCLIENT_BASE_URL", api.url)
-    Path("sale.png").write_bytes(PNG)
-    Path("list.csv").write_text("\n".join(["mobile", *(f"04{n:08}" for n in range(20))]), encoding="utf-8")
-    return in_this_process(PASSWORD, capsys)
+def folder(folder: Path) -> Path:
+    """With a list of 20 numbers."""
+    (folder / "list.csv").write_text("\n".join(["mobile", *(f"04{n:08}" for n in range(20))]), encoding="utf-8")
+    return folder
 
 
 @pytest.fixture(params=["sqlite", "postgres"])

@@ -24,7 +24,7 @@ from mmsclient.bulk.models import Counts
 from mmsclient.cli.screens import FREE_LINES, Screen
 from mmsclient.sandbox import Sandbox
 from mmsclient.sandbox.faults import Reject
-from tests.conftest import PNG, Clock
+from tests.conftest import Clock
 from tests.support.command import started
 from tests.support.held import Held
 from tests.support.terminal import on_a_terminal
@@ -45,17 +45,13 @@ def api() -> Iterator[Sandbox]:
 
 
 @pytest.fixture(autouse=True)
-def folder(api: Sandbox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Where the command runs: it finds a list of 30 numbers, the tenth of which is refused, a picture, the sandbox."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("MMSCLIENT_APP_KEY", api.app_key)
-    monkeypatch.setenv("MMSCLIENT_BASE_URL", api.url)
+def folder(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """With a list of 30 numbers, the tenth of which is refused."""
     monkeypatch.delenv("NO_COLOR", raising=False)
-    (tmp_path / "sale.png").write_bytes(PNG)
     numbers = [f"+61{n:05}0000" for n in range(40000, 40030)]
     numbers[9] = "+61400009901"
-    (tmp_path / "list.csv").write_text("\n".join(["mobile", *numbers]), encoding="utf-8")
-    return tmp_path
+    (folder / "list.csv").write_text("\n".join(["mobile", *numbers]), encoding="utf-8")
+    return folder
 
 
 @pytest.fixture

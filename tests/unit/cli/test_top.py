@@ -20,11 +20,9 @@ from mmsclient.errors import LimiterUnavailableError
 from mmsclient.limiter import Grant, SharedTokenBucket
 from mmsclient.limiter.redis.settings import keys_of
 from mmsclient.limiter.redis.watching import CapFigures, CapWatch
-from tests.support.command import Cli, in_this_process, started
+from tests.support.command import ACCOUNT, Cli, started
 from tests.support.redis_server import Server
 from tests.support.terminal import on_a_terminal
-
-ACCOUNT = "the-name-of-the-account"
 
 
 @pytest.fixture(scope="module")
@@ -32,12 +30,6 @@ def server() -> Iterator[Server]:
     server = Server()
     yield server
     server.stop()
-
-
-@pytest.fixture
-def cli(capsys: pytest.CaptureFixture[str]) -> Cli:
-    """The command. It never prints the account's name, which may be a key."""
-    return in_this_process(ACCOUNT, capsys)
 
 
 @asynccontextmanager

@@ -385,15 +385,8 @@ def test_what_may_be_settled_is_locked_once(story: Story, url: str, monkeypatch:
 
 
 @pytest.fixture
-def outbox(url: str) -> Iterator[OutboxStore]:
-    with opened(url) as store:
-        yield store
-
-
-@pytest.fixture
-def worker(outbox: OutboxStore) -> Iterator[OutboxWorkerStore]:
-    with working(outbox) as worker:
-        yield worker
+def outbox_place(url: str) -> str:
+    return url
 
 
 def resent(outbox: OutboxStore, worker: OutboxWorkerStore, *phones: int) -> OutboxClaim:

@@ -35,21 +35,9 @@ WAITING, SENDING, ACCEPTED, REFUSED, UNKNOWN, _ = OutboxState
 
 
 @pytest.fixture
-def store(place: tuple[str, str]) -> Iterator[OutboxStore]:
-    with opened(place[0]) as store:
-        yield store
-
-
-@pytest.fixture
-def recorder(store: OutboxStore) -> Iterator[ReportRecorder]:
-    with closing(store.open_recorder()) as recorder:
+def recorder(outbox: OutboxStore) -> Iterator[ReportRecorder]:
+    with closing(outbox.open_recorder()) as recorder:
         yield recorder
-
-
-@pytest.fixture
-def worker(store: OutboxStore) -> Iterator[OutboxWorkerStore]:
-    with working(store) as worker:
-        yield worker
 
 
 def report(message_id: str, phone: int = ONE) -> Reported:
@@ -71,30 +59,30 @@ def accepted(message_id: str | None = "named") -> list[OrderEnd]:
     return answer((RecipientState.ACCEPTED, message_id))
 
 
-def sent(store: OutboxStore, worker: OutboxWorkerStore, key: str, *phones: int) -> OutboxClaim:
+def sent(outbox: OutboxStore, worker: OutboxWorkerStore, key: str, *phones: int) -> OutboxClaim:
     """An order of a message of its own that is being sent."""
-    store.put(order(key, *phones, text=key))
+    outbox.put(order(key, *phones, text=key))
     claim = claimed(worker)
     assert [each.key for each in claim.orders] == [key]
     return claim
 
 
-def lost(store: OutboxStore, worker: OutboxWorkerStore, key: str, *phones: int) -> OutboxClaim:
+def lost(outbox: OutboxStore, worker: OutboxWorkerStore, key: str, *phones: int) -> OutboxClaim:
     """An order whose call ended without an answer."""
-    claim = sent(store, worker, key, *phones)
+    claim = sent(outbox, worker, key, *phones)
     worker.finish(claim, whole(claim, UNKNOWN))
     return claim
 
 
-def found(store: OutboxStore, key: str) -> HeldOrder:
-    order = store.find(key)
+def found(outbox: OutboxStore, key: str) -> HeldOrder:
+    order = outbox.find(key)
     assert order is not None
     return order
 
 
-def told(store: OutboxStore, key: str) -> list[tuple[str | None, str | None, bool]]:
+def told(outbox: OutboxStore, key: str) -> list[tuple[str | None, str | None, bool]]:
     """State, message id and whether evidence told, of each recipient."""
-    return [(each.state, each.message_id, each.proven) for each in found(store, key).recipients]
+    return [(each.state, each.message_id, each.proven) for each in found(outbox, key).recipients]
 
 
 def back(place: str, seconds: float) -> None:
@@ -113,111 +101,111 @@ def back(place: str, seconds: float) -> None:
 
 @pytest.mark.parametrize("heard", [report("A"), Replied("A", ONE, None), Replied("A", ONE, time.time() + 1e6)])
 def test_a_report_or_a_reply_proves_an_unknown_order(
-    store: OutboxStore, worker: OutboxWorkerStore, recorder: ReportRecorder, heard: Heard
+    outbox: OutboxStore, worker: OutboxWorkerStore, recorder: ReportRecorder, heard: Heard
 ) -> None:
-    lost(store, worker, "a")
-    number = found(store, "a").number
+    lost(outbox, worker, "a")
+    number = found(outbox, "a").number
     assert number is not None
     for _ in range(2):
         recorder.record([heard])
-        settled = found(store, "a")
+        settled = found(outbox, "a")
         assert (settled.state, settled.result, settled.number) == (ACCEPTED, {}, number + 1)
-        assert told(store, "a") == [("accepted", "A", True)]
-    assert [each.key for each in store.ended(number, 9)] == ["a"]
+        assert told(outbox, "a") == [("accepted", "A", True)]
+    assert [each.key for each in outbox.ended(number, 9)] == ["a"]
 
 
 def test_one_phone_proves_the_order_and_the_others_are_unknown_until_they_are_heard_of(
-    store: OutboxStore, worker: OutboxWorkerStore, recorder: ReportRecorder
+    outbox: OutboxStore, worker: OutboxWorkerStore, recorder: ReportRecorder
 ) -> None:
-    lost(store, worker, "a", ONE, TWO, THREE)
+    lost(outbox, worker, "a", ONE, TWO, THREE)
     recorder.record([report("B", TWO)])
-    first = found(store, "a")
+    first = found(outbox, "a")
     assert first.state is ACCEPTED
-    assert told(store, "a") == [("unknown", None, False), ("accepted", "B", True), ("unknown", None, False)]
+    assert told(outbox, "a") == [("unknown", None, False), ("accepted", "B", True), ("unknown", None, False)]
     recorder.record([report("C", THREE), report("A", ONE)])
-    assert [message_id for _, message_id, _ in told(store, "a")] == ["A", "B", "C"]
-    assert found(store, "a").number == first.number  # it is no other end
+    assert [message_id for _, message_id, _ in told(outbox, "a")] == ["A", "B", "C"]
+    assert found(outbox, "a").number == first.number  # it is no other end
 
 
 def test_orders_of_one_call_are_proven_by_their_own_phones(
-    store: OutboxStore, worker: OutboxWorkerStore, recorder: ReportRecorder
+    outbox: OutboxStore, worker: OutboxWorkerStore, recorder: ReportRecorder
 ) -> None:
     for key, phone in (("a", ONE), ("b", TWO)):
-        store.put(order(key, phone))
+        outbox.put(order(key, phone))
     claim = claimed(worker)
     worker.finish(claim, whole(claim, UNKNOWN))
     recorder.record([report("A")])
-    assert (state_of(store, "a"), state_of(store, "b")) == (ACCEPTED, UNKNOWN)
+    assert (state_of(outbox, "a"), state_of(outbox, "b")) == (ACCEPTED, UNKNOWN)
     recorder.record([report("B", TWO)])
-    assert state_of(store, "b") is ACCEPTED
+    assert state_of(outbox, "b") is ACCEPTED
 
 
 def test_a_report_before_the_end_counts(
-    store: OutboxStore, worker: OutboxWorkerStore, recorder: ReportRecorder
+    outbox: OutboxStore, worker: OutboxWorkerStore, recorder: ReportRecorder
 ) -> None:
-    claim = sent(store, worker, "a")
+    claim = sent(outbox, worker, "a")
     recorder.record([report("A")])
-    assert state_of(store, "a") is SENDING
+    assert state_of(outbox, "a") is SENDING
     worker.finish(claim, whole(claim, UNKNOWN))
-    assert told(store, "a") == [("accepted", "A", True)]
+    assert told(outbox, "a") == [("accepted", "A", True)]
 
 
-def test_a_report_before_the_death_of_the_worker_is_found_counts(store: OutboxStore) -> None:
-    with working(store) as dead:
-        sent(store, dead, "a")
-        sent(store, dead, "b", TWO)
-        with closing(store.open_recorder()) as recorder:
+def test_a_report_before_the_death_of_the_worker_is_found_counts(outbox: OutboxStore) -> None:
+    with working(outbox) as dead:
+        sent(outbox, dead, "a")
+        sent(outbox, dead, "b", TWO)
+        with closing(outbox.open_recorder()) as recorder:
             recorder.record([report("A")])
-    with working(store) as worker:
+    with working(outbox) as worker:
         assert worker.lose_dead() == 2
-    assert (state_of(store, "a"), state_of(store, "b")) == (ACCEPTED, UNKNOWN)
+    assert (state_of(outbox, "a"), state_of(outbox, "b")) == (ACCEPTED, UNKNOWN)
 
 
 def test_an_answer_that_does_not_say_whom_is_completed(
-    store: OutboxStore, worker: OutboxWorkerStore, recorder: ReportRecorder
+    outbox: OutboxStore, worker: OutboxWorkerStore, recorder: ReportRecorder
 ) -> None:
-    claim = sent(store, worker, "a", ONE, TWO, THREE)
+    claim = sent(outbox, worker, "a", ONE, TWO, THREE)
     unknown = (RecipientState.UNKNOWN, None)
     worker.finish(claim, answer(unknown, (RecipientState.ACCEPTED, "B"), unknown, found=UNKNOWN))
     recorder.record([report("A"), report("B", TWO)])
-    assert state_of(store, "a") is UNKNOWN
-    assert told(store, "a") == [("accepted", "A", True), ("accepted", "B", False), ("unknown", None, False)]
+    assert state_of(outbox, "a") is UNKNOWN
+    assert told(outbox, "a") == [("accepted", "A", True), ("accepted", "B", False), ("unknown", None, False)]
     recorder.record([report("C", THREE)])
-    settled = found(store, "a")
+    settled = found(outbox, "a")
     assert (settled.state, settled.result) == (ACCEPTED, {"sent": "said"})
 
 
 def test_an_order_that_was_cancelled_instead_of_sent_again_is_proven_too(
-    store: OutboxStore, worker: OutboxWorkerStore, recorder: ReportRecorder
+    outbox: OutboxStore, worker: OutboxWorkerStore, recorder: ReportRecorder
 ) -> None:
-    lost(store, worker, "a")
-    assert store.resend("a")
-    assert store.cancel("a")
-    sent(store, worker, "b", TWO)
+    lost(outbox, worker, "a")
+    assert outbox.resend("a")
+    assert outbox.cancel("a")
+    sent(outbox, worker, "b", TWO)
     recorder.record([report("B", TWO), report("A")])
-    assert found(store, "a").state is ACCEPTED
-    assert told(store, "a") == [("accepted", "A", True)]
+    assert found(outbox, "a").state is ACCEPTED
+    assert told(outbox, "a") == [("accepted", "A", True)]
     assert worker.claim() is None
 
 
 def test_an_order_that_was_cancelled_before_it_was_ever_sent_stays_so(
-    store: OutboxStore, worker: OutboxWorkerStore, recorder: ReportRecorder
+    outbox: OutboxStore, worker: OutboxWorkerStore, recorder: ReportRecorder
 ) -> None:
-    claim = sent(store, worker, "a")
+    claim = sent(outbox, worker, "a")
     worker.finish(claim, whole(claim, WAITING))
-    assert store.cancel("a")
+    assert outbox.cancel("a")
     recorder.record([report("A")])
-    assert found(store, "a").state is OutboxState.CANCELLED
+    assert found(outbox, "a").state is OutboxState.CANCELLED
 
 
 # What proves nothing --------------------------------------------------------------------------------------------------
 
 
-def test_what_proves_nothing(store: OutboxStore, worker: OutboxWorkerStore, recorder: ReportRecorder) -> None:
-    store.put(order("a", text="a", not_before=2e9))
+def test_what_proves_nothing(outbox: OutboxStore, worker: OutboxWorkerStore, recorder: ReportRecorder) -> None:
+    outbox.put(order("a", text="a", not_before=2e9))
     recorder.record([report("early")])  # nothing was sent yet
-    worker.finish(sent(store, worker, "answered"), accepted("named"))
-    lost(store, worker, "b")
+    worker.finish(sent(outbox, worker, "answered"), accepted("named"))
+    lost(outbox, worker, "b")
     recorder.record(
         [
             report("of another", TWO),
@@ -226,87 +214,87 @@ def test_what_proves_nothing(store: OutboxStore, worker: OutboxWorkerStore, reco
             Replied("before the call", ONE, time.time() - 3600),
         ]
     )
-    assert (state_of(store, "a"), state_of(store, "b")) == (WAITING, UNKNOWN)
+    assert (state_of(outbox, "a"), state_of(outbox, "b")) == (WAITING, UNKNOWN)
     recorder.record([report("B")])
-    assert told(store, "b") == [("accepted", "B", True)]
+    assert told(outbox, "b") == [("accepted", "B", True)]
 
 
 @pytest.mark.parametrize(("ago", "is_proof"), [(PROOF_WINDOW - 60, True), (PROOF_WINDOW + 1, False)])
 def test_what_is_heard_proves_for_three_days(
-    place: tuple[str, str], store: OutboxStore, worker: OutboxWorkerStore, ago: float, is_proof: bool
+    place: tuple[str, str], outbox: OutboxStore, worker: OutboxWorkerStore, ago: float, is_proof: bool
 ) -> None:
-    lost(store, worker, "a")
+    lost(outbox, worker, "a")
     back(place[0], ago)
-    with closing(store.open_recorder()) as recorder:
+    with closing(outbox.open_recorder()) as recorder:
         recorder.record([report("A")])
-    assert (state_of(store, "a") is ACCEPTED) is is_proof
+    assert (state_of(outbox, "a") is ACCEPTED) is is_proof
 
 
 def test_what_another_order_may_have_caused_proves_nothing_until_that_is_known(
-    store: OutboxStore, worker: OutboxWorkerStore, recorder: ReportRecorder
+    outbox: OutboxStore, worker: OutboxWorkerStore, recorder: ReportRecorder
 ) -> None:
-    lost(store, worker, "a")
-    other = sent(store, worker, "b")
+    lost(outbox, worker, "a")
+    other = sent(outbox, worker, "b")
     recorder.record([report("A")])
-    assert state_of(store, "a") is UNKNOWN
+    assert state_of(outbox, "a") is UNKNOWN
     worker.finish(other, whole(other, UNKNOWN))
     assert worker.settle() == 0
-    assert (state_of(store, "a"), state_of(store, "b")) == (UNKNOWN, UNKNOWN)
+    assert (state_of(outbox, "a"), state_of(outbox, "b")) == (UNKNOWN, UNKNOWN)
     worker.finish(other, accepted("B"))
     assert worker.settle() == 1
-    assert (state_of(store, "a"), state_of(store, "b")) == (ACCEPTED, ACCEPTED)
+    assert (state_of(outbox, "a"), state_of(outbox, "b")) == (ACCEPTED, ACCEPTED)
     assert worker.settle() == 0
 
 
 def test_an_answer_that_names_the_id_later_takes_it_from_the_other(
-    store: OutboxStore, worker: OutboxWorkerStore, recorder: ReportRecorder
+    outbox: OutboxStore, worker: OutboxWorkerStore, recorder: ReportRecorder
 ) -> None:
-    lost(store, worker, "a")
-    other = sent(store, worker, "b")
+    lost(outbox, worker, "a")
+    other = sent(outbox, worker, "b")
     recorder.record([report("B")])
     worker.finish(other, accepted("B"))
     assert worker.settle() == 0
-    assert state_of(store, "a") is UNKNOWN
+    assert state_of(outbox, "a") is UNKNOWN
 
 
 def test_an_id_that_an_answer_names_for_another_phone_proves_nothing(
-    store: OutboxStore, worker: OutboxWorkerStore, recorder: ReportRecorder
+    outbox: OutboxStore, worker: OutboxWorkerStore, recorder: ReportRecorder
 ) -> None:
-    claim = sent(store, worker, "a")
+    claim = sent(outbox, worker, "a")
     recorder.record([report("B")])
-    worker.finish(sent(store, worker, "b", TWO), accepted("B"))
+    worker.finish(sent(outbox, worker, "b", TWO), accepted("B"))
     worker.finish(claim, whole(claim, UNKNOWN))
-    assert state_of(store, "a") is UNKNOWN
+    assert state_of(outbox, "a") is UNKNOWN
 
 
 def test_an_answer_without_an_id_may_have_caused_it(
-    store: OutboxStore, worker: OutboxWorkerStore, recorder: ReportRecorder
+    outbox: OutboxStore, worker: OutboxWorkerStore, recorder: ReportRecorder
 ) -> None:
-    lost(store, worker, "a")
-    worker.finish(sent(store, worker, "b"), accepted(None))
+    lost(outbox, worker, "a")
+    worker.finish(sent(outbox, worker, "b"), accepted(None))
     recorder.record([report("A")])
-    assert state_of(store, "a") is UNKNOWN
+    assert state_of(outbox, "a") is UNKNOWN
 
 
 @pytest.mark.parametrize("end", [WAITING, REFUSED])
 def test_calls_that_were_not_carried_out_stand_in_nobodys_way(
-    store: OutboxStore, worker: OutboxWorkerStore, recorder: ReportRecorder, end: OutboxState
+    outbox: OutboxStore, worker: OutboxWorkerStore, recorder: ReportRecorder, end: OutboxState
 ) -> None:
-    lost(store, worker, "a")
-    other = sent(store, worker, "b")
+    lost(outbox, worker, "a")
+    other = sent(outbox, worker, "b")
     worker.finish(other, whole(other, end))
     recorder.record([report("A")])
-    assert state_of(store, "a") is ACCEPTED
+    assert state_of(outbox, "a") is ACCEPTED
 
 
-def test_an_id_proves_one_order_alone(store: OutboxStore, worker: OutboxWorkerStore, recorder: ReportRecorder) -> None:
-    lost(store, worker, "a")
+def test_an_id_proves_one_order_alone(outbox: OutboxStore, worker: OutboxWorkerStore, recorder: ReportRecorder) -> None:
+    lost(outbox, worker, "a")
     recorder.record([report("A")])
-    lost(store, worker, "b")
+    lost(outbox, worker, "b")
     recorder.record([report("A")])
-    assert state_of(store, "b") is UNKNOWN
+    assert state_of(outbox, "b") is UNKNOWN
     recorder.record([report("B")])
-    assert (told(store, "a"), told(store, "b")) == ([("accepted", "A", True)], [("accepted", "B", True)])
+    assert (told(outbox, "a"), told(outbox, "b")) == ([("accepted", "A", True)], [("accepted", "B", True)])
 
 
 # The worker's own word, and what an operator sends again --------------------------------------------------------------
@@ -314,45 +302,45 @@ def test_an_id_proves_one_order_alone(store: OutboxStore, worker: OutboxWorkerSt
 
 @pytest.mark.parametrize("end", [WAITING, ACCEPTED, REFUSED, UNKNOWN])
 def test_the_workers_own_word_comes_late_and_counts(
-    store: OutboxStore, worker: OutboxWorkerStore, recorder: ReportRecorder, end: OutboxState
+    outbox: OutboxStore, worker: OutboxWorkerStore, recorder: ReportRecorder, end: OutboxState
 ) -> None:
-    claim = lost(store, worker, "a")
+    claim = lost(outbox, worker, "a")
     recorder.record([report("A")])
-    assert state_of(store, "a") is ACCEPTED
+    assert state_of(outbox, "a") is ACCEPTED
     ends = accepted("named") if end is ACCEPTED else whole(claim, end)
     for _ in range(2):
         assert worker.finish(claim, ends) == 1
         if end is UNKNOWN:
-            assert told(store, "a") == [("accepted", "A", True)]
+            assert told(outbox, "a") == [("accepted", "A", True)]
         else:
-            assert state_of(store, "a") is end
-            assert told(store, "a") == [("accepted" if end is ACCEPTED else None, ends[0].recipients[0][1], False)]
+            assert state_of(outbox, "a") is end
+            assert told(outbox, "a") == [("accepted" if end is ACCEPTED else None, ends[0].recipients[0][1], False)]
 
 
 def test_evidence_keeps_an_order_from_being_sent_again(
-    store: OutboxStore, worker: OutboxWorkerStore, recorder: ReportRecorder
+    outbox: OutboxStore, worker: OutboxWorkerStore, recorder: ReportRecorder
 ) -> None:
-    lost(store, worker, "a")
-    assert store.resend("a")
+    lost(outbox, worker, "a")
+    assert outbox.resend("a")
     recorder.record([report("A")])
-    assert told(store, "a") == [("accepted", "A", True)]
+    assert told(outbox, "a") == [("accepted", "A", True)]
     assert worker.claim() is None
 
 
 def test_what_was_sent_twice_may_have_caused_anything_since_the_first_time(
-    place: tuple[str, str], store: OutboxStore, worker: OutboxWorkerStore, recorder: ReportRecorder
+    place: tuple[str, str], outbox: OutboxStore, worker: OutboxWorkerStore, recorder: ReportRecorder
 ) -> None:
-    lost(store, worker, "a")
+    lost(outbox, worker, "a")
     back(place[0], 3600)
     recorder.record([Replied("early", ONE, time.time() - 60)])
-    assert state_of(store, "a") is ACCEPTED
-    lost(store, worker, "b")
-    assert store.resend("b")
+    assert state_of(outbox, "a") is ACCEPTED
+    lost(outbox, worker, "b")
+    assert outbox.resend("b")
     again = claimed(worker)
     worker.finish(again, accepted("named"))
-    lost(store, worker, "c")
+    lost(outbox, worker, "c")
     recorder.record([report("of either")])
-    assert state_of(store, "c") is UNKNOWN
+    assert state_of(outbox, "c") is UNKNOWN
 
 
 @pytest.mark.parametrize("end", OutboxState)
@@ -364,40 +352,40 @@ def test_a_late_word_of_a_second_call_says_nothing_of_the_first(end: OutboxState
 
 @pytest.mark.parametrize("end", [WAITING, REFUSED])
 def test_a_late_word_keeps_the_proof_of_what_was_sent_twice(
-    store: OutboxStore, worker: OutboxWorkerStore, recorder: ReportRecorder, end: OutboxState
+    outbox: OutboxStore, worker: OutboxWorkerStore, recorder: ReportRecorder, end: OutboxState
 ) -> None:
-    lost(store, worker, "a")
-    assert store.resend("a")
+    lost(outbox, worker, "a")
+    assert outbox.resend("a")
     again = claimed(worker)
     worker.finish(again, whole(again, UNKNOWN))
     recorder.record([report("A")])
     assert worker.finish(again, whole(again, end)) == 1
-    assert told(store, "a") == [("accepted", "A", True)]
+    assert told(outbox, "a") == [("accepted", "A", True)]
 
 
 # What an operator does ------------------------------------------------------------------------------------------------
 
 
-def test_settling_by_hand(place: tuple[str, str], store: OutboxStore) -> None:
-    with working(store) as dead:
-        sent(store, dead, "a")
-        sent(store, dead, "b", TWO)
+def test_settling_by_hand(place: tuple[str, str], outbox: OutboxStore) -> None:
+    with working(outbox) as dead:
+        sent(outbox, dead, "a")
+        sent(outbox, dead, "b", TWO)
         if not is_url(place[0]):
             with pytest.raises(JournalBusyError):
-                store.settle()
-        with closing(store.open_recorder()) as recorder:
+                outbox.settle()
+        with closing(outbox.open_recorder()) as recorder:
             recorder.record([report("A")])
-    assert store.settle() == 1
-    assert store.settle() == 0
-    assert (state_of(store, "a"), state_of(store, "b")) == (ACCEPTED, UNKNOWN)
+    assert outbox.settle() == 1
+    assert outbox.settle() == 0
+    assert (state_of(outbox, "a"), state_of(outbox, "b")) == (ACCEPTED, UNKNOWN)
 
 
 def test_what_was_heard_is_forgotten_with_its_orders(
     path: Path,
 ) -> None:
-    with opened(str(path)) as store, working(store) as worker, closing(sqlite3.connect(path)) as file:
-        lost(store, worker, "a")
-        with closing(store.open_recorder()) as recorder:
+    with opened(str(path)) as outbox, working(outbox) as worker, closing(sqlite3.connect(path)) as file:
+        lost(outbox, worker, "a")
+        with closing(outbox.open_recorder()) as recorder:
             recorder.record([report("A"), report("A2")])
         assert file.execute("SELECT count(*) FROM heard").fetchone() == (2,)
         worker.purge(-1.0)
@@ -405,10 +393,10 @@ def test_what_was_heard_is_forgotten_with_its_orders(
 
 
 def test_a_purge_keeps_what_was_heard_as_long_as_its_orders(url: str) -> None:
-    with opened(url) as store, working(store) as worker:
-        lost(store, worker, "a")
-        lost(store, worker, "b", TWO)
-        with closing(store.open_recorder()) as recorder:
+    with opened(url) as outbox, working(outbox) as worker:
+        lost(outbox, worker, "a")
+        lost(outbox, worker, "b", TWO)
+        with closing(outbox.open_recorder()) as recorder:
             recorder.record([report("A"), report("A2"), report("B", TWO)])
     with psycopg.connect(url) as connection:
         connection.execute("UPDATE mmsclient.evidence SET heard = heard - interval '90 days'")
@@ -432,8 +420,8 @@ def url(postgres: Server) -> str:
 
 @pytest.fixture
 def shared(url: str) -> Iterator[OutboxStore]:
-    with opened(url) as store:
-        yield store
+    with opened(url) as outbox:
+        yield outbox
 
 
 @pytest.fixture
@@ -444,9 +432,9 @@ def sender(shared: OutboxStore) -> Iterator[OutboxWorkerStore]:
 
 @pytest.fixture
 async def keyed(url: str) -> AsyncIterator[Ledger]:
-    store = ledger_at(url, owner(), keep=1e6)
-    yield store
-    await store.aclose()
+    ledger = ledger_at(url, owner(), keep=1e6)
+    yield ledger
+    await ledger.aclose()
 
 
 @pytest.fixture
@@ -467,9 +455,9 @@ def end(journal: SenderJournal, claim: Claim, found: RecipientState, message_id:
     journal.finish(claim, [RecipientResult(found, message_id)], accepted=1, credits_used=None, error=None)
 
 
-async def keyed_send(store: Ledger, key: str, phone: int = ONE) -> KeyClaim:
+async def keyed_send(outbox: Ledger, key: str, phone: int = ONE) -> KeyClaim:
     claim = KeyClaim(key, phones=(phone,))
-    assert await store.claim(claim, HELLO, retry_refused=False) is None
+    assert await outbox.claim(claim, HELLO, retry_refused=False) is None
     return claim
 
 
