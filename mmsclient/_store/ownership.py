@@ -1,4 +1,4 @@
-"""Whose a journal is: one account's, from its first message on."""
+"""Whose a journal or an outbox is: one account's, from its first message on."""
 
 from __future__ import annotations
 
@@ -28,23 +28,23 @@ class _Journal(Protocol):
         ...
 
 
-def objection_of(journal: _Journal, owner: Owner) -> str:
-    """Why a journal is not `owner`'s; "" where it is.
+def objection_of(journal: _Journal, owner: Owner, content: str = "a campaign") -> str:
+    """Why a journal of `content` is not `owner`'s; "" where it is.
 
     One with which nothing was sent takes another key: the first may have been mistyped. It does not take another host:
     what was meant for a sandbox that was away would reach people.
     """
     if (begun_by := journal.begun_by()) is None:
         return ""
-    objection = owner.objection(*begun_by)
+    objection = owner.objection(*begun_by, content=content)
     is_of_this_host = begun_by[0] == owner.base_url
     return objection if objection and not (is_of_this_host and not journal.has_sent()) else ""
 
 
-def tell_of_another_key(journal: _Journal, owner: Owner) -> None:
+def tell_of_another_key(journal: _Journal, owner: Owner, what: str = "journal") -> None:
     """Warn where a journal is about to be `owner`'s that was begun with another key."""
     begun_by = journal.begun_by()
     if begun_by is not None and owner.objection(*begun_by):
         log.warning(
-            "journal %s: nothing was sent with the APPKEY that it was begun with; it takes this one", journal.path
+            "%s %s: nothing was sent with the APPKEY that it was begun with; it takes this one", what, journal.path
         )

@@ -13,6 +13,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
+from attrs import frozen
+
 from mmsclient._store.errors import JournalMismatchError
 from mmsclient._store.file_lock import FileLock
 from mmsclient._store.models import Owner, RecipientState
@@ -31,6 +33,7 @@ from mmsclient._store.outbox import (
     chosen,
 )
 from mmsclient._store.outbox_evidence import replaces_proof
+from mmsclient._store.ownership import BegunBy, objection_of, tell_of_another_key
 from mmsclient._store.sqlite_database import Database, translated_errors
 from mmsclient._store.sqlite_outbox_ends import end_order, next_number
 from mmsclient._store.sqlite_outbox_evidence import SQLiteOutboxRecorder, forget_unneeded, settle, settle_all
@@ -69,6 +72,10 @@ _DUE = (  # by these indexes, since the planner would take others, and sort
     " WHERE not_before IS NULL OR not_before <= ?2"
 )
 _COUNTS = "SELECT state, count(*) FROM outbox GROUP BY state"
+_HAS_SENT = (
+    "SELECT ? <> (SELECT count(*) FROM outbox WHERE state = 'cancelled')"
+    " OR EXISTS (SELECT 1 FROM outbox WHERE state = 'sending')"
+)
 _UNUSED = (
     "DELETE FROM picture WHERE NOT EXISTS (SELECT 1 FROM outbox WHERE outbox.picture = picture.sha256"
     " AND state IN ('waiting', 'sending', 'unknown'))"
@@ -360,12 +367,27 @@ def _lose_and_settle(database: Database) -> int:
     return lost
 
 
+@frozen
+class _Whose:
+    """An outbox, as `ownership` asks for it."""
+
+    path: str
+    _database: Database
+
+    def begun_by(self) -> BegunBy | None:
+        meta = self._database.meta
+        salt = meta("key_salt")
+        return None if salt is None else (meta("base_url"), salt, meta("key_fingerprint"))
+
+    def has_sent(self) -> bool:
+        return bool(self._database.rows(_HAS_SENT, (int(self._database.meta("last_number") or 0),))[0][0])
+
+
 def _belong_to(database: Database, path: str, owner: Owner) -> None:
-    """From the first worker on, the outbox is for its owner alone. Raises `JournalMismatchError`."""
-    if (salt := database.meta("key_salt")) is not None:
-        begun_by = database.meta("base_url"), salt, database.meta("key_fingerprint")
-        objection = owner.objection(*begun_by, content="orders")
-        if objection:
-            raise JournalMismatchError(path, objection)
+    """From its first message on, the outbox is for its owner alone. Raises `JournalMismatchError`."""
+    outbox = _Whose(path, database)
+    if objection := objection_of(outbox, owner, "orders"):
+        raise JournalMismatchError(path, objection)
+    tell_of_another_key(outbox, owner, "outbox")
     for fact in owner.facts().items():
         database.set_meta(*fact)

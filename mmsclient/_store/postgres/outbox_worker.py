@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 import psycopg
 
-from mmsclient._store.errors import JournalError, JournalMismatchError
+from mmsclient._store.errors import JournalError
 from mmsclient._store.models import Owner
 from mmsclient._store.outbox import DIED, MOST_COUNTED, Candidate, OrderEnd, OutboxClaim, OutboxDue, OutboxState, chosen
 from mmsclient._store.outbox_evidence import replaces_proof
@@ -18,6 +18,7 @@ from mmsclient._store.postgres.address import Address
 from mmsclient._store.postgres.database import Database, Transaction, columns, storable
 from mmsclient._store.postgres.lease import now
 from mmsclient._store.postgres.outbox_ends import end_orders
+from mmsclient._store.postgres.outbox_owner import belong_to
 from mmsclient._store.postgres.senders import SenderLease, dead_among
 
 __all__ = ["PostgresOutboxWorker", "forget", "lose_dead"]
@@ -90,16 +91,25 @@ class PostgresOutboxWorker:
     """
 
     def __init__(self, address: Address, owner: Owner) -> None:
-        self._address = address
+        self._address, self._owner = address, owner
         self._database = Database(address)
         self._doubtful_claim: str | None = None  # it may have been committed, and its call never left
         self._doubtful_deaths: dict[int, str] = {}  # orders and their senders: that these are dead may be committed
         try:
-            self._database.run(lambda transaction: _belong_to(transaction, address.shown, owner))
-            self._lease = SenderLease.acquire(Database(address))
+            self._lease = self._begin()
         except BaseException:
             self._database.close()
             raise
+
+    def _begin(self) -> SenderLease:
+        """A lease, if the outbox is this owner's, also by now."""
+        lease = SenderLease.acquire(Database(self._address))
+        try:
+            self._database.run(lambda transaction: belong_to(transaction, self._address.shown, self._owner, lease.id))
+        except BaseException:
+            lease.give_back()
+            raise
+        return lease
 
     @property
     def may_send(self) -> bool:
@@ -111,7 +121,7 @@ class PostgresOutboxWorker:
         if self._lease.is_lost:
             log.warning("outbox %s: the lease was lost; this worker goes on with another one", self._address.shown)
             self._lease.give_back()
-            self._lease = SenderLease.acquire(Database(self._address))
+            self._lease = self._begin()
         in_doubt = self._doubtful_claim
         self._doubtful_claim = claim = in_doubt or secrets.token_hex(12)
 
@@ -261,15 +271,3 @@ def _end(transaction: Transaction, mine: Sequence[tuple[Candidate, OrderEnd]]) -
         if end.state is not OutboxState.WAITING
     ]
     end_orders(transaction, over)
-
-
-def _belong_to(transaction: Transaction, shown: str, owner: Owner) -> None:
-    """From the first worker on, the outbox is for its owner alone. Raises `JournalMismatchError`."""
-    sql = "SELECT base_url, key_salt, key_fingerprint FROM outbox_fact FOR UPDATE"
-    base_url, salt, fingerprint = transaction.row(sql)
-    if base_url is not None:
-        objection = owner.objection(base_url, bytes(salt), fingerprint, content="orders")
-        if objection:
-            raise JournalMismatchError(shown, objection)
-    sql = "UPDATE outbox_fact SET base_url = %s, key_salt = %s, key_fingerprint = %s"
-    transaction.execute(sql, tuple(owner.facts().values()))

@@ -6,7 +6,7 @@ import asyncio
 import pickle
 import re
 from collections.abc import AsyncIterator, Callable
-from contextlib import AsyncExitStack, closing
+from contextlib import AsyncExitStack, ExitStack, closing
 from datetime import UTC, datetime, timedelta
 from typing import Any, Literal
 
@@ -15,7 +15,8 @@ import pytest
 from psycopg.rows import dict_row
 
 from mmsclient import AsyncMMSClient, InvalidRequestError, KeyReusedError, MMSError
-from mmsclient._store.errors import JournalUnavailableError
+from mmsclient._store.errors import JournalMismatchError, JournalUnavailableError
+from mmsclient._store.models import Owner
 from mmsclient._store.postgres import lease as leases
 from mmsclient._store.postgres.address import Address
 from mmsclient._store.postgres.database import Database, Transaction
@@ -312,6 +313,26 @@ def test_a_worker_that_goes_on_after_all_is_not_told_to_be_gone(
         postgres.ask("UPDATE mmsclient.sender SET until = until + interval '2 hours'", url)
         other.finish(claim, end(claim, OutboxState.ACCEPTED))
         assert living.lose_dead() == 0
+
+
+def test_a_worker_with_another_key_that_has_sent_nothing_is_in_the_way_as_long_as_it_lives(
+    url: str, postgres: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And claims nothing once another one has taken the outbox."""
+    another = Owner(OWNER.base_url, lambda salt: "another")
+    with closing(outbox_at(url)) as store, ExitStack() as stack:
+        with monkeypatch.context() as patch:
+            patch.setattr(leases, "HEARTBEATS", 0.00001)
+            frozen = stack.enter_context(closing(store.open_worker(another)))
+        store.put(order("a"))
+        with pytest.raises(JournalMismatchError, match="another APPKEY"), working(store):
+            pass
+        postgres.ask("UPDATE mmsclient.sender SET until = until - interval '1 hour'", url)
+        with working(store) as worker:
+            assert frozen.claim() is None
+            with pytest.raises(JournalMismatchError, match="another APPKEY"):
+                frozen.claim()
+            assert keys(worker.claim()) == ["a"]
 
 
 def test_a_claim_whose_commit_was_in_doubt_is_made_once(url: str, monkeypatch: pytest.MonkeyPatch) -> None:

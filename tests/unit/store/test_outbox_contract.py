@@ -19,6 +19,7 @@ from mmsclient._store.errors import JournalError, JournalMismatchError
 from mmsclient._store.models import Owner, RecipientState
 from mmsclient._store.outbox import (
     Candidate,
+    OrderEnd,
     OutboxClaim,
     OutboxDue,
     OutboxState,
@@ -299,10 +300,45 @@ def test_old_orders_are_forgotten_and_pictures_that_nobody_needs(store: OutboxSt
         assert {state: count for state, count in store.figures().counts.items() if count} == {SENDING: 2}
 
 
-def test_an_outbox_is_for_one_account(store: OutboxStore) -> None:
-    with working(store):
+ANOTHER_KEY = Owner(OWNER.base_url, lambda salt: "another")
+ANOTHER_HOST = Owner("https://another.example", OWNER.fingerprint)
+
+
+def test_an_outbox_with_which_nothing_was_sent_takes_another_key(
+    store: OutboxStore, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The first may have been mistyped: the API refuses it, and the orders wait."""
+    store.put(order("a"))
+    store.put(order("b", not_before=time.time() + 1e6))
+    with working(store, ANOTHER_KEY) as worker:
+        worker.finish(claimed(worker), [OrderEnd(WAITING, {}, ((None, None),))])
+        assert store.cancel("b")
+    with pytest.raises(JournalMismatchError, match="it belongs to a campaign at"), working(store, ANOTHER_HOST):
         pass
-    for other in (Owner("https://another.example", OWNER.fingerprint), Owner(OWNER.base_url, lambda salt: "another")):
+    assert "nothing was sent" not in caplog.text
+    with working(store) as worker:
+        assert "nothing was sent with the APPKEY that it was begun with; it takes this one" in caplog.text
+        claim = claimed(worker)
+        worker.finish(claim, end(claim, ACCEPTED))
+        worker.purge(0)
+    with pytest.raises(JournalMismatchError, match="another APPKEY"), working(store, ANOTHER_KEY):
+        pass
+
+
+def test_what_a_worker_that_died_was_sending_may_have_been_sent_with_its_key(store: OutboxStore) -> None:
+    store.put(order("a"))
+    with working(store, ANOTHER_KEY) as worker:
+        claimed(worker)
+    with pytest.raises(JournalMismatchError, match="another APPKEY"), working(store):
+        pass
+
+
+def test_an_outbox_is_for_one_account(store: OutboxStore) -> None:
+    store.put(order("a"))
+    with working(store) as worker:
+        claim = claimed(worker)
+        worker.finish(claim, end(claim, ACCEPTED))
+    for other in (ANOTHER_HOST, ANOTHER_KEY):
         with (
             pytest.raises(JournalMismatchError, match=r"it belongs to orders (at https://api|with another APPKEY)"),
             working(store, other),
