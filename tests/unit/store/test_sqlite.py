@@ -178,6 +178,7 @@ def test_the_table_of_transitions() -> None:
         ("pending", "accepted"),
         ("failed", "accepted"),
         ("refused", "accepted"),
+        ("excluded", "accepted"),
         ("sending", "excluded"),
         *((open_, late) for open_ in ("unknown", "pending") for late in ("accepted", "refused", "failed", "excluded")),
         ("pending", "pending"),
