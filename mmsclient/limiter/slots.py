@@ -5,7 +5,6 @@ docs/limiter.md explains it.
 
 from __future__ import annotations
 
-import math
 from collections import deque
 from collections.abc import Sequence
 
@@ -18,8 +17,8 @@ MARGIN = 0.006
 MEMORY, ENOUGH = 512, 15
 """Responses that the min RTT is taken from, and how many there must be before it is used."""
 
-ALLOWANCE = 2.5
-"""For how far the true minimum may lie below theirs: so many mean excesses, over the root of their number."""
+ALLOWANCE = 30
+"""For how far the true minimum may lie below theirs: so many mean excesses, over their number."""
 
 
 KINDS = tuple(CallKind)
@@ -32,8 +31,8 @@ a next call of each kind."""
 class MinRTT:
     """The shortest exchange there can be, from the last byte sent to the response, learned from the last 512 of a kind.
 
-    It is their minimum, less an allowance for how far the true minimum may lie below it: 2.5 times their mean excess
-    over it, divided by the square root of their number.
+    It is their minimum, less an allowance for how far the true minimum may lie below it: 30 times their mean excess
+    over it, divided by their number.
     """
 
     def __init__(self) -> None:
@@ -62,7 +61,7 @@ class MinRTT:
         if self.is_known:
             least, count = self._minima[0], len(self._exchanges)
             excess = self._sum / count - least
-            self.estimate = max(0.0, least - ALLOWANCE * excess / math.sqrt(count))
+            self.estimate = max(0.0, least - ALLOWANCE * excess / count)
         return before if before <= exchange else 0.0
 
     def _remember(self, exchange: float) -> None:
