@@ -21,7 +21,7 @@ from mmsclient._transport import retry
 from mmsclient._transport.adapter import Transport
 from mmsclient._transport.admission import Admission, Place
 from mmsclient._transport.exchange import Exchange, Failure
-from mmsclient._transport.tokens import Token, acquire_from, kind_of
+from mmsclient._transport.tokens import Token, acquire_from
 from mmsclient.errors import (
     CallError,
     ConfigurationError,
@@ -210,7 +210,7 @@ class Session:
     ) -> Success[T] | MMSError:
         """One attempt, in a task of the session's own: a cancelled caller leaves at once and tears nothing."""
         place = await self._enter(observed)
-        token = Token(self._acquire, kind_of(call))
+        token = Token(self._acquire, call)
         exchange = Exchange(self._transport, token, call, timeout, place)
         if observed is not None:
             observed.entered(token)

@@ -14,7 +14,7 @@ from mmsclient.limiter import CallKind, DistinguishesKinds, Grant, Limiter
 
 log = logging.getLogger(__name__)
 
-Acquire = Callable[[CallKind], Awaitable[Grant]]
+Acquire = Callable[[CallKind, int], Awaitable[Grant]]
 
 
 def acquire_from(limiter: Limiter) -> Acquire:
@@ -27,7 +27,7 @@ def acquire_from(limiter: Limiter) -> Acquire:
     latest = next((place for place in places if "acquire_for" in place or "acquire" in place), {})
     if isinstance(limiter, DistinguishesKinds) and "acquire_for" in latest:
         return limiter.acquire_for
-    return lambda _: limiter.acquire()
+    return lambda _kind, _size: limiter.acquire()
 
 
 def kind_of(call: Call[Any]) -> CallKind:
@@ -37,6 +37,14 @@ def kind_of(call: Call[Any]) -> CallKind:
     return CallKind.READ if call.repeatable else CallKind.WRITE
 
 
+def size_of(call: Call[Any]) -> int:
+    """Bytes that `call` uploads, about; 0 if it is no upload."""
+    if not call.files:
+        return 0
+    texts = call.form.values() if call.form else ()
+    return sum(len(file.content) for file in call.files.values()) + sum(map(len, texts))
+
+
 class WithdrawnError(Exception):
     """The call was given up before its token was spent. Never leaves this package."""
 
@@ -44,9 +52,8 @@ class WithdrawnError(Exception):
 class Token:
     """Waits for the limiter's grant, as long as the call is wanted, and tells it how the call goes on."""
 
-    def __init__(self, acquire: Acquire, kind: CallKind) -> None:
-        self._acquire = acquire
-        self._kind = kind
+    def __init__(self, acquire: Acquire, call: Call[Any]) -> None:
+        self._acquire = partial(acquire, kind_of(call), size_of(call))
         self._grant: Grant | None = None
         self._waiter: asyncio.Task[object] | None = None
         self._is_withdrawn = False
@@ -82,7 +89,7 @@ class Token:
         asked = clock()
         self._waiter = asyncio.current_task()
         try:
-            self._grant = _checked(await self._acquire(self._kind))
+            self._grant = _checked(await self._acquire())
         except asyncio.CancelledError:
             if not self._is_withdrawn or self._waiter is None:
                 raise
@@ -98,7 +105,7 @@ class Token:
     async def pay_late(self) -> None:
         """Wait for the token of a call that may have left without one. Whatever comes of it, the call has left."""
         try:
-            self._grant = _checked(await self._acquire(self._kind))
+            self._grant = _checked(await self._acquire())
         except Exception as error:
             log.warning("the token of a call that had left already could not be taken: %r", error)
 

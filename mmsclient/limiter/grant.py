@@ -35,11 +35,12 @@ class SlotGrant:
         rule: Says when the server has counted the call.
         loop: Has the clock.
         kind: Of its call.
+        size: Bytes that its call carries.
         episode: How many episodes of throttling there were when it was granted.
         key: The owner's name for it.
     """
 
-    __slots__ = ("_answered", "_is_over", "_kind", "_loop", "_owner", "_rule", "_sent", "episode", "key")
+    __slots__ = ("_answered", "_is_over", "_kind", "_loop", "_owner", "_rule", "_sent", "_size", "episode", "key")
 
     def __init__(
         self,
@@ -48,6 +49,7 @@ class SlotGrant:
         loop: asyncio.AbstractEventLoop,
         *,
         kind: CallKind,
+        size: int,
         episode: int,
         key: str = "",
     ) -> None:
@@ -55,6 +57,7 @@ class SlotGrant:
         self._rule = rule
         self._loop = loop
         self._kind = kind
+        self._size = size
         self._sent: float | None = None
         self._answered: float | None = None
         self._is_over = False
@@ -75,6 +78,8 @@ class SlotGrant:
         self._is_over = True
         sent = self._loop.time() if self._sent is None else self._sent
         unusual = throttled or self._sent is None
-        self._owner.ended(self, self._rule.counted_by(self._kind, sent, self._answered, unusual=unusual))
+        answered = self._answered
+        counted_by = self._rule.counted_by(self._kind, sent, answered, size=self._size, unusual=unusual)
+        self._owner.ended(self, counted_by)
         if throttled:
             self._owner.throttled(self, retry_after)

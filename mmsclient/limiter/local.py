@@ -14,7 +14,7 @@ from mmsclient.limiter.changes import Changes, News, RateListener
 from mmsclient.limiter.grant import SlotGrant
 from mmsclient.limiter.pacing import Pacer
 from mmsclient.limiter.protocol import CallKind, Grant, TokenBucketStats
-from mmsclient.limiter.slots import KINDS, CountedBy, SlotRule, check_rule
+from mmsclient.limiter.slots import CallClass, CountedBy, SlotRule, check_rule
 from mmsclient.limiter.usage import Usage
 
 __all__ = ["TokenBucket"]
@@ -117,24 +117,28 @@ class TokenBucket:
         """
         return await self.acquire_for(CallKind.READ)
 
-    async def acquire_for(self, kind: CallKind) -> Grant:
-        """As `acquire`, for a call of that kind."""
+    async def acquire_for(self, kind: CallKind, size: int = 0) -> Grant:
+        """As `acquire`, for a call of that kind; of an upload with its size in bytes."""
         loop = self._bind_loop()
         asked = loop.time()
-        waits = self._waiting > 0 or self._slots.are_taken(kind) or not self._pacer.is_free(asked)
+        waits = (
+            self._waiting > 0
+            or self._slots.are_taken(self._rule.class_of(kind, size))
+            or not self._pacer.is_free(asked)
+        )
         self._waiting += 1
         self._changes.happened()
         try:
             await self._turn.acquire()
             try:
-                await self._take_slot(kind, queued=waits)
+                await self._take_slot(kind, size, queued=waits)
             finally:
                 self._turn.release()
         finally:
             self._waiting -= 1
             self._changes.happened()
         self._usage.count(asked, loop.time(), waited=waits)
-        return self._slots.grant(loop, kind, self._pacer.episodes)
+        return self._slots.grant(loop, kind, size, self._pacer.episodes)
 
     def _bind_loop(self) -> asyncio.AbstractEventLoop:
         loop = asyncio.get_running_loop()
@@ -144,9 +148,9 @@ class TokenBucket:
             self._loop = loop
         return loop
 
-    async def _take_slot(self, kind: CallKind, *, queued: bool) -> None:
+    async def _take_slot(self, kind: CallKind, size: int, *, queued: bool) -> None:
         """Paced with the slot in hand, so that the last wait is what spaces calls."""
-        await self._slots.take(kind)
+        await self._slots.take(kind, size)
         try:
             await self._pacer.wait(queued=queued)
         except BaseException:
@@ -158,7 +162,7 @@ class TokenBucket:
 class _Hold:
     """A slot that is taken."""
 
-    kinds: Sequence[CallKind]
+    classes: Sequence[CallClass]
     """For calls of these."""
     timers: Sequence[asyncio.TimerHandle] = ()
     """That free it."""
@@ -167,38 +171,38 @@ class _Hold:
 class _Slots:
     """The slots of a bucket, and the calls that hold them: the owner of its grants.
 
-    A slot may be free for one kind of call and not yet for another, so they are counted for each.
+    A slot may be free for one class of calls and not yet for another, so they are counted for each.
     """
 
     def __init__(self, rule: SlotRule, pacer: Pacer, changes: Changes) -> None:
         self._rule = rule
         self._pacer = pacer
         self._changes = changes
-        self._taken = [0] * len(KINDS)
+        self._taken = [0] * len(CallClass)
         self._freed = asyncio.Event()
         self._held: dict[SlotGrant, _Hold] = {}
         self.in_flight = 0
         self.refusals = 0
 
-    def are_taken(self, kind: CallKind) -> bool:
-        """A call of that kind has to wait."""
-        return self._taken[kind] >= self._rule.slots
+    def are_taken(self, of: CallClass) -> bool:
+        """A call of that class has to wait."""
+        return self._taken[of] >= self._rule.slots
 
-    async def take(self, kind: CallKind) -> None:
+    async def take(self, kind: CallKind, size: int) -> None:
         """Waits for one; for one caller at a time."""
-        while self.are_taken(kind):
+        while self.are_taken(self._rule.class_of(kind, size)):
             self._freed.clear()
             await self._freed.wait()
-        for each in KINDS:
+        for each in CallClass:
             self._taken[each] += 1
 
     def give_back(self) -> None:
-        self._free(KINDS)
+        self._free(CallClass)
 
-    def grant(self, loop: asyncio.AbstractEventLoop, kind: CallKind, episode: int) -> SlotGrant:
+    def grant(self, loop: asyncio.AbstractEventLoop, kind: CallKind, size: int, episode: int) -> SlotGrant:
         """The grant for a slot that was taken."""
-        grant = SlotGrant(self, self._rule, loop, kind=kind, episode=episode)
-        self._held[grant] = _Hold(KINDS)
+        grant = SlotGrant(self, self._rule, loop, kind=kind, size=size, episode=episode)
+        self._held[grant] = _Hold(tuple(CallClass))
         self.in_flight += 1
         return grant
 
@@ -221,20 +225,20 @@ class _Slots:
             return
         for timer in hold.timers:
             timer.cancel()
-        together: dict[float, list[CallKind]] = defaultdict(list)
-        for kind in hold.kinds:
-            together[counted_by[kind]].append(kind)
+        together: dict[float, list[CallClass]] = defaultdict(list)
+        for each in hold.classes:
+            together[counted_by[each]].append(each)
         call_at, window = asyncio.get_running_loop().call_at, self._rule.hold
-        hold.timers = [call_at(at + window, self._free_now, grant, kinds) for at, kinds in together.items()]
+        hold.timers = [call_at(at + window, self._free_now, grant, classes) for at, classes in together.items()]
 
-    def _free_now(self, grant: SlotGrant, kinds: Iterable[CallKind]) -> None:
+    def _free_now(self, grant: SlotGrant, classes: Iterable[CallClass]) -> None:
         hold = self._held[grant]
-        hold.kinds = [kind for kind in hold.kinds if kind not in kinds]
-        if not hold.kinds:
+        hold.classes = [each for each in hold.classes if each not in classes]
+        if not hold.classes:
             del self._held[grant]
-        self._free(kinds)
+        self._free(classes)
 
-    def _free(self, kinds: Iterable[CallKind]) -> None:
-        for kind in kinds:
-            self._taken[kind] -= 1
+    def _free(self, classes: Iterable[CallClass]) -> None:
+        for each in classes:
+            self._taken[each] -= 1
         self._freed.set()

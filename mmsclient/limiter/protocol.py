@@ -81,8 +81,13 @@ class DistinguishesKinds(Protocol):
     client was made, has replaced only `acquire`: then that is called, for calls of every kind.
     """
 
-    async def acquire_for(self, kind: CallKind) -> Grant:
-        """As `Limiter.acquire`, for a call of that kind."""
+    async def acquire_for(self, kind: CallKind, size: int = 0) -> Grant:
+        """As `Limiter.acquire`, for a call of that kind.
+
+        Args:
+            kind: Of the call.
+            size: Bytes of an upload, about; 0 of another call. The server may count a smaller one sooner.
+        """
         ...
 
 

@@ -5,8 +5,10 @@ docs/limiter.md explains it.
 
 from __future__ import annotations
 
+from bisect import bisect_left, insort
 from collections import deque
 from collections.abc import Sequence
+from enum import IntEnum
 
 from mmsclient._api.checks import check_seconds, check_whole, is_number, require
 from mmsclient.limiter.protocol import CallKind
@@ -23,9 +25,20 @@ ALLOWANCE = 30
 
 KINDS = tuple(CallKind)
 
+
+class CallClass(IntEnum):
+    """What is known of a call before it leaves."""
+
+    READ = CallKind.READ
+    WRITE = CallKind.WRITE
+    UPLOAD = CallKind.UPLOAD
+    SMALLER = 3
+    """It is smaller than those known of its kind: it may be counted sooner after it leaves than they are."""
+
+
 CountedBy = Sequence[float]
 """The latest moment at which the server can have counted a call, less the way to the server: as it is to be taken for
-a next call of each kind."""
+a next call of each class."""
 
 
 class MinRTT:
@@ -33,10 +46,16 @@ class MinRTT:
 
     It is their minimum, less an allowance for how far the true minimum may lie below it: 30 times their mean excess
     over it, divided by their number.
+
+    Args:
+        slots: How many calls may be counted by what was known before.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, slots: int = ENOUGH) -> None:
+        self._needed = min(max(slots, ENOUGH), MEMORY // 2)
         self._exchanges: deque[float] = deque()
+        self._sizes: deque[int] = deque()
+        self._sorted_sizes: list[int] = []
         self._sum = 0.0  # of all of them
         self._minima: deque[float] = deque()  # their minimum, the minimum of those after it, and so on
         self.estimate: float = 0.0
@@ -47,17 +66,24 @@ class MinRTT:
         """There were enough exchanges."""
         return len(self._exchanges) >= ENOUGH
 
-    def learn(self, exchange: float) -> float:
+    @property
+    def least_size(self) -> int:
+        """Bytes. Of this size, or a smaller one, were enough exchanges; a call smaller than that may take less time."""
+        return self._sorted_sizes[self._needed - 1] if len(self._sorted_sizes) >= self._needed else 0
+
+    def learn(self, exchange: float, size: int = 0) -> float:
         """Takes one more exchange into account.
 
         Args:
             exchange: Its seconds.
+            size: Bytes that its call carried.
 
         Returns:
-            What may be taken off it by those before it: the min RTT, or 0 if it was shorter.
+            What may be taken off it by those before it: the min RTT, or 0 if it was shorter or its call smaller.
         """
-        before = self.estimate
+        before = self.estimate if size >= self.least_size else 0.0
         self._remember(exchange)
+        self._remember_size(size)
         if self.is_known:
             least, count = self._minima[0], len(self._exchanges)
             excess = self._sum / count - least
@@ -77,6 +103,12 @@ class MinRTT:
         self._exchanges.append(exchange)
         self._sum += exchange
 
+    def _remember_size(self, size: int) -> None:
+        if len(self._sizes) == MEMORY:
+            del self._sorted_sizes[bisect_left(self._sorted_sizes, self._sizes.popleft())]
+        self._sizes.append(size)
+        insort(self._sorted_sizes, size)
+
 
 class SlotRule:
     """How many slots there are, and how long a call holds one.
@@ -93,7 +125,7 @@ class SlotRule:
         """Seconds in which the server allows that many calls."""
         self.rate: float = self.slots / self.window
         self.jitter = jitter
-        self.min_rtt: Sequence[MinRTT] = min_rtt or [MinRTT() for _ in KINDS]
+        self.min_rtt: Sequence[MinRTT] = min_rtt or [MinRTT(self.slots) for _ in KINDS]
 
     @property
     def hold(self) -> float:
@@ -105,23 +137,30 @@ class SlotRule:
         """Seconds after which a call that leaves now surely counts no longer."""
         return self.jitter + self.hold
 
-    def counted_by(self, kind: CallKind, sent: float, answered: float | None, *, unusual: bool = False) -> CountedBy:
+    def class_of(self, kind: CallKind, size: int) -> CallClass:
+        """The class of a call that carries so many bytes."""
+        return CallClass(kind) if size >= self.min_rtt[kind].least_size else CallClass.SMALLER
+
+    def counted_by(
+        self, kind: CallKind, sent: float, answered: float | None, *, size: int = 0, unusual: bool = False
+    ) -> CountedBy:
         """The latest moment at which the server can have counted a call, less the way of the next to the server.
 
         Args:
             kind: Of the call.
             sent: When the last byte had left.
             answered: When the response came, if it has.
+            size: Bytes that it carried.
             unusual: The response, a refusal say, may have come a shorter way: nothing is taken off, nor learned.
         """
         latest = sent + self.jitter
         if answered is None:
-            return [latest] * len(self.min_rtt)
-        way = 0.0 if unusual else self.min_rtt[kind].learn(answered - sent)
+            return [latest] * len(CallClass)
+        way = 0.0 if unusual else self.min_rtt[kind].learn(answered - sent, size)
         others = [self.min_rtt[other] for other in KINDS if other is not kind]
         way = min([way, *(other.estimate for other in others if other.is_known)])
         ways = [way if other is kind or self.min_rtt[other].is_known else 0.0 for other in KINDS]
-        return [min(answered - each, latest) for each in ways]
+        return [min(answered - each, latest) for each in (*ways, 0.0)]
 
 
 def check_rule(rate: float, burst: int, jitter: float) -> None:

@@ -44,6 +44,8 @@ class Call:
     patience: float = 1e9
     """Seconds after which the caller leaves the queue."""
     kind: CallKind = CallKind.READ
+    size: int = 0
+    """Bytes of an upload."""
 
 
 async def exchange(limiter: Limiter, call: Call, arrivals: list[float]) -> None:
@@ -51,7 +53,7 @@ async def exchange(limiter: Limiter, call: Call, arrivals: list[float]) -> None:
     time, sleep = asyncio.get_running_loop().time, asyncio.sleep
     try:
         async with asyncio.timeout(call.patience):
-            grant = await acquire_from(limiter)(call.kind)
+            grant = await acquire_from(limiter)(call.kind, call.size)
     except TimeoutError:
         return
     upload = 0.0 if call.fate == "untraced" else call.upload
@@ -144,6 +146,32 @@ MIXED_CALLS = st.builds(attrs.evolve, CALLS, kind=st.sampled_from(CallKind))
 
 PICTURES = Costs(lag=(0.0, 0.0, 0.03), work=(0.0, 0.0, 0.1), counted_late=True)
 """A server that counts a picture when it has read it, and then takes its time."""
+
+
+def picture(size: int, **seconds: float) -> Call:
+    """It lies in the buffers after its last byte was written, the longer the larger; the server counts what it read."""
+    return Call(kind=CallKind.UPLOAD, size=size, lag=0.2 * size / 380_000, counted_late=True, **seconds)  # type: ignore[arg-type]
+
+
+def _pictures(sizes: list[int], number: int, jitter: float, seed: int) -> list[Call]:
+    """One of each size that takes the least there can be, then so many at random."""
+    rng = random.Random(seed)
+    calls = [picture(size) for size in sizes]
+    for _ in range(number):
+        up, work, down = (rng.uniform(0, jitter) for _ in range(3))
+        calls.append(picture(rng.choice(sizes), up=up, work=work, down=down))
+    return calls
+
+
+SIZES = st.sampled_from([5_000, 40_000, 150_000, 380_000]) | st.integers(0, 380_000)
+
+PICTURES_AFTER_EACH_OTHER = st.builds(
+    _pictures,
+    sizes=st.lists(SIZES, min_size=1, max_size=2),
+    number=st.integers(15, 60),
+    jitter=st.sampled_from([0.0, 0.0, 0.0, 0.02, 0.05]),
+    seed=st.integers(0, 10**6),
+)
 
 
 MODELS: dict[str, Callable[[random.Random], float]] = {

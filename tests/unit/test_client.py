@@ -15,7 +15,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 from zoneinfo import ZoneInfo
 
 import aiolimiter
@@ -652,7 +652,7 @@ async def test_a_large_answer_is_read_where_no_thread_can_be_started(
 
 
 class Apart(Recorder):
-    async def acquire_for(self, kind: CallKind) -> Recorder:
+    async def acquire_for(self, kind: CallKind, size: int = 0) -> Recorder:
         self.events.append(kind.name)
         return self
 
@@ -664,7 +664,7 @@ class Replaced(Apart):
 
 
 class Both(Replaced):
-    async def acquire_for(self, kind: CallKind) -> Recorder:
+    async def acquire_for(self, kind: CallKind, size: int = 0) -> Recorder:
         self.events.append(kind.name)
         return self
 
@@ -705,6 +705,25 @@ async def test_a_limiter_that_tells_kinds_apart_is_told_of_them_unless_only_acqu
         await mms.send_sms(to="0400000000", text="Sale")
         await send(mms)
     assert [event for event in asked.events if event.isupper()] == told
+
+
+async def test_a_limiter_that_tells_kinds_apart_is_told_how_large_an_upload_is(sandbox: Sandbox) -> None:
+    class Sizes(Recorder):
+        sizes: ClassVar[list[int]] = []
+
+        async def acquire_for(self, kind: CallKind, size: int = 0) -> Recorder:
+            self.sizes.append(size)
+            return self
+
+    limiter = Sizes()
+    async with sandbox.client(limiter=limiter) as mms:
+        await mms.account()
+        await mms.send_sms(to="0400000000", text="Sale")
+        await mms.send(to="0400000000", text="Hi", image=PNG)
+        await mms.send(to="0400000000", text="Hi, Ann", image=PNG)
+    read, write, upload, longer = limiter.sizes
+    assert (read, write) == (0, 0)
+    assert len(PNG) < upload == longer - len(", Ann")
 
 
 async def test_a_daily_cap_on_top_of_a_token_bucket_is_asked_for_every_call(sandbox: Sandbox) -> None:

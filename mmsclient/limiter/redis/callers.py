@@ -15,11 +15,20 @@ from mmsclient.limiter.protocol import CallKind, Grant
 
 
 @attrs.frozen
+class NextCall:
+    """What a caller waits with."""
+
+    kind: CallKind
+    size: int = 0
+    """Bytes of an upload."""
+
+
+@attrs.frozen
 class Offer:
     """A grant on its way to the first caller."""
 
-    kind: CallKind
-    """It is for a call of that kind."""
+    call: NextCall
+    """It is for such a call."""
     grant: Grant
     give_back: Callable[[], None]
     """Called in place of the grant's own methods if nobody takes it."""
@@ -38,8 +47,8 @@ class Callers:
         self._plan = plan
         self._turn = CapacityLimiter(1)
         self._first: asyncio.Future[Offer | None] | None = None
-        self.kind: CallKind = CallKind.READ
-        """Of the first caller's call, or the last that was one."""
+        self.call: NextCall = NextCall(CallKind.READ)
+        """The first caller's, or that of the last that was one."""
         self._failure: tuple[float, str] = (-math.inf, "")
         self._is_closed = False
         self.waiting: int = 0
@@ -52,12 +61,12 @@ class Callers:
         """Somebody waits for an offer."""
         return self._first is not None and not self._first.done()
 
-    async def wait(self, asked: float, kind: CallKind) -> Grant:
+    async def wait(self, asked: float, call: NextCall) -> Grant:
         """Waits for the turn and then for a grant.
 
         Args:
             asked: The time now.
-            kind: Of the call.
+            call: What is to be granted.
 
         Raises:
             LimiterUnavailableError: Redis failed since then, or the limiter is closed.
@@ -67,7 +76,7 @@ class Callers:
         try:
             await self._turn.acquire()
             try:
-                self.kind = kind
+                self.call = call
                 return await self._wait_as_first(asked)
             finally:
                 self._turn.release()
@@ -77,8 +86,8 @@ class Callers:
             self._plan()
 
     def offer(self, offer: Offer) -> None:
-        """Hands the first caller a grant, which is given back if there is none, or one with a call of another kind."""
-        if offer.kind is not self.kind or not self._wake(offer):
+        """Hands the first caller a grant, which is given back if there is none, or one with another call."""
+        if offer.call != self.call or not self._wake(offer):
             offer.give_back()
 
     def delay(self) -> None:

@@ -89,14 +89,14 @@ class Fallback:
         clock = asyncio.get_running_loop().time
         if (wait := self._starts_at - clock()) > 0:
             await asyncio.sleep(wait)
-        kind = self._callers.kind
-        queued = not (self._leases.has_room(kind, self._slots) and self._pacer.is_free(clock()))
+        call = self._callers.call
+        queued = not (self._leases.has_room(call, self._slots) and self._pacer.is_free(clock()))
         if queued:
             self._callers.delay()
-        await self._leases.wait_for_room(kind, self._slots)
+        await self._leases.wait_for_room(call, self._slots)
         await self._pacer.wait(queued=queued)
-        grant = self._leases.grant(self._leases.next_key(), kind, self._pacer.episodes, owner=self)
-        self._callers.offer(Offer(kind, grant, partial(self._leases.give_back, grant)))
+        grant = self._leases.grant(self._leases.next_key(), call, self._pacer.episodes, owner=self)
+        self._callers.offer(Offer(call, grant, partial(self._leases.give_back, grant)))
 
     # --- what a grant tells its owner ----------------------------------------------------------------------------
 

@@ -13,7 +13,7 @@ import attrs
 from mmsclient.limiter.changes import Changes
 from mmsclient.limiter.feedback import Pause, pause_after
 from mmsclient.limiter.grant import GrantOwner, SlotGrant
-from mmsclient.limiter.protocol import CallKind
+from mmsclient.limiter.redis.callers import NextCall
 from mmsclient.limiter.redis.settings import LINGER, RENEW, SOON, microseconds
 from mmsclient.limiter.slots import CountedBy, SlotRule
 
@@ -98,29 +98,31 @@ class Leases:
         self._named += 1
         return f"{self.process}:{self._named}"
 
-    def has_room(self, kind: CallKind, slots: int) -> bool:
+    def has_room(self, call: NextCall, slots: int) -> bool:
         """The server counts less than so many calls of this process."""
-        return self._free_at(kind, slots) <= asyncio.get_running_loop().time()
+        return self._free_at(call, slots) <= asyncio.get_running_loop().time()
 
-    async def wait_for_room(self, kind: CallKind, slots: int) -> None:
+    async def wait_for_room(self, call: NextCall, slots: int) -> None:
         """Waits until it does."""
-        while not self.has_room(kind, slots):
+        while not self.has_room(call, slots):
             self._progress.clear()
             with suppress(TimeoutError):
-                async with asyncio.timeout_at(self._free_at(kind, slots)):
+                async with asyncio.timeout_at(self._free_at(call, slots)):
                     await self._progress.wait()
 
-    def _free_at(self, kind: CallKind, slots: int) -> float:
-        ends = sorted(counted_by[kind] + self._rule.hold for counted_by in self._settling.values())
+    def _free_at(self, call: NextCall, slots: int) -> float:
+        of = self._rule.class_of(call.kind, call.size)
+        ends = sorted(counted_by[of] + self._rule.hold for counted_by in self._settling.values())
         must_end = len(ends) + len(self._sending) - slots + 1
         if must_end > len(ends):
             return asyncio.get_running_loop().time() + RENEW  # they still send: nobody knows
         return ends[must_end - 1] if must_end > 0 else -math.inf
 
-    def grant(self, key: str, kind: CallKind, episode: int, owner: GrantOwner | None = None) -> SlotGrant:
+    def grant(self, key: str, call: NextCall, episode: int, owner: GrantOwner | None = None) -> SlotGrant:
         """The grant for a slot that Redis gave; or `owner`, who passes on what it is told of it."""
         loop = asyncio.get_running_loop()
-        grant = SlotGrant(owner or self, self._rule, loop, kind=kind, episode=episode, key=key)
+        kind, size = call.kind, call.size
+        grant = SlotGrant(owner or self, self._rule, loop, kind=kind, size=size, episode=episode, key=key)
         self._sending[key] = None
         self._timers[grant] = loop.call_later(RENEW, self._renew, grant)
         self._changes.happened()

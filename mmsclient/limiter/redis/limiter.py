@@ -11,7 +11,7 @@ from mmsclient._api.checks import keeps_arguments_secret
 from mmsclient.errors import ConfigurationError
 from mmsclient.limiter.changes import Changes, News, RateListener
 from mmsclient.limiter.protocol import CallKind, Grant, SharedTokenBucketStats
-from mmsclient.limiter.redis.callers import Callers
+from mmsclient.limiter.redis.callers import Callers, NextCall
 from mmsclient.limiter.redis.calls import RedisCalls
 from mmsclient.limiter.redis.fallback import Fallback
 from mmsclient.limiter.redis.leases import Leases
@@ -153,11 +153,11 @@ class SharedTokenBucket:
         """
         return await self.acquire_for(CallKind.READ)
 
-    async def acquire_for(self, kind: CallKind) -> Grant:
-        """As `acquire`, for a call of that kind."""
+    async def acquire_for(self, kind: CallKind, size: int = 0) -> Grant:
+        """As `acquire`, for a call of that kind; of an upload with its size in bytes."""
         loop = self._bind_loop()
         asked, delays, queued = loop.time(), self._callers.delays, self._callers.waiting > 0
-        grant = await self._callers.wait(asked, kind)
+        grant = await self._callers.wait(asked, NextCall(kind, size))
         self._usage.count(asked, loop.time(), waited=queued or self._callers.delays > delays)
         return grant
 

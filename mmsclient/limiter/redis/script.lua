@@ -2,7 +2,7 @@
 -- docs/limiter.md has the rule. All times are microseconds, `now` is this server's clock.
 
 local STATE, BUSY, LINE, PLACES, KINDS, MEMBERS = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[#KEYS]
-local COOLING = {} -- for each kind of call
+local COOLING = {} -- for each class of calls: the kinds, and uploads smaller than those that a process knows of
 for i = 6, #KEYS - 1 do
   COOLING[i - 5] = KEYS[i]
 end
@@ -12,13 +12,26 @@ local time = redis.call('TIME')
 local now = time[1] * 1000000 + time[2]
 local settled = now + sync.jitter + sync.window -- when a call that leaves at this moment surely counts no longer
 
-local known = redis.call('HMGET', STATE, 'last', 'entries', 'episode', 'held', 'slow', 'bucket', 'pace', 'queueing')
+local known = redis.call('HMGET', STATE, 'last', 'entries', 'episode', 'held', 'slow', 'bucket', 'pace', 'queueing',
+  'least', 'least_before', 'least_till')
 local last, entries = tonumber(known[1]), known[2]
 local episode = tonumber(known[3]) or now -- from `now`, so that a grant of a forgotten episode matches none to come
 local held = math.min(tonumber(known[4]) or 0, now + sync.longest_pause)
 local slow = tonumber(known[5]) or 1
 local bucket, pace = tonumber(known[6]) or 0, tonumber(known[7]) or 0
 local queueing = known[8] == '1' -- somebody had to wait since the line was last empty
+
+-- Slots are free for uploads as soon as `free` says only if these are of the `least` size that its process knew, or more.
+-- So the largest that was reported counts for as long as slots are taken, and no longer than twice that.
+local least, least_before, least_till = tonumber(known[9]) or 0, tonumber(known[10]) or 0, tonumber(known[11]) or 0
+if now >= least_till then
+  least_before = now < least_till + settled - now and least or 0
+  least, least_till = 0, settled
+end
+least = math.max(least, sync.least)
+if sync.size and sync.size < math.max(least, least_before) then
+  kind = #COOLING
+end
 
 -- The slots: a call in flight is in BUSY with the time it was last heard of, one given back is in COOLING of each kind
 -- with the time its slot is free for a call of that kind.
@@ -228,7 +241,7 @@ end
 local wait, callers = 0, sync.callers - granted -- those that still wait
 if callers > 0 then
   redis.call('ZADD', LINE, 'NX', now, me)
-  redis.call('ZADD', KINDS, sync.kind, me, callers, callers_of(me))
+  redis.call('ZADD', KINDS, kind - 1, me, callers, callers_of(me))
   local at = ready(redis.call('ZRANK', LINE, me))
   queueing = queueing or at > now
   if sync.processes then
@@ -241,6 +254,7 @@ else
 end
 
 redis.call('HSET', STATE, 'last', now, 'entries', count(), 'episode', episode, 'held', held)
+redis.call('HSET', STATE, 'least', least, 'least_before', least_before, 'least_till', least_till)
 redis.call('HSET', STATE, 'slow', slow, 'bucket', bucket, 'pace', pace, 'queueing', queueing and 1 or 0)
 for _, key in ipairs(KEYS) do
   redis.call('PEXPIRE', key, sync.kept)

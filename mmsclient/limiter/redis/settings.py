@@ -11,8 +11,7 @@ from mmsclient._api.checks import check_seconds, check_whole, require
 from mmsclient.errors import ConfigurationError
 from mmsclient.limiter.feedback import LONGEST_RETRY_AFTER, RECOVERY, SLOWER, SLOWEST
 from mmsclient.limiter.pacing import EARNED, GAP
-from mmsclient.limiter.protocol import CallKind
-from mmsclient.limiter.slots import SlotRule, check_rule
+from mmsclient.limiter.slots import CallClass, SlotRule, check_rule
 
 LINGER = 0.4
 """Seconds that a report may wait for company: mostly the process asks for its next call before, in the same trip."""
@@ -157,7 +156,7 @@ def checked(
 def keys_of(account: str) -> list[str]:
     """The keys of an account in Redis, all in one slot of a cluster. They tell nothing of its name."""
     tag = hashlib.blake2b(account.encode(errors="surrogatepass"), key=b"mmsclient.limiter", digest_size=16).hexdigest()
-    cooling = [f"cooling:{kind.name.lower()}" for kind in CallKind]
+    cooling = [f"cooling:{each.name.lower()}" for each in CallClass]
     return [f"mmsclient:{{{tag}}}:{part}" for part in ("state", "busy", "line", "places", "kinds", *cooling, "members")]
 
 

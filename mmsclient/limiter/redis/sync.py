@@ -12,7 +12,7 @@ import attrs
 from mmsclient.errors import one_line
 from mmsclient.limiter.changes import News
 from mmsclient.limiter.protocol import CallKind
-from mmsclient.limiter.redis.callers import Callers, Offer
+from mmsclient.limiter.redis.callers import Callers, NextCall, Offer
 from mmsclient.limiter.redis.calls import RedisCalls, SyncResult
 from mmsclient.limiter.redis.fallback import Fallback
 from mmsclient.limiter.redis.leases import Leases, Reports
@@ -27,8 +27,8 @@ class Want:
     """What is asked for: one grant."""
 
     key: str
-    kind: CallKind
-    """Of the first caller's call."""
+    call: NextCall
+    """The first caller's."""
 
 
 class Sync:
@@ -56,7 +56,7 @@ class Sync:
         news: News,
     ) -> None:
         self._news = news
-        self._full = rule.rate
+        self._rule = rule
         self._for_script = settings.for_script(rule)
         self._shares = settings.shares
         self._timeout = settings.timeout
@@ -126,7 +126,7 @@ class Sync:
 
     async def _sync(self, loop: asyncio.AbstractEventLoop) -> None:
         """Reports, asks if somebody waits, and hands on what was granted."""
-        wanted = Want(self._leases.next_key(), self._callers.kind) if self._callers.is_asking else None
+        wanted = Want(self._leases.next_key(), self._callers.call) if self._callers.is_asking else None
         callers, reports = 0 if self._is_stopped else self._callers.waiting, self._leases.take_reports()
         try:
             result = await self._calls.sync(self._request(loop.time(), wanted, callers, reports))
@@ -144,14 +144,18 @@ class Sync:
         self.plan()
 
     def _request(self, now: float, wanted: Want | None, callers: int, reports: Reports) -> dict[str, object]:
+        call = self._callers.call if wanted is None else wanted.call
         request = {
             **self._for_script,
             **reports.for_script(now),
             "process": self._leases.process,
-            "kind": self._callers.kind if wanted is None else wanted.kind,
+            "kind": self._rule.class_of(call.kind, call.size),
+            "least": self._rule.min_rtt[CallKind.UPLOAD].least_size,
             "callers": callers,
             "busy": self._leases.sending,
         }
+        if call.kind is CallKind.UPLOAD:
+            request["size"] = call.size
         if wanted is not None:
             request["want"] = wanted.key
         if self._heard is not None:
@@ -176,11 +180,11 @@ class Sync:
         if refused:
             self._callers.delay()
         self.speed = result.speed
-        self._news.rate(result.speed * self._full)
+        self._news.rate(result.speed * self._rule.rate)
         self.throttlings += result.slowed
         if wanted is not None and result.granted:
-            grant = self._leases.grant(wanted.key, wanted.kind, result.episode)
-            self._callers.offer(Offer(wanted.kind, grant, partial(self._leases.give_back, grant)))
+            grant = self._leases.grant(wanted.key, wanted.call, result.episode)
+            self._callers.offer(Offer(wanted.call, grant, partial(self._leases.give_back, grant)))
 
     # --- Redis away ----------------------------------------------------------------------------------------------
 

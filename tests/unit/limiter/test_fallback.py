@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 
+import pytest
+
 from mmsclient.limiter import CallKind, NoLimit
 from mmsclient.limiter.changes import Changes
-from mmsclient.limiter.redis.callers import Callers, Offer
+from mmsclient.limiter.redis.callers import Callers, NextCall, Offer
 from mmsclient.limiter.redis.fallback import Fallback
 from mmsclient.limiter.redis.leases import Leases
 from mmsclient.limiter.redis.settings import checked
@@ -30,7 +32,7 @@ class Alone:
         self.fallback.plan()
 
     async def call(self) -> None:
-        grant = await self.callers.wait(asyncio.get_running_loop().time(), CallKind.READ)
+        grant = await self.callers.wait(asyncio.get_running_loop().time(), NextCall(CallKind.READ))
         grant.release()
 
 
@@ -60,24 +62,31 @@ async def test_a_caller_that_comes_as_the_last_one_leaves_is_served() -> None:
     assert leaving.cancelled()
 
 
-async def test_a_grant_for_one_kind_of_call_is_not_handed_to_a_caller_of_another() -> None:
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        (NextCall(CallKind.UPLOAD), NextCall(CallKind.READ)),
+        (NextCall(CallKind.UPLOAD, 300_000), NextCall(CallKind.UPLOAD, 20_000)),
+    ],
+)
+async def test_a_grant_for_one_call_is_not_handed_to_the_caller_of_another(first: NextCall, second: NextCall) -> None:
     """Its slot may be free for the one and not yet for the other: the first caller left, and the next is another."""
-    callers, given_back, now = Callers(Changes(), lambda: None), list[CallKind](), asyncio.get_running_loop().time()
+    callers, given_back, now = Callers(Changes(), lambda: None), list[NextCall](), asyncio.get_running_loop().time()
 
-    async def offer(kind: CallKind) -> Offer:
-        offer = Offer(kind, await NoLimit().acquire(), lambda: given_back.append(kind))
+    async def offer(call: NextCall) -> Offer:
+        offer = Offer(call, await NoLimit().acquire(), lambda: given_back.append(call))
         callers.offer(offer)
         return offer
 
-    upload = asyncio.create_task(callers.wait(now, CallKind.UPLOAD))
-    read = asyncio.create_task(callers.wait(now, CallKind.READ))
+    leaving = asyncio.create_task(callers.wait(now, first))
+    next_one = asyncio.create_task(callers.wait(now, second))
     await asyncio.sleep(0)
-    assert callers.kind is CallKind.UPLOAD
-    upload.cancel()
-    await asyncio.wait([upload])
-    await offer(CallKind.UPLOAD)
-    assert given_back == [CallKind.UPLOAD]
-    assert not read.done()
-    offered = await offer(CallKind.READ)
-    assert await read is offered.grant
-    assert given_back == [CallKind.UPLOAD]
+    assert callers.call == first
+    leaving.cancel()
+    await asyncio.wait([leaving])
+    await offer(first)
+    assert given_back == [first]
+    assert not next_one.done()
+    offered = await offer(second)
+    assert await next_one is offered.grant
+    assert given_back == [first]

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import random
-from itertools import pairwise
+from itertools import chain, pairwise
 from statistics import mean
 from typing import TYPE_CHECKING, Any
 
+import attrs
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
@@ -23,6 +24,7 @@ from tests.support.demand import (
     MIXED_CALLS,
     MODELS,
     PICTURES,
+    PICTURES_AFTER_EACH_OTHER,
     WORK,
     Call,
     Costs,
@@ -30,6 +32,7 @@ from tests.support.demand import (
     demand,
     fed_by_signals,
     fullest,
+    picture,
 )
 from tests.support.virtual_time import VirtualLoop, run
 
@@ -92,13 +95,13 @@ def test_soon_after_the_start_hardly_any_exchange_is_shorter_than_the_min_rtt(mo
 
 def test_when_a_call_was_counted_at_the_latest() -> None:
     rule, read = SlotRule(15, jitter=0.25), CallKind.READ
-    assert rule.counted_by(read, 10.0, None) == [10.25] * 3
+    assert rule.counted_by(read, 10.0, None) == [10.25] * 4
     for _ in range(ENOUGH):
-        assert rule.counted_by(read, 10.0, 10.1) == [10.1] * 3
-    assert rule.counted_by(read, 10.0, 10.15) == pytest.approx([10.05, 10.15, 10.15])
-    assert rule.counted_by(read, 10.0, 19.0) == [10.25] * 3  # a slow answer: it was counted long before
+        assert rule.counted_by(read, 10.0, 10.1) == [10.1] * 4
+    assert rule.counted_by(read, 10.0, 10.15) == pytest.approx([10.05, 10.15, 10.15, 10.15])
+    assert rule.counted_by(read, 10.0, 19.0) == [10.25] * 4  # a slow answer: it was counted long before
     before = rule.min_rtt[read].estimate
-    assert rule.counted_by(read, 10.0, 10.15, unusual=True) == [10.15] * 3
+    assert rule.counted_by(read, 10.0, 10.15, unusual=True) == [10.15] * 4
     assert rule.min_rtt[read].estimate == before
 
 
@@ -106,9 +109,9 @@ def test_the_least_min_rtt_of_those_that_are_known_is_taken_off() -> None:
     rule, read, upload = SlotRule(15, jitter=0.25), CallKind.READ, CallKind.UPLOAD
     for _ in range(ENOUGH):
         rule.counted_by(read, 10.0, 10.1)
-        assert rule.counted_by(upload, 10.0, 10.2) == [10.2] * 3
-    assert rule.counted_by(upload, 10.0, 10.23) == pytest.approx([10.13, 10.23, 10.13])
-    assert rule.counted_by(read, 10.0, 10.15) == pytest.approx([10.05, 10.15, 10.05])
+        assert rule.counted_by(upload, 10.0, 10.2) == [10.2] * 4
+    assert rule.counted_by(upload, 10.0, 10.23) == pytest.approx([10.13, 10.23, 10.13, 10.23])
+    assert rule.counted_by(read, 10.0, 10.15) == pytest.approx([10.05, 10.15, 10.05, 10.15])
 
 
 def test_the_rate_after_refusals() -> None:
@@ -211,11 +214,39 @@ def test_steady_demand_gets_nine_tenths_of_any_cap(seed: int, rate: int, model: 
     assert used(steady(TokenBucket(rate), model, seed, calls=20 * rate), rate) >= 0.90
 
 
-def test_pictures_that_become_smaller_keep_the_cap_where_reads_are_known() -> None:
-    """The large ones lay in the buffers after their last byte was written, and the server counts what it has read."""
-    large, small = (Call(kind=CallKind.UPLOAD, lag=lag, counted_late=True) for lag in (0.2, 0.01))
-    calls = [call for _ in range(24) for call in (*[large] * 5, Call(kind=CallKind.READ))] + [small] * 30
-    assert fullest(run(demand(TokenBucket(), calls))) <= 15
+@pytest.mark.parametrize(("large", "small"), [(380_000, 20_000), (380_000, 200_000), (100_000, 20_000)])
+@pytest.mark.parametrize("reads", [0, 1])
+@pytest.mark.parametrize("rate", [15, 40])
+def test_pictures_that_become_smaller_keep_the_cap(large: int, small: int, reads: int, rate: int) -> None:
+    before = [picture(large)] * 5 + [Call(kind=CallKind.READ)] * reads
+    assert fullest(run(demand(TokenBucket(rate), before * 24 + [picture(small)] * 3 * rate))) <= rate
+
+
+@settings(max_examples=60)
+@given(
+    runs=st.lists(PICTURES_AFTER_EACH_OTHER, min_size=2, max_size=4),
+    rate=st.sampled_from([1, 2.7, 15, 15, 15, 40]),
+    burst=st.sampled_from([1, 5, 100]),
+)
+def test_no_window_holds_more_than_the_cap_whatever_the_sizes_of_pictures(
+    runs: list[list[Call]], rate: float, burst: int
+) -> None:
+    arrivals = run(demand(TokenBucket(rate, burst), chain.from_iterable(runs)))
+    assert fullest(arrivals, max(1.0, 1 / rate)) <= max(1, int(rate))
+
+
+def test_pictures_of_many_sizes_get_most_of_the_cap() -> None:
+    """Only of the smallest of them too few are known."""
+    rng = random.Random(1)
+
+    def call() -> Call:
+        return attrs.evolve(
+            picture(rng.randrange(150_000, 300_000)), up=rng.uniform(0, 0.05), work=rng.uniform(0, 0.06)
+        )
+
+    arrivals = run(demand(TokenBucket(), [call() for _ in range(600)]))
+    assert fullest(arrivals) <= 15
+    assert used(arrivals) >= 0.86
 
 
 def wider(patch: pytest.MonkeyPatch) -> None:
@@ -224,11 +255,11 @@ def wider(patch: pytest.MonkeyPatch) -> None:
 
 def doubled(patch: pytest.MonkeyPatch) -> None:
     learn = MinRTT.learn
-    patch.setattr(MinRTT, "learn", lambda self, exchange: 2 * learn(self, exchange))
+    patch.setattr(MinRTT, "learn", lambda self, *exchange: 2 * learn(self, *exchange))
 
 
 def from_sending(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(SlotRule, "counted_by", lambda self, kind, sent, answered, *, unusual=False: [sent] * 3)
+    patch.setattr(SlotRule, "counted_by", lambda self, kind, sent, answered, **_: [sent] * 4)
 
 
 @pytest.mark.parametrize("weaken", [wider, doubled, from_sending])
@@ -251,7 +282,7 @@ def test_the_cap_does_not_hold_if_what_is_known_of_a_kind_is_taken_off_for_the_o
     counted_by = SlotRule.counted_by
 
     def as_for_its_own(self: SlotRule, kind: CallKind, *args: Any, **options: Any) -> list[float]:
-        return [counted_by(self, kind, *args, **options)[kind]] * 3
+        return [counted_by(self, kind, *args, **options)[kind]] * 4
 
     def most() -> int:
         return max(fullest(pictures(TokenBucket(), "none", seed, reads=0.1)) for seed in range(4))

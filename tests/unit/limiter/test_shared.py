@@ -16,6 +16,7 @@ import subprocess
 import sys
 import time
 from contextlib import suppress
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -39,6 +40,7 @@ from tests.support.demand import (
     MIXED_CALLS,
     MODELS,
     PICTURES,
+    PICTURES_AFTER_EACH_OTHER,
     Call,
     Costs,
     Watch,
@@ -46,6 +48,7 @@ from tests.support.demand import (
     exchange,
     fed_by_signals,
     fullest,
+    picture,
 )
 from tests.support.redis_server import Server
 from tests.support.shared_cap import Network, Patient, Processes, busy
@@ -160,6 +163,36 @@ def test_no_window_holds_more_than_the_cap_whatever_kinds_the_processes_mix(  # 
         return sorted(arrival for each in arrivals for arrival in each)
 
     assert fullest(run(main()), max(1.0, 1 / rate)) <= max(1, int(rate))
+
+
+@settings(max_examples=20, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    runs=st.lists(st.lists(PICTURES_AFTER_EACH_OTHER, min_size=1, max_size=3), min_size=1, max_size=3),
+    rate=st.sampled_from([1, 2.7, 15, 15, 15, 40]),
+    burst=st.sampled_from([1, 5, 100]),
+)
+def test_no_window_holds_more_than_the_cap_whatever_the_sizes_of_the_processes_pictures(
+    server: Server, runs: list[list[list[Call]]], rate: float, burst: int
+) -> None:
+    async def main() -> list[float]:
+        processes = Processes(server, len(runs), rate=rate, burst=burst)
+        demands = zip(processes.limiters, runs, strict=True)
+        arrivals = await asyncio.gather(*(demand(limiter, chain.from_iterable(own)) for limiter, own in demands))
+        await processes.close()
+        return sorted(chain.from_iterable(arrivals))
+
+    assert fullest(run(main()), max(1.0, 1 / rate)) <= max(1, int(rate))
+
+
+def test_small_pictures_of_one_process_keep_the_cap_beside_large_ones_of_another(server: Server) -> None:
+    async def main() -> None:
+        processes = Processes(server, 2)
+        demands = zip(processes.limiters, (380_000, 20_000), strict=True)
+        arrivals = await asyncio.gather(*(demand(limiter, [picture(size)] * 150) for limiter, size in demands))
+        await processes.close()
+        assert fullest(sorted(chain.from_iterable(arrivals))) <= 15
+
+    run(main())
 
 
 @pytest.mark.parametrize(("model", "share"), [("none", 0.92), ("uniform", 0.90), ("exponential", 0.89)])
