@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import secrets
+from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from datetime import datetime
 from decimal import Decimal
@@ -232,6 +233,11 @@ class Picked:
     @property
     def phones(self) -> tuple[int, ...]:
         return tuple(row[1] for row in self.rows)
+
+    @property
+    def states(self) -> Counter[RecipientState]:
+        """How many of them were in which state."""
+        return Counter({RecipientState(state): count for state, count in Counter(row[2] for row in self.rows).items()})
 
     @property
     def is_of_one_group(self) -> bool:

@@ -197,7 +197,7 @@ class SQLiteJournal:
             batch = self._begin_call(picked.ids) if picked.rows else 0
         self._last = max([self._last, *picked.positions])
         if len(picked.rows) == min(limit, self.ready) or picked.is_of_one_group:
-            self.counts.subtract(State(state) for _, _, state in picked.rows)
+            self.counts.subtract(picked.states)
             self.counts[State.SENDING] += len(picked.rows)
             self.ready -= len(picked.rows)
         else:  # another program has taken some away
@@ -211,7 +211,7 @@ class SQLiteJournal:
             picked = Picked(self._database.rows(_OF_IDS.format(ids=", ".join(map(str, ids)))))
             batch = self._begin_call(picked.ids) if picked.rows else 0
         if len(picked.rows) == len(ids):
-            self.counts.subtract(State(state) for _, _, state in picked.rows)
+            self.counts.subtract(picked.states)
             self.counts[State.SENDING] += len(ids)
             self.ready -= sum(position > self._last for position in picked.positions)
         else:  # evidence has settled some

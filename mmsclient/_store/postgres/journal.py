@@ -189,7 +189,6 @@ class PostgresJournal:
         def work(transaction: Transaction) -> tuple[int, Picked, bool, float]:
             asked_at = now()
             self._fence(transaction)
-            late_ends = self._lease.late_ends(transaction)
             is_in_doubt = was_in_doubt or transaction.is_repeated
             if is_in_doubt:
                 self._claims.undo(transaction, claim)
@@ -197,13 +196,12 @@ class PostgresJournal:
             batch = self._claims.begin_call(transaction, picked.ids, claim) if picked.rows else 0
             if batch is None:
                 raise JournalError(self.path, CHANGED)
-            return batch, picked, late_ends == self._late_ends and not is_in_doubt, asked_at
+            return batch, picked, not is_in_doubt and self._lease.late_ends(transaction) == self._late_ends, asked_at
 
         batch, picked, is_as_counted, asked_at = self._database.run(work)
         self._lease.extend(asked_at)
         if (len(picked.rows) == expected or picked.is_of_one_group) and is_as_counted:
-            before = Counter(state for _, _, state in picked.rows)
-            self.counts.subtract({State(state): number for state, number in before.items()})
+            self.counts.subtract(picked.states)
             self.counts[State.SENDING] += len(picked.rows)
             self.ready -= sum(position > passed for position in picked.positions)
         else:  # something was taken away, or has come late
