@@ -7,14 +7,11 @@ to a `wait_for` of its message.
 from __future__ import annotations
 
 import asyncio
-import inspect
 import logging
 from collections import Counter, defaultdict
 from collections.abc import AsyncGenerator, Awaitable, Callable
-from typing import Any, TypeAlias
+from typing import Any
 
-import anyio
-import anyio.to_thread
 from attrs import define, field
 
 from mmsclient._bounded_cache import BoundedCache
@@ -25,6 +22,8 @@ from mmsclient.models import DeliveryReport, InboundMessage
 from mmsclient.observe.events import EventOutcome
 from mmsclient.webhooks.dedup import DedupStore, InMemoryDedupStore, key_of
 from mmsclient.webhooks.elsewhere import Elsewhere
+from mmsclient.webhooks.handlers import Handler, awaitable
+from mmsclient.webhooks.outlasting import CLOSING, AbandonedError
 from mmsclient.webhooks.parse import Event, UnreadableCallback
 from mmsclient.webhooks.pending import NotHandledError, PendingEvents
 from mmsclient.webhooks.throttled_log import ThrottledLog
@@ -33,13 +32,8 @@ from mmsclient.webhooks.watching import NOUNS, Began, ReceiverStats, ReceiverWat
 
 log: logging.Logger = logging.getLogger(__name__)
 
-Handler: TypeAlias = Callable[[Any], Awaitable[object] | object]
-
 ASK_AGAIN = 0.25
 """Seconds between two looks at an event that another process handles."""
-
-MOST_THREADS = 256
-"""Threads that a plain function may be at work in at a time. One call that hangs keeps its thread."""
 
 MOST_WAITING = 10_000
 """Events of a kind that may wait beyond those that are being handled; further ones are refused at once."""
@@ -119,11 +113,11 @@ class Dispatcher:
         """Lets `handler` take all of `kind`. Raises `ConfigurationError` if there is one: it would miss some."""
         if kind in self._handlers:
             raise ConfigurationError(f"a handler of {kind.__name__} is set already; each event is handled once")
-        self._handlers[kind] = _awaitable(handler)
+        self._handlers[kind] = awaitable(handler)
 
     def add_recorder(self, kind: type[Any], recorder: Handler) -> None:
         """Shows `recorder` every event of `kind` before it is handled, and again after a failed handling."""
-        self._recorders[kind].append(_awaitable(recorder))
+        self._recorders[kind].append(awaitable(recorder))
 
     def start(self) -> None:
         """Logs, once, which kinds of events have no handler."""
@@ -260,6 +254,8 @@ class Dispatcher:
         key = handling.key
         try:
             await self._give(handling)
+        except AbandonedError:  # it goes on: its reservation ends as if the process had died
+            raise
         except BaseException:
             if isinstance(key, bytes):
                 await self._dedup.release(key)
@@ -318,9 +314,12 @@ class Dispatcher:
             if tasks:
                 _, late = await asyncio.wait(tasks, timeout=self._timeout)
                 for task in late:
-                    task.cancel()
+                    task.cancel(CLOSING)
                 if late:
-                    await asyncio.wait(late, timeout=self._timeout)
+                    _, left = await asyncio.wait(late, timeout=self._timeout)
+                    if left:
+                        text = "callbacks: closed while %d events are still being handled: a copy is handled again"
+                        log.warning(text, len(left))
         finally:
             try:
                 if self._elsewhere is not None:
@@ -328,19 +327,3 @@ class Dispatcher:
             finally:
                 await self._dedup.aclose()
             self._log.flush()
-
-
-def _awaitable(handler: Handler) -> Callable[[Any], Awaitable[object]]:
-    """`handler` as a coroutine; one that is none runs in threads of its own, so that it may take its time."""
-    if inspect.iscoroutinefunction(handler):
-        return handler
-    threads: list[anyio.CapacityLimiter] = []  # made in the event loop
-
-    async def run(value: Any) -> None:
-        if not threads:
-            threads.append(anyio.CapacityLimiter(MOST_THREADS))
-        outcome = await anyio.to_thread.run_sync(handler, value, limiter=threads[0])
-        if inspect.isawaitable(outcome):  # of a lambda, or of an object whose call is a coroutine
-            await outcome
-
-    return run

@@ -7,6 +7,7 @@ from collections.abc import AsyncGenerator, Callable
 
 from attrs import define
 
+from mmsclient.webhooks.outlasting import outlast
 from mmsclient.webhooks.parse import Event
 
 
@@ -31,6 +32,11 @@ class PendingEvent:
             self.handled.set_result(None)
         else:
             self.handled.set_exception(error)
+
+    def give_up(self, why: str) -> None:
+        """Ends it as not handled, unless somebody has it."""
+        if not self.is_held:
+            self.settle(NotHandledError(why))
 
 
 class PendingEvents:
@@ -57,15 +63,15 @@ class PendingEvents:
         """Returns when somebody has taken `event` and is done with it. Raises `NotHandledError` where nobody is."""
         if not self._consumers and len(self._pending) >= self._limit:
             raise NotHandledError(f"nobody takes events of its kind, and {self._limit} wait already")
-        pending = PendingEvent(event, asyncio.get_running_loop().create_future())
+        loop = asyncio.get_running_loop()
+        pending = PendingEvent(event, loop.create_future())
         self._pending[pending] = None
         self._queue.put_nowait(pending)
+        expiry = loop.call_later(self._timeout, pending.give_up, f"nobody took it within {self._timeout:g} s")
         try:
-            await asyncio.wait([pending.handled], timeout=self._timeout)
-            if not pending.handled.done() and not pending.is_held:
-                raise NotHandledError(f"nobody took it within {self._timeout:g} s")
-            await pending.handled
+            await outlast(pending.handled, lambda: pending.is_held)
         finally:
+            expiry.cancel()
             pending.handled.cancel()
             del self._pending[pending]
             self._drop_settled()
@@ -112,5 +118,4 @@ class PendingEvents:
         self._closed = True
         self._queue.put_nowait(None)
         for pending in list(self._pending):
-            if not pending.is_held:
-                pending.settle(NotHandledError("the receiver was closed"))
+            pending.give_up("the receiver was closed")

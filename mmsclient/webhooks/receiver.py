@@ -281,7 +281,8 @@ class CallbackReceiver:
     async def aclose(self) -> None:
         """Responds with 503 from now on, ends `events()`, and waits for running handlers, at most `timeout` seconds.
 
-        May be called again.
+        Then those that are coroutine functions are stopped, and plain ones, which nothing stops, waited for as long
+        again. May be called again.
         """
         try:
             await self._dispatcher.aclose()

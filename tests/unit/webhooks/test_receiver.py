@@ -31,7 +31,7 @@ from mmsclient._store.handled_events import Reservation
 from mmsclient._store.sqlite_events import events_in_file
 from mmsclient.errors import ConfigurationError, InvalidRequestError
 from mmsclient.models import DeliveryReport, InboundMessage
-from mmsclient.webhooks import CallbackReceiver, ReceiverStats, UnreadableCallback, new_token, parse_callbacks
+from mmsclient.webhooks import CallbackReceiver, ReceiverStats, UnreadableCallback, handlers, new_token, parse_callbacks
 from mmsclient.webhooks import dispatch as dispatch_module
 from mmsclient.webhooks import waiters as waiters_module
 from mmsclient.webhooks.deadlines import Deadlines
@@ -541,7 +541,7 @@ async def test_one_bad_item_starves_none_of_its_neighbours() -> None:
 
 
 async def test_handlers_that_hang_in_threads_hold_up_no_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(dispatch_module, "MOST_THREADS", 40)
+    monkeypatch.setattr(handlers, "MOST_THREADS", 40)
     receiver = CallbackReceiver(token=TOKEN, seen=tmp_path / "seen.sqlite", timeout=2.0)
     release = threading.Event()
     handled: list[str] = []
@@ -1304,6 +1304,117 @@ async def test_closing_does_not_wait_for_a_handler_that_will_not_stop() -> None:
         await receiver.aclose()
     release.set()
     await asyncio.sleep(0)
+
+
+# Closing while handlers are at work ----------------------------------------------------------------------------------
+
+
+def held_by(receiver: CallbackReceiver, how: str, begun: threading.Event, go_on: threading.Event) -> None:
+    """Has `receiver` handle inbound messages by what nothing can stop."""
+    if how == "a plain function":
+
+        @receiver.on_inbound
+        def hold(message: InboundMessage) -> None:
+            begun.set()
+            assert go_on.wait(60)
+
+    else:
+
+        async def consume() -> None:
+            events = receiver.events()
+            async for _ in events:
+                begun.set()
+                while not go_on.is_set():  # noqa: ASYNC110
+                    await asyncio.sleep(0.01)
+
+        consumers.add(task := asyncio.get_running_loop().create_task(consume()))
+        task.add_done_callback(consumers.discard)
+
+
+consumers: set[asyncio.Task[None]] = set()
+
+
+@pytest.mark.parametrize("how", ["a plain function", "a loop"])
+async def test_closing_waits_for_what_it_cannot_stop_and_notes_its_event(tmp_path: Path, how: str) -> None:
+    path, begun, go_on = tmp_path / "seen.sqlite", threading.Event(), threading.Event()
+    receiver = CallbackReceiver(token=TOKEN, seen=path, timeout=2.0)
+    held_by(receiver, how, begun, go_on)
+    posting = asyncio.create_task(status(receiver, INBOUND))
+    await until(begun.is_set)
+    (handling,) = receiver._dispatcher._under_way.values()
+    closing_it = asyncio.create_task(receiver.aclose())
+    await until(lambda: handling.task and handling.task.cancelling())  # its time is over
+    desk = Desk(seen=path)
+    go_on.set()
+    await closing_it
+    assert await status(desk.receiver, INBOUND) == 200
+    assert desk.messages == []
+    await desk.receiver.aclose()
+    await posting
+
+
+@pytest.mark.parametrize("how", ["a plain function", "a loop"])
+async def test_what_goes_on_after_closing_is_given_to_nobody_else(
+    tmp_path: Path, how: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(stores, "events_in_file", partial(events_in_file, lease=1000.0))
+    path, begun, go_on = tmp_path / "seen.sqlite", threading.Event(), threading.Event()
+    receiver = CallbackReceiver(token=TOKEN, seen=path, timeout=0.2)
+    held_by(receiver, how, begun, go_on)
+    try:
+        assert await status(receiver, INBOUND) == 503
+        await receiver.aclose()
+        assert "closed while 1 events are still being handled" in caplog.text
+        desk = Desk(seen=path, timeout=0.1)
+        assert await status(desk.receiver, INBOUND) == 503
+        await desk.receiver.aclose()
+        assert desk.messages == []
+    finally:
+        go_on.set()
+    await until(lambda: not receiver.stats.under_way)
+
+
+async def test_a_plain_function_that_waits_for_a_thread_is_not_begun_after_closing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(handlers, "MOST_THREADS", 1)
+    path, go_on = tmp_path / "seen.sqlite", threading.Event()
+    receiver, begun = CallbackReceiver(token=TOKEN, seen=path, timeout=0.5), list[str]()
+
+    @receiver.on_delivery_report
+    def hold(report: DeliveryReport) -> None:
+        begun.append(report.message_id)
+        assert go_on.wait(60)
+
+    assert await status(receiver, [report(1), report(2)]) == 503
+    await receiver.aclose()
+    desk = Desk(seen=path, timeout=0.1)
+    (waited,) = {"id-1", "id-2"} - set(begun)
+    assert await status(desk.receiver, [report() | {"message_id": waited}]) == 200
+    assert [each.message_id for each in desk.reports] == [waited]
+    go_on.set()
+    await until(lambda: not receiver.stats.under_way)
+    assert len(begun) == 1
+    await desk.receiver.aclose()
+
+
+@pytest.mark.parametrize("how", ["a plain function", "a loop"])
+def test_a_loop_that_ends_without_closing_waits_for_no_handler(tmp_path: Path, how: str) -> None:
+    begun, go_on = threading.Event(), threading.Event()
+    receivers: list[CallbackReceiver] = []
+
+    async def main() -> None:
+        receiver = CallbackReceiver(token=TOKEN, seen=tmp_path / "seen.sqlite", timeout=0.1)
+        receivers.append(receiver)
+        held_by(receiver, how, begun, go_on)
+        assert await status(receiver, INBOUND) == 503
+
+    rescue = threading.Timer(30, go_on.set)
+    rescue.start()
+    asyncio.run(main())
+    assert not go_on.is_set()
+    rescue.cancel()
+    go_on.set()
 
 
 # Deadlines --------------------------------------------------------------------------------------------------

@@ -1,0 +1,49 @@
+"""Handlers: coroutine functions as they are, plain ones in threads of their own, so that they may take their time."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+from collections.abc import Awaitable, Callable
+from typing import Any, TypeAlias
+
+import anyio
+import anyio.to_thread
+
+from mmsclient.webhooks.outlasting import outlast
+
+Handler: TypeAlias = Callable[[Any], Awaitable[object] | object]
+
+MOST_THREADS = 256
+"""Threads that a plain function may be at work in at a time. One call that hangs keeps its thread."""
+
+
+def awaitable(handler: Handler) -> Callable[[Any], Awaitable[object]]:
+    """`handler` as a coroutine function."""
+    if inspect.iscoroutinefunction(handler):
+        return handler
+    threads: list[anyio.CapacityLimiter] = []  # made in the event loop
+
+    async def run(value: Any) -> None:
+        if not threads:
+            threads.append(anyio.CapacityLimiter(MOST_THREADS))
+        outcome = await _in_thread(handler, value, threads[0])
+        if inspect.isawaitable(outcome):  # of a lambda, or of an object whose call is a coroutine
+            await outcome
+
+    return run
+
+
+async def _in_thread(function: Handler, value: Any, limiter: anyio.CapacityLimiter) -> object:
+    """What `function` returns. Nothing ends it once it has begun."""
+    values = [value]  # who takes it, the thread or a cancellation, decides whether it begins
+
+    def has_begun() -> bool:
+        try:
+            values.pop()
+        except IndexError:
+            return True
+        return False
+
+    thread = anyio.to_thread.run_sync(lambda: function(values.pop()), limiter=limiter)
+    return await outlast(asyncio.ensure_future(thread), has_begun)

@@ -1,0 +1,34 @@
+"""Work that goes on though whoever waits for it is cancelled: a thread, or a loop that holds an event."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import TypeVar
+
+T = TypeVar("T")
+
+CLOSING = "the receiver is closing"
+"""The message of a cancellation: end what can be ended, and wait for what cannot."""
+
+
+class AbandonedError(asyncio.CancelledError):
+    """Whoever waited was cancelled, and what it waited for goes on."""
+
+
+async def outlast(work: asyncio.Future[T], has_begun: Callable[[], bool]) -> T:
+    """What comes of `work`. A cancellation ends it until it has begun; a closing receiver waits for it from then on.
+
+    Raises:
+        AbandonedError: Cancelled after it had begun, and not by a closing receiver.
+    """
+    while not work.done():
+        try:
+            await asyncio.wait([work])
+        except asyncio.CancelledError as error:
+            if not has_begun():
+                work.cancel()
+                raise
+            if error.args != (CLOSING,):
+                raise AbandonedError from None
+    return work.result()
