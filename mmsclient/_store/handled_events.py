@@ -139,14 +139,23 @@ class HandledEvents:
         return reservation
 
     async def confirm(self, key: bytes, report: DeliveryReport | None = None) -> None:
-        """Notes that an event was handled; `report`: what is kept of it for those who wait on other machines."""
-        self._end_lease(key)
+        """Notes that an event was handled; where that fails it stays reserved.
+
+        Args:
+            key: Of the event.
+            report: What is kept of it for those who wait on other machines.
+        """
         await self._commits.submit(Confirm(key, report))
+        self._end_lease(key)
 
     async def release(self, key: bytes) -> None:
         """Gives a reservation back."""
         self._end_lease(key)
         await self._commits.submit(Release(key))
+
+    def abandon(self, key: bytes) -> None:
+        """A reservation is not renewed any more: it ends with its lease, as if this process had died."""
+        self._reserved.pop(key, None)
 
     def _end_lease(self, key: bytes) -> None:
         """A reservation of this process ends, unless it had no more."""

@@ -14,7 +14,6 @@ from typing import Any
 
 from attrs import define, field
 
-from mmsclient._bounded_cache import BoundedCache
 from mmsclient._capacity import CapacityLimiter
 from mmsclient._store.handled_events import Reservation
 from mmsclient.errors import ConfigurationError, one_line
@@ -23,11 +22,12 @@ from mmsclient.observe.events import EventOutcome
 from mmsclient.webhooks.dedup import DedupStore, InMemoryDedupStore, key_of
 from mmsclient.webhooks.elsewhere import Elsewhere
 from mmsclient.webhooks.handlers import Handler, awaitable
+from mmsclient.webhooks.notes import Notes
 from mmsclient.webhooks.outlasting import CLOSING, AbandonedError
 from mmsclient.webhooks.parse import Event, UnreadableCallback
 from mmsclient.webhooks.pending import NotHandledError, PendingEvents
 from mmsclient.webhooks.throttled_log import ThrottledLog
-from mmsclient.webhooks.waiters import AwaitedReport, ReportWaiters, is_kept
+from mmsclient.webhooks.waiters import AwaitedReport, ReportWaiters
 from mmsclient.webhooks.watching import NOUNS, Began, ReceiverStats, ReceiverWatch
 
 log: logging.Logger = logging.getLogger(__name__)
@@ -37,9 +37,6 @@ ASK_AGAIN = 0.25
 
 MOST_WAITING = 10_000
 """Events of a kind that may wait beyond those that are being handled; further ones are refused at once."""
-
-MOST_UNNOTED = 10_000
-"""Handled events that are remembered because they could not be noted."""
 
 REPEAT = "its sender is asked to repeat it"
 
@@ -93,7 +90,7 @@ class Dispatcher:
         self._handlers: dict[type[Any], Callable[[Any], Awaitable[object]]] = {}
         self._recorders: defaultdict[type[Any], list[Callable[[Any], Awaitable[object]]]] = defaultdict(list)
         self._under_way: dict[object, Handling] = {}
-        self._unnoted: BoundedCache[bytes, None] = BoundedCache(MOST_UNNOTED)
+        self._notes = Notes(dedup)
         self._places: defaultdict[type[Any], CapacityLimiter] = defaultdict(lambda: CapacityLimiter(limit))
         self._waiting: Counter[type[Any]] = Counter()
         self._pending = PendingEvents(limit=limit, timeout=timeout)
@@ -211,8 +208,8 @@ class Dispatcher:
         handling.began = self._watch.began(event, handling.callback)
         try:
             reservation = Reservation.OURS
-            if isinstance(key, bytes) and key in self._unnoted:
-                await self._note(key, event)
+            if isinstance(key, bytes) and key in self._notes:
+                await self._notes.note(key, event)
                 reservation = Reservation.HANDLED
             elif isinstance(key, bytes):
                 reservation = await self._reserve(key)
@@ -261,16 +258,7 @@ class Dispatcher:
                 await self._dedup.release(key)
             raise
         if isinstance(key, bytes):
-            await self._note(key, handling.event)
-
-    async def _note(self, key: bytes, event: Event | UnreadableCallback) -> None:
-        """Notes that an event was handled. Where that fails this process knows it: to repeat it would not help."""
-        try:
-            await self._dedup.confirm(key, event if isinstance(event, DeliveryReport) and is_kept(event) else None)
-        except Exception:
-            self._unnoted[key] = None
-            noun = NOUNS[type(event)]
-            self._log.exception(f"callbacks: {noun} was handled but not noted; another process would handle a copy")
+            await self._notes.note(key, handling.event)
 
     async def _give(self, handling: Handling) -> None:
         """Gives an event to whoever takes it. Returns when it is handled; raises if it could not be."""
@@ -324,6 +312,7 @@ class Dispatcher:
             try:
                 if self._elsewhere is not None:
                     await self._elsewhere.aclose()
+                await self._notes.aclose(self._timeout)
             finally:
                 await self._dedup.aclose()
             self._log.flush()

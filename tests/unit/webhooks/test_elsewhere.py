@@ -218,6 +218,38 @@ async def test_what_was_handled_and_could_not_be_noted_is_noted_when_the_databas
     assert elsewhere_handled == []
 
 
+async def test_what_was_handled_while_the_database_restarts_is_noted_without_being_asked(
+    postgres: Server, caplog: pytest.LogCaptureFixture
+) -> None:
+    server = Server()
+    try:
+        url = server.new_database()
+        one, other = (CallbackReceiver(token=TOKEN, seen=url, timeout=30.0) for _ in range(2))
+        handled: list[str] = []
+
+        @one.on_delivery_report
+        async def take(report: DeliveryReport) -> None:
+            handled.append(report.message_id)
+            await asyncio.to_thread(server.stop, "immediate")
+
+        other.on_delivery_report(lambda report: handled.append("elsewhere"))
+        try:
+            assert await status(one, [report()]) == 200
+            assert "handled but not noted" in caplog.text
+            await asyncio.to_thread(server.start)
+            async with asyncio.timeout(60):
+                sql = "SELECT handled FROM mmsclient.event"
+                while await asyncio.to_thread(server.ask, sql, url) != [(True,)]:  # noqa: ASYNC110
+                    await asyncio.sleep(0.05)
+            assert await status(other, [report()]) == 200
+            assert handled == ["id-1"]
+        finally:
+            await one.aclose()
+            await other.aclose()
+    finally:
+        server.remove()
+
+
 # wait_for -------------------------------------------------------------------------------------------------------------
 
 

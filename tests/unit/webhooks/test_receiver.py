@@ -12,7 +12,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing, asynccontextmanager, closing, suppress
 from datetime import UTC, datetime
@@ -31,7 +31,15 @@ from mmsclient._store.handled_events import Reservation
 from mmsclient._store.sqlite_events import events_in_file
 from mmsclient.errors import ConfigurationError, InvalidRequestError
 from mmsclient.models import DeliveryReport, InboundMessage
-from mmsclient.webhooks import CallbackReceiver, ReceiverStats, UnreadableCallback, handlers, new_token, parse_callbacks
+from mmsclient.webhooks import (
+    CallbackReceiver,
+    ReceiverStats,
+    UnreadableCallback,
+    handlers,
+    new_token,
+    notes,
+    parse_callbacks,
+)
 from mmsclient.webhooks import dispatch as dispatch_module
 from mmsclient.webhooks import waiters as waiters_module
 from mmsclient.webhooks.deadlines import Deadlines
@@ -481,6 +489,69 @@ async def test_what_was_handled_and_could_not_be_noted_is_not_handled_again(
     desk = Desk(seen=path)
     assert await status(desk.receiver, [report()]) == 200  # it is noted by now
     assert desk.reports == []
+    await desk.receiver.aclose()
+
+
+@pytest.fixture
+def events_cannot_be_confirmed(tmp_path: Path) -> Iterator[Callable[[], None]]:
+    """In the file `seen.sqlite`, though they can be reserved; until it is called."""
+    with closing(sqlite3.connect(tmp_path / "seen.sqlite", isolation_level=None, check_same_thread=False)) as file:
+        file.executescript(sqlite_events._SCHEMA)
+        file.execute(
+            "CREATE TRIGGER refusal BEFORE UPDATE OF handled ON event BEGIN SELECT RAISE(ABORT, 'on purpose'); END"
+        )
+        yield lambda: file.execute("DROP TRIGGER refusal").close()
+
+
+def rows(path: Path) -> list[tuple[float, int]]:
+    with closing(sqlite3.connect(path)) as file:
+        return file.execute("SELECT until, handled FROM event").fetchall()
+
+
+async def test_what_could_not_be_noted_stays_reserved_until_it_is_and_is_tried_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, events_cannot_be_confirmed: Callable[[], None]
+) -> None:
+    monkeypatch.setattr(stores, "events_in_file", partial(events_in_file, lease=0.6))
+    desk = Desk(seen=tmp_path / "seen.sqlite")
+    assert await status(desk.receiver, [report()]) == 200
+    renewals: set[float] = set()
+    async with asyncio.timeout(60):
+        while len(renewals) < 3:
+            renewals.update(until_when for until_when, _ in rows(tmp_path / "seen.sqlite"))
+            await asyncio.sleep(0.02)
+    events_cannot_be_confirmed()
+    await until(lambda: [handled for _, handled in rows(tmp_path / "seen.sqlite")] == [1])
+    await until(lambda: not desk.receiver._dispatcher._notes._unnoted)
+    await desk.receiver.aclose()
+
+
+@pytest.mark.parametrize("is_mended", [True, False])
+async def test_closing_tries_once_more_to_note_what_was_handled(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    events_cannot_be_confirmed: Callable[[], None],
+    is_mended: bool,
+) -> None:
+    monkeypatch.setattr(notes, "NOTE_AGAIN", 1000.0)
+    desk = Desk(seen=tmp_path / "seen.sqlite")
+    assert await status(desk.receiver, [report(1), report(2)]) == 200
+    if is_mended:
+        events_cannot_be_confirmed()
+    await desk.receiver.aclose()
+    assert [bool(handled) for _, handled in rows(tmp_path / "seen.sqlite")] == [is_mended] * 2
+    assert ("2 events were handled but not noted" in caplog.text) is not is_mended
+
+
+async def test_unnoted_events_are_bounded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, events_cannot_be_confirmed: Callable[[], None]
+) -> None:
+    monkeypatch.setattr(notes, "MOST_UNNOTED", 3)
+    desk = Desk(seen=tmp_path / "seen.sqlite")
+    for number in range(5):
+        assert await status(desk.receiver, [report(number)]) == 200
+    assert len(desk.receiver._dispatcher._notes._unnoted) == 3
+    assert len(desk.receiver._dispatcher._dedup._reserved) == 3  # type: ignore[attr-defined]
     await desk.receiver.aclose()
 
 
