@@ -44,20 +44,28 @@ class Elsewhere:
             await asyncio.wait([self._task])
         self._log.flush()
 
+    @property
+    def _is_needed(self) -> bool:
+        return bool(self._waiters.awaited or self._pending.offered)
+
     async def _run(self) -> None:
-        listening = asyncio.create_task(self._listen())
-        try:
-            while self._waiters.awaited or self._pending.offered:
-                self._news.clear()
-                await self._look()
-                try:
-                    async with asyncio.timeout(LOOK_EVERY):
-                        await self._news.wait()
-                except TimeoutError:
-                    continue
-        finally:
-            listening.cancel()
-            await asyncio.wait([listening])
+        while self._is_needed:
+            listening = asyncio.create_task(self._listen())
+            try:
+                await self._watch()
+            finally:
+                listening.cancel()
+                await asyncio.wait([listening])  # meanwhile it may be needed again
+
+    async def _watch(self) -> None:
+        while self._is_needed:
+            self._news.clear()
+            await self._look()
+            try:
+                async with asyncio.timeout(LOOK_EVERY):
+                    await self._news.wait()
+            except TimeoutError:
+                continue
 
     async def _look(self) -> None:
         offered = frozenset(event.message_id for event in self._pending.offered if isinstance(event, DeliveryReport))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Callable
@@ -16,9 +17,12 @@ import pytest
 from mmsclient._store.handled_events import Reservation
 from mmsclient._store.postgres.address import Address
 from mmsclient._store.postgres.events import events_in_database
+from mmsclient._store.shared_reports import Look, Looked, SharedReports
 from mmsclient.errors import ConfigurationError
 from mmsclient.models import DeliveryReport
-from mmsclient.webhooks import CallbackReceiver, ReceiverStats, elsewhere
+from mmsclient.webhooks import CallbackReceiver, ReceiverStats, elsewhere, parse_callbacks
+from mmsclient.webhooks.pending import PendingEvents
+from mmsclient.webhooks.waiters import AwaitedReport, ReportWaiters
 from tests.support.callbacks import TOKEN, status
 from tests.support.postgres_server import PASSWORD, Server
 
@@ -380,3 +384,34 @@ async def test_a_receiver_that_waits_for_nothing_holds_no_second_connection(
     async with asyncio.timeout(60):
         while await asyncio.to_thread(postgres.ask, sql, url) != [(1,)]:  # noqa: ASYNC110
             await asyncio.sleep(0.1)
+
+
+async def test_a_wait_that_begins_while_the_last_watch_ends_is_served() -> None:
+    """The connection that listens takes a moment to close."""
+    is_closing, may_close = asyncio.Event(), asyncio.Event()
+
+    async def listen(heard: Callable[[str], None]) -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            is_closing.set()
+            await may_close.wait()
+
+    async def look(look: Look) -> Looked:
+        (message,) = parse_callbacks(json.dumps(report()))
+        assert isinstance(message, DeliveryReport)
+        return Looked((message,) if ("id-1", "") in look.awaited else (), ())
+
+    waiters = ReportWaiters()
+    watch = elsewhere.Elsewhere(SharedReports(look, listen), waiters, PendingEvents(limit=1, timeout=1))
+    with waiters.waiting(AwaitedReport.of("id-9", None)):
+        watch.look()
+        await asyncio.sleep(0)
+    watch.look()
+    await is_closing.wait()
+    with waiters.waiting(AwaitedReport.of("id-1", None)) as found:
+        watch.look()
+        may_close.set()
+        async with asyncio.timeout(60):
+            assert (await found).message_id == "id-1"
+    await watch.aclose()
