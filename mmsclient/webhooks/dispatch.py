@@ -23,7 +23,7 @@ from mmsclient.webhooks.dedup import DedupStore, InMemoryDedupStore, key_of
 from mmsclient.webhooks.elsewhere import Elsewhere
 from mmsclient.webhooks.handlers import Handler, awaitable
 from mmsclient.webhooks.notes import Notes
-from mmsclient.webhooks.outlasting import CLOSING, AbandonedError
+from mmsclient.webhooks.outlasting import CLOSING, AbandonedError, is_cancelled
 from mmsclient.webhooks.parse import Event, UnreadableCallback
 from mmsclient.webhooks.pending import NotHandledError, PendingEvents
 from mmsclient.webhooks.throttled_log import ThrottledLog
@@ -219,10 +219,14 @@ class Dispatcher:
         except NotHandledError as error:
             outcome = EventOutcome.UNCLAIMED
             self._log.warning(f"callbacks: {NOUNS[type(event)]} was not handled: {error}; {REPEAT}")
-        except Exception as error:
+        except BaseException as error:
+            if isinstance(error, GeneratorExit) or (isinstance(error, asyncio.CancelledError) and is_cancelled()):
+                raise
             outcome = EventOutcome.FAILED
             text = f"callbacks: {NOUNS[type(event)]} could not be handled (%s); {REPEAT}"
             self._log.exception(text, one_line(str(error) or type(error).__name__, 200))
+            if isinstance(error, KeyboardInterrupt | SystemExit):
+                raise
         finally:
             del self._under_way[key]
             self._give_place_back(handling)
@@ -251,7 +255,7 @@ class Dispatcher:
         key = handling.key
         try:
             await self._give(handling)
-        except AbandonedError:  # it goes on: its reservation ends as if the process had died
+        except (AbandonedError, GeneratorExit):  # its reservation ends as if the process had died
             raise
         except BaseException:
             if isinstance(key, bytes):

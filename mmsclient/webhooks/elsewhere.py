@@ -10,7 +10,7 @@ from mmsclient.errors import one_line
 from mmsclient.models import DeliveryReport
 from mmsclient.webhooks.pending import PendingEvents
 from mmsclient.webhooks.throttled_log import ThrottledLog
-from mmsclient.webhooks.waiters import AwaitedReport, ReportWaiters
+from mmsclient.webhooks.waiters import AwaitedReport, ReportWaiters, message_of
 
 log: logging.Logger = logging.getLogger(__name__)
 
@@ -48,6 +48,10 @@ class Elsewhere:
     def _is_needed(self) -> bool:
         return bool(self._waiters.awaited or self._pending.offered)
 
+    @property
+    def _offered(self) -> set[str]:
+        return {message_of(event) for event in self._pending.offered if isinstance(event, DeliveryReport)}
+
     async def _run(self) -> None:
         while self._is_needed:
             listening = asyncio.create_task(self._listen())
@@ -68,7 +72,7 @@ class Elsewhere:
                 continue
 
     async def _look(self) -> None:
-        offered = frozenset(event.message_id for event in self._pending.offered if isinstance(event, DeliveryReport))
+        offered = frozenset(self._offered)
         awaited = frozenset((each.message_id, each.phone) for each in self._waiters.awaited)
         if not awaited and not offered:
             return
@@ -78,8 +82,7 @@ class Elsewhere:
             text = "callbacks: what other machines have cannot be looked at, and is again within %g s (%s)"
             self._log.warning(text, LOOK_EVERY, one_line(str(error) or type(error).__name__, 200))
             return
-        for report in looked.reports:
-            self._waiters.note(report)
+        self._waiters.note(*looked.reports)
         wanted = [AwaitedReport(*each) for each in looked.awaited]
         self._pending.take(
             lambda event: isinstance(event, DeliveryReport) and any(each.matches(event) for each in wanted)
@@ -95,7 +98,6 @@ class Elsewhere:
             await asyncio.sleep(LISTEN_AGAIN)
 
     def _hear(self, notice: str) -> None:
-        messages = {each.message_id for each in self._waiters.awaited}
-        messages.update(event.message_id for event in self._pending.offered if isinstance(event, DeliveryReport))
+        messages = {each.message_id for each in self._waiters.awaited} | self._offered
         if speaks_of(notice, messages):
             self._news.set()

@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 import inspect
 from collections.abc import Awaitable, Callable
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, cast
 
 import anyio
 import anyio.to_thread
 
+from mmsclient.errors import ConfigurationError
 from mmsclient.webhooks.outlasting import outlast
 
 Handler: TypeAlias = Callable[[Any], Awaitable[object] | object]
@@ -19,17 +20,24 @@ MOST_THREADS = 256
 
 
 def awaitable(handler: Handler) -> Callable[[Any], Awaitable[object]]:
-    """`handler` as a coroutine function."""
-    if inspect.iscoroutinefunction(handler):
-        return handler
+    """`handler` as a coroutine function. Raises `ConfigurationError` for what cannot be one."""
+    if not callable(handler):
+        raise ConfigurationError(f"a handler: expected a function that is called with each event, got {handler!r}")
+    forms: tuple[object, object] = (handler, type(handler).__call__)  # an object is called by a method of it
+    if any(inspect.isgeneratorfunction(each) or inspect.isasyncgenfunction(each) for each in forms):
+        raise ConfigurationError("a handler: a function that yields would not be run; events() is for loops")
+    if any(map(inspect.iscoroutinefunction, forms)):
+        return cast(Callable[[Any], Awaitable[object]], handler)
     threads: list[anyio.CapacityLimiter] = []  # made in the event loop
 
     async def run(value: Any) -> None:
         if not threads:
             threads.append(anyio.CapacityLimiter(MOST_THREADS))
         outcome = await _in_thread(handler, value, threads[0])
-        if inspect.isawaitable(outcome):  # of a lambda, or of an object whose call is a coroutine
+        if inspect.isawaitable(outcome):  # of a lambda
             await outcome
+        elif inspect.isgenerator(outcome) or inspect.isasyncgen(outcome):
+            raise TypeError("the handler returned a generator, which nothing runs")
 
     return run
 

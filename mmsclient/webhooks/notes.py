@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import logging
 
+from attrs import evolve
+
 from mmsclient.models import DeliveryReport
 from mmsclient.webhooks.dedup import DedupStore
 from mmsclient.webhooks.parse import Event, UnreadableCallback
 from mmsclient.webhooks.throttled_log import ThrottledLog
-from mmsclient.webhooks.waiters import is_kept
+from mmsclient.webhooks.waiters import is_kept, message_of
 from mmsclient.webhooks.watching import NOUNS
 
 log: logging.Logger = logging.getLogger(__name__)
@@ -41,7 +43,9 @@ class Notes:
 
     async def note(self, key: bytes, event: Event | UnreadableCallback) -> None:
         """Notes that an event was handled, now or as soon as can be."""
-        report = event if isinstance(event, DeliveryReport) and is_kept(event) else None
+        report = None
+        if isinstance(event, DeliveryReport) and is_kept(event):
+            report = evolve(event, message_id=message_of(event), raw={})
         try:
             await self._dedup.confirm(key, report)
         except Exception:

@@ -16,6 +16,12 @@ class AbandonedError(asyncio.CancelledError):
     """Whoever waited was cancelled, and what it waited for goes on."""
 
 
+def is_cancelled() -> bool:
+    """The current task was asked to end: a `CancelledError` is none of its own."""
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
+
+
 async def outlast(work: asyncio.Future[T], has_begun: Callable[[], bool]) -> T:
     """What comes of `work`. A cancellation ends it until it has begun; a closing receiver waits for it from then on.
 

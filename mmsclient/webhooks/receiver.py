@@ -171,7 +171,7 @@ class CallbackReceiver:
             `handler`, as it is.
 
         Raises:
-            ConfigurationError: There is a handler of this kind already.
+            ConfigurationError: There is a handler of this kind already, or `handler` cannot be one.
         """
         self._dispatcher.set_handler(DeliveryReport, handler)
         return handler

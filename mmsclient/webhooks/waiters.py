@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import TypeAlias
 
@@ -38,19 +38,37 @@ class AwaitedReport:
     @classmethod
     def of(cls, message_id: str, recipient: str | None) -> AwaitedReport:
         """The one of `message_id` to `recipient`, or to any."""
-        return cls(message_id, "" if recipient is None else phone_key(recipient))
+        return cls(message_id.strip(), "" if recipient is None else phone_key(recipient))
 
     def matches(self, report: DeliveryReport) -> bool:
         """Whether `report` is of this message and phone. One that names no recipient is of the whole message."""
-        if report.message_id != self.message_id:
+        if message_of(report) != self.message_id:
             return False
         return not self.phone or phone_key(report.recipient) in {"", self.phone}
+
+    def best(self, reports: Iterable[DeliveryReport]) -> DeliveryReport | None:
+        """Of those, in their order: one that names the recipient rather than one that names none; then the first.
+
+        If its message arrived after all, the report that says so: as in journals, whatever was said before.
+        """
+        matching = [report for report in reports if self.matches(report)]
+        if not matching:
+            return None
+        named = [report for report in matching if self.phone and phone_key(report.recipient) == self.phone]
+        first = (named or matching)[0]
+        alike = (report for report in matching if phone_key(report.recipient) == phone_key(first.recipient))
+        return next((report for report in alike if report.status.is_delivered), first)
+
+
+def message_of(report: DeliveryReport) -> str:
+    """The id of its message, without blanks around it."""
+    return report.message_id.strip()
 
 
 def is_kept(report: DeliveryReport) -> bool:
     """A report that is remembered for those who wait for it later, or elsewhere."""
     is_short = len(report.custom_string or "") + len(report.source or "") <= LONGEST_REMEMBERED
-    return bool(report.message_id) and report.status.is_final and is_short
+    return bool(message_of(report)) and report.status.is_final and is_short
 
 
 class ReportWaiters:
@@ -67,14 +85,11 @@ class ReportWaiters:
 
     def is_awaited(self, report: DeliveryReport) -> bool:
         """Whether anybody waits for a final report of this message and recipient."""
-        return any(awaited.matches(report) for awaited, _ in self._waiters.get(report.message_id, ()))
+        return any(awaited.matches(report) for awaited, _ in self._waiters.get(message_of(report), ()))
 
     def known(self, awaited: AwaitedReport) -> DeliveryReport | None:
-        """The report, where it came before: one that names the recipient rather than one that names none."""
-        finals = self._finals.get(awaited.message_id) or ()
-        matching = [report for report in map(_report, finals) if awaited.matches(report)]
-        named = [report for report in matching if awaited.phone and phone_key(report.recipient) == awaited.phone]
-        return next(iter(named or matching), None)
+        """The report, where it came before."""
+        return awaited.best(map(_report, self._finals.get(awaited.message_id) or ()))
 
     @contextmanager
     def waiting(self, awaited: AwaitedReport) -> Iterator[asyncio.Future[DeliveryReport]]:
@@ -89,19 +104,21 @@ class ReportWaiters:
             if not waiters:
                 del self._waiters[awaited.message_id]
 
-    def note(self, report: DeliveryReport) -> None:
-        """Hands a report of a final status to its waiters, and remembers it."""
-        if not report.message_id or not report.status.is_final:
-            return
-        for awaited, future in self._waiters.get(report.message_id, ()):
-            if awaited.matches(report) and not future.done():
-                future.set_result(report)
-        if not is_kept(report):
-            return
+    def note(self, *reports: DeliveryReport) -> None:
+        """Hands reports of final statuses to their waiters, and remembers them."""
+        finals = [report for report in reports if message_of(report) and report.status.is_final]
+        for report in finals:
+            for awaited, future in self._waiters.get(message_of(report), ()):
+                if not future.done() and (best := awaited.best(finals)):
+                    future.set_result(best)
+            if is_kept(report):
+                self._remember(report)
+
+    def _remember(self, report: DeliveryReport) -> None:
         final = (report.message_id, report.status, report.recipient, report.custom_string, report.source)
-        finals = self._finals.get(report.message_id)
+        finals = self._finals.get(message_of(report))
         if finals is None:
-            self._finals[report.message_id] = [final]
+            self._finals[message_of(report)] = [final]
         elif len(finals) < MOST_RECIPIENTS and final not in finals:
             finals.append(final)
 

@@ -415,3 +415,13 @@ async def test_a_wait_that_begins_while_the_last_watch_ends_is_served() -> None:
         async with asyncio.timeout(60):
             assert (await found).message_id == "id-1"
     await watch.aclose()
+
+
+@pytest.mark.usefixtures("by_notice_alone")
+async def test_of_the_reports_of_other_machines_the_one_that_a_message_arrived_after_all_counts(
+    machine: Callable[..., CallbackReceiver],
+) -> None:
+    here, there = machine(), machine([])
+    for body in (report(1, "Failed", recipient=""), report(1, "Failed"), report(1), report(1, "Rejected")):
+        assert await status(there, [body | {"message_id": "id-1 "}]) == 200
+    assert (await here.wait_for("id-1", recipient="61400000000", timeout=60)).status == "Delivered"

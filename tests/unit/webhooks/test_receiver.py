@@ -655,6 +655,80 @@ async def test_one_handler_a_kind() -> None:
         desk.receiver.on_inbound(print)
 
 
+async def cancelled_itself(event: object) -> None:
+    task = asyncio.create_task(asyncio.sleep(60))
+    task.cancel()
+    await task
+
+
+def cancelled_in_its_thread(event: object) -> None:
+    raise asyncio.CancelledError
+
+
+class NoException(BaseException):
+    """As pytest's outcomes are."""
+
+
+async def raises_what_is_no_exception(event: object) -> None:
+    raise NoException
+
+
+@pytest.mark.parametrize("handler", [cancelled_itself, cancelled_in_its_thread, raises_what_is_no_exception])
+async def test_a_handler_that_ends_by_what_is_no_exception_has_failed(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, handler: Callable[[object], Any]
+) -> None:
+    receiver = CallbackReceiver(token=TOKEN, seen=tmp_path / "seen.sqlite")
+    receiver.on_delivery_report(handler)
+    assert await status(receiver, [report()]) == 503
+    assert receiver.stats.failed == 1
+    assert receiver.stats.unavailable == {"failed": 1}
+    assert "could not be handled" in caplog.text
+    desk = Desk(seen=tmp_path / "seen.sqlite")
+    assert await status(desk.receiver, [report()]) == 200
+    assert len(desk.reports) == 1
+    await receiver.aclose()
+    await desk.receiver.aclose()
+
+
+async def yields(event: object) -> AsyncIterator[None]:
+    yield
+
+
+def yields_in_a_thread(event: object) -> Iterator[None]:
+    yield
+
+
+class Yields:
+    __call__ = staticmethod(yields)
+
+
+@pytest.mark.parametrize("handler", [None, 3, "x", yields, yields_in_a_thread, partial(yields), Yields()])
+def test_a_handler_that_cannot_work_is_refused(handler: Any) -> None:
+    receiver = CallbackReceiver(token=TOKEN)
+    for register in (receiver.on_delivery_report, receiver.on_inbound, receiver.on_unreadable):
+        with pytest.raises(ConfigurationError, match="a handler"):
+            register(handler)
+
+
+async def test_a_generator_that_a_plain_handler_returns_is_nothing_handled(caplog: pytest.LogCaptureFixture) -> None:
+    receiver = CallbackReceiver(token=TOKEN)
+    receiver.on_delivery_report(lambda report: yields(report.message_id))
+    assert await status(receiver, [report()]) == 503
+    assert "generator" in caplog.text
+
+
+async def test_an_object_whose_call_is_a_coroutine_is_called_in_the_loop() -> None:
+    receiver, threads = CallbackReceiver(token=TOKEN), list[threading.Thread]()
+
+    class Handler:
+        async def __call__(self, report: DeliveryReport) -> None:
+            threads.append(threading.current_thread())
+
+    receiver.on_delivery_report(Handler())
+    assert await status(receiver, [report()]) == 200
+    assert threads == [threading.main_thread()]
+
+
 # events() ---------------------------------------------------------------------------------------------------
 
 
@@ -807,6 +881,36 @@ async def test_a_remembered_report_that_names_the_recipient_goes_before_one_that
     assert (await desk.receiver.wait_for("id-1", recipient="0400 000 000", timeout=1)).status == "Failed"
     assert (await desk.receiver.wait_for("id-1", recipient="+61400000001", timeout=1)).status == "Delivered"
     assert (await desk.receiver.wait_for("id-1", timeout=1)).status == "Delivered"
+
+
+@pytest.mark.parametrize("recipient", [None, "61400000000"])
+async def test_a_report_that_a_message_arrived_after_all_goes_before_the_one_that_it_failed(
+    recipient: str | None,
+) -> None:
+    desk = Desk()
+    reports = [report(1, "Failed"), report(1), report(1) | {"recipient": "61400000001"}, report(1, "Rejected")]
+    assert await status(desk.receiver, reports) == 200
+    assert (await desk.receiver.wait_for("id-1", recipient=recipient, timeout=1)).status == "Delivered"
+
+
+async def test_the_first_recipient_told_of_counts_where_none_is_asked_for() -> None:
+    desk = Desk()
+    assert await status(desk.receiver, [report(1, "Failed"), report(1) | {"recipient": "61400000001"}]) == 200
+    assert (await desk.receiver.wait_for("id-1", timeout=1)).status == "Failed"
+
+
+@pytest.mark.parametrize("first", ["the report", "the wait"])
+@pytest.mark.parametrize("ids", [("id-1 ", "id-1"), ("id-1", " id-1 ")])
+async def test_blanks_around_an_id_do_not_count(first: str, ids: tuple[str, str]) -> None:
+    desk = Desk()
+    if first == "the wait":
+        waiting = asyncio.create_task(desk.receiver.wait_for(ids[0], timeout=5))
+        await asyncio.sleep(0)
+        assert await status(desk.receiver, report() | {"message_id": ids[1]}) == 200
+        await waiting
+    else:
+        assert await status(desk.receiver, report() | {"message_id": ids[1]}) == 200
+        await desk.receiver.wait_for(ids[0], timeout=1)
 
 
 async def test_waiting_takes_nothing_from_a_handler() -> None:
