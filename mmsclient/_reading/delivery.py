@@ -43,7 +43,8 @@ async def hear(sent: SentBatch, receiver: Waits, timeout: float) -> Statuses:
 
     async def wait(message: SentMessage) -> None:
         with suppress(TimeoutError):
-            report = await receiver.wait_for(message.id, recipient=message.to, timeout=timeout)
+            recipient = message.to if phone_key(message.to) else None
+            report = await receiver.wait_for(message.id, recipient=recipient, timeout=timeout)
             statuses[message.to] = report.status
 
     await _all(wait(message) for message in sent.messages if message.id.strip())

@@ -10,6 +10,7 @@ import asyncio
 import logging
 from collections import Counter, defaultdict
 from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import AsyncExitStack
 from typing import Any
 
 from attrs import define, field
@@ -23,7 +24,7 @@ from mmsclient.webhooks.dedup import DedupStore, InMemoryDedupStore, key_of
 from mmsclient.webhooks.elsewhere import Elsewhere
 from mmsclient.webhooks.handlers import Handler, awaitable
 from mmsclient.webhooks.notes import Notes
-from mmsclient.webhooks.outlasting import CLOSING, AbandonedError, is_cancelled
+from mmsclient.webhooks.outlasting import AbandonedError, end_all, is_cancelled
 from mmsclient.webhooks.parse import Event, UnreadableCallback
 from mmsclient.webhooks.pending import NotHandledError, PendingEvents
 from mmsclient.webhooks.throttled_log import ThrottledLog
@@ -70,6 +71,17 @@ class Handling:
             self.place.release()
             self.place = None
 
+    async def wait(self) -> EventOutcome:
+        """Waits until it is over. What became of the event."""
+        if self.outcome is not None:
+            return self.outcome
+        callback: asyncio.Future[EventOutcome] = asyncio.get_running_loop().create_future()
+        self.callbacks.add(callback)
+        try:
+            return await callback
+        finally:
+            self.callbacks.discard(callback)
+
     def end(self, outcome: EventOutcome) -> None:
         """Tells the callbacks."""
         self.outcome = outcome
@@ -99,6 +111,10 @@ class Dispatcher:
         self._elsewhere = None if shared is None else Elsewhere(shared, self._waiters, self._pending)
         self._started = False
         self._closed = False
+        self._ended = asyncio.Event()
+        self._closing: asyncio.Task[None] | None = None
+        """Where a handler has closed it."""
+        self._closers: list[Callable[[], Awaitable[None]]] = []
         self._log = ThrottledLog(log)
 
     @property
@@ -135,7 +151,7 @@ class Dispatcher:
         return self._pending.consume()
 
     async def wait_for(self, message_id: str, recipient: str | None, timeout: float) -> DeliveryReport:
-        """The report of a message's final status. Raises `TimeoutError`."""
+        """The report of a message's final status. Raises `TimeoutError`, and `RuntimeError` where it is closed."""
         awaited = AwaitedReport.of(message_id, recipient)
         if known := self._waiters.known(awaited):
             return known
@@ -167,7 +183,7 @@ class Dispatcher:
             handling = self._under_way.get(key) or await self._begin(event, key, callback)
             if handling is None:
                 return self._watch.settled(event, EventOutcome.CLOSED, callback)
-            return await self._end(handling)
+            return await handling.wait()
         finally:
             self._waiting[kind] -= 1
 
@@ -190,17 +206,6 @@ class Dispatcher:
         if self._is_quick:
             await asyncio.sleep(0)  # most are handled by now
         return handling
-
-    async def _end(self, handling: Handling) -> EventOutcome:
-        """Waits until it is over. What became of the event."""
-        if handling.outcome is not None:
-            return handling.outcome
-        callback: asyncio.Future[EventOutcome] = asyncio.get_running_loop().create_future()
-        handling.callbacks.add(callback)
-        try:
-            return await callback
-        finally:
-            handling.callbacks.discard(callback)
 
     async def _run(self, handling: Handling) -> None:
         """Handles an event, and tells its callbacks whether it is handled now."""
@@ -295,28 +300,38 @@ class Dispatcher:
             return False
         return not self._closed
 
+    def close_with(self, closer: Callable[[], Awaitable[None]]) -> None:
+        """Calls `closer` when the last event is handled."""
+        self._closers.append(closer)
+
     async def aclose(self) -> None:
-        """Takes nothing more, ends `events`, lets the handlers at work come to their end, and closes the store."""
+        """Takes nothing more, ends `events`, lets the handlers at work come to their end, and closes the store.
+
+        Waits for that, unless a handler calls it, which is waited for itself.
+        """
+        is_handler = any(each.task is asyncio.current_task() for each in self._under_way.values())
         if self._closed:
+            if not is_handler:
+                await self._ended.wait()
             return
         self._closed = True
+        if is_handler:
+            self._closing = asyncio.get_running_loop().create_task(self._close())
+        else:
+            await self._close()
+
+    async def _close(self) -> None:
         self._pending.close()
-        tasks = [handling.task for handling in self._under_way.values() if handling.task]
-        try:
-            if tasks:
-                _, late = await asyncio.wait(tasks, timeout=self._timeout)
-                for task in late:
-                    task.cancel(CLOSING)
-                if late:
-                    _, left = await asyncio.wait(late, timeout=self._timeout)
-                    if left:
-                        text = "callbacks: closed while %d events are still being handled: a copy is handled again"
-                        log.warning(text, len(left))
-        finally:
-            try:
-                if self._elsewhere is not None:
-                    await self._elsewhere.aclose()
-                await self._notes.aclose(self._timeout)
-            finally:
-                await self._dedup.aclose()
-            self._log.flush()
+        async with AsyncExitStack() as then:  # the last first, each whatever becomes of the others
+            then.callback(self._ended.set)
+            then.callback(self._log.flush)
+            for closer in self._closers:
+                then.push_async_callback(closer)
+            then.push_async_callback(self._dedup.aclose)
+            then.push_async_callback(self._notes.aclose, self._timeout)
+            if self._elsewhere is not None:
+                then.push_async_callback(self._elsewhere.aclose)
+            then.callback(self._waiters.close)
+            tasks = [handling.task for handling in self._under_way.values() if handling.task]
+            if left := await end_all(tasks, timeout=self._timeout):
+                log.warning("callbacks: closed while %d events are still being handled: a copy is handled again", left)

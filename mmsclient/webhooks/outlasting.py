@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
-from typing import TypeVar
+from collections.abc import Callable, Collection
+from typing import Any, TypeVar
 
 T = TypeVar("T")
 
@@ -38,3 +38,16 @@ async def outlast(work: asyncio.Future[T], has_begun: Callable[[], bool]) -> T:
             if error.args != (CLOSING,):
                 raise AbandonedError from None
     return work.result()
+
+
+async def end_all(tasks: Collection[asyncio.Task[Any]], *, timeout: float) -> int:
+    """Waits for them `timeout` seconds, then ends those that can be ended, and waits as long for what cannot.
+
+    Returns:
+        How many are still at work.
+    """
+    _, late = await asyncio.wait(tasks, timeout=timeout) if tasks else ((), ())
+    for task in late:
+        task.cancel(CLOSING)
+    _, left = await asyncio.wait(late, timeout=timeout) if late else ((), ())
+    return len(left)

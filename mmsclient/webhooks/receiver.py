@@ -10,7 +10,8 @@ from types import TracebackType
 from typing import Any, Protocol, Self, TypeVar, runtime_checkable
 from zoneinfo import ZoneInfo
 
-from mmsclient._api.checks import checked_zone, is_number, is_whole, keeps_arguments_secret
+from mmsclient._api.checks import check_seconds, checked_zone, is_number, is_whole, keeps_arguments_secret
+from mmsclient._api.phone_numbers import EXPECTED, phone_key
 from mmsclient._capacity import CapacityLimiter
 from mmsclient._store.recording import ReportRecorder
 from mmsclient._store.stores import events_at
@@ -156,8 +157,6 @@ class CallbackReceiver:
         self._log = ThrottledLog(log)
         self._watch = ReceiverWatch(emit, self._log)
         self._dispatcher = Dispatcher(dedup, self._watch, limit=max_events, timeout=timeout)
-        self._recorders: list[ReportRecorder] = []
-        """Those that are ours to close."""
 
     # Who takes the events -----------------------------------------------------------------------------------------
 
@@ -209,7 +208,7 @@ class CallbackReceiver:
         """
         if isinstance(journal, str | os.PathLike):
             journal = ReportRecorder(journal, name)
-            self._recorders.append(journal)
+            self._dispatcher.close_with(journal.aclose)
         elif name is not None:
             raise InvalidRequestError("name", name, "nothing beside a campaign, which has its own")
         self._dispatcher.add_recorder(DeliveryReport, journal.record)
@@ -255,7 +254,12 @@ class CallbackReceiver:
 
         Raises:
             TimeoutError: No final report came in time.
+            RuntimeError: The receiver is closed, or was meanwhile, and no final report had come.
+            InvalidRequestError: `recipient` is no number, or `timeout` no number of seconds.
         """
+        check_seconds("timeout", timeout, zero=True, error=InvalidRequestError)
+        if recipient is not None and not phone_key(recipient):
+            raise InvalidRequestError("recipient", recipient, EXPECTED)
         return await self._dispatcher.wait_for(message_id, recipient, timeout)
 
     @property
@@ -282,13 +286,10 @@ class CallbackReceiver:
         """Responds with 503 from now on, ends `events()`, and waits for running handlers, at most `timeout` seconds.
 
         Then those that are coroutine functions are stopped, and plain ones, which nothing stops, waited for as long
-        again. May be called again.
+        again. May be called again. From a coroutine function that is a handler it returns at once, and the receiver
+        closes when that has ended.
         """
-        try:
-            await self._dispatcher.aclose()
-        finally:
-            for recorder in self._recorders:
-                await recorder.aclose()
+        await self._dispatcher.aclose()
         self._log.flush()
 
     def __repr__(self) -> str:

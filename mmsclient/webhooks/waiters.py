@@ -77,6 +77,7 @@ class ReportWaiters:
     def __init__(self) -> None:
         self._waiters: defaultdict[str, list[tuple[AwaitedReport, asyncio.Future[DeliveryReport]]]] = defaultdict(list)
         self._finals: BoundedCache[str, list[FinalReport]] = BoundedCache(REMEMBERED)
+        self._closed = False
 
     @property
     def awaited(self) -> list[AwaitedReport]:
@@ -93,7 +94,9 @@ class ReportWaiters:
 
     @contextmanager
     def waiting(self, awaited: AwaitedReport) -> Iterator[asyncio.Future[DeliveryReport]]:
-        """A future that gets the report when it comes within the context."""
+        """A future that gets the report when it comes within the context; `RuntimeError` where it cannot come."""
+        if self._closed:
+            raise _closed()
         waiter = awaited, asyncio.get_running_loop().create_future()
         self._waiters[awaited.message_id].append(waiter)
         try:
@@ -114,6 +117,14 @@ class ReportWaiters:
             if is_kept(report):
                 self._remember(report)
 
+    def close(self) -> None:
+        """No report comes any more."""
+        self._closed = True
+        for waiters in self._waiters.values():
+            for _, future in waiters:
+                if not future.done():
+                    future.set_exception(_closed())
+
     def _remember(self, report: DeliveryReport) -> None:
         final = (report.message_id, report.status, report.recipient, report.custom_string, report.source)
         finals = self._finals.get(message_of(report))
@@ -128,3 +139,7 @@ def _report(final: FinalReport) -> DeliveryReport:
     return DeliveryReport(
         message_id=message_id, status=status, recipient=recipient, custom_string=custom_string, source=source
     )
+
+
+def _closed() -> RuntimeError:
+    return RuntimeError("the receiver is closed, and hears of no report")

@@ -1592,6 +1592,66 @@ def test_a_loop_that_ends_without_closing_waits_for_no_handler(tmp_path: Path, h
     go_on.set()
 
 
+async def test_a_second_closing_waits_for_the_first() -> None:
+    receiver, begun, go_on = CallbackReceiver(token=TOKEN), asyncio.Event(), asyncio.Event()
+
+    @receiver.on_delivery_report
+    async def take(report: DeliveryReport) -> None:
+        begun.set()
+        await go_on.wait()
+
+    posting = asyncio.create_task(status(receiver, [report()]))
+    await begun.wait()
+    first, second, third = (asyncio.create_task(receiver.aclose()) for _ in range(3))
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    third.cancel()
+    await asyncio.wait([third])
+    assert not first.done()
+    assert not second.done()
+    go_on.set()
+    await asyncio.gather(first, second)
+    assert await posting == 200
+    await receiver.aclose()
+
+
+async def test_a_handler_may_close_its_receiver(tmp_path: Path) -> None:
+    path = tmp_path / "seen.sqlite"
+    receiver = CallbackReceiver(token=TOKEN, seen=path, timeout=30.0)
+
+    @receiver.on_inbound
+    async def stop(message: InboundMessage) -> None:
+        await receiver.aclose()
+        assert receiver.stats.under_way == 1
+
+    assert await status(receiver, INBOUND) == 200
+    await receiver.aclose()
+    desk = Desk(seen=path)
+    assert await status(desk.receiver, INBOUND) == 200
+    assert desk.messages == []  # it was noted
+    await desk.receiver.aclose()
+
+
+async def test_a_closed_receiver_hears_of_no_report() -> None:
+    desk = Desk()
+    waiting = asyncio.create_task(desk.receiver.wait_for("id-9", timeout=60))
+    assert await status(desk.receiver, [report()]) == 200
+    await desk.receiver.aclose()
+    with pytest.raises(RuntimeError, match="closed"):
+        await waiting
+    with pytest.raises(RuntimeError, match="closed"):
+        await desk.receiver.wait_for("id-8", timeout=60)
+    assert (await desk.receiver.wait_for("id-1", timeout=60)).status == "Delivered"  # remembered
+
+
+@pytest.mark.parametrize(
+    "options", [{"recipient": "nonsense"}, {"recipient": ""}, {"timeout": float("nan")}, {"timeout": -1}]
+)
+async def test_what_cannot_be_waited_for(options: dict[str, Any]) -> None:
+    with pytest.raises(InvalidRequestError, match=next(iter(options))):
+        await CallbackReceiver(token=TOKEN).wait_for("id-1", **{"timeout": 0.01, **options})
+
+
 # Deadlines --------------------------------------------------------------------------------------------------
 
 
