@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
-from mmsclient._store import handled_events
+from mmsclient._store import handled_events, private_files
 from mmsclient._store.handled_events import (
     KEPT,
     PURGE_EVERY,
@@ -63,12 +63,16 @@ class SQLiteEvents:
         self._file = connect(path)
         try:
             _clear(self._file)
+            self._files = private_files.identities(str(path), f"{path}-wal")
         except BaseException:
             self._file.close()
             raise
 
     def commit(self, writes: Sequence[EventWrite], /) -> list[EventResult]:
         """Commit all in one transaction."""
+        if name := private_files.replaced_among(self._files):  # SQLite would go on with the old one
+            problem = f"seen: {name} was removed or replaced while it was open; restore it, or make a new receiver"
+            raise sqlite3.OperationalError(problem)
         now = time.time()
         reservations: dict[bytes, Reservation] = {}
         with self._transaction(writes):

@@ -105,7 +105,7 @@ class Dispatcher:
         self._notes = Notes(dedup)
         self._places: defaultdict[type[Any], CapacityLimiter] = defaultdict(lambda: CapacityLimiter(limit))
         self._waiting: Counter[type[Any]] = Counter()
-        self._pending = PendingEvents(limit=limit, timeout=timeout)
+        self._pending = PendingEvents(limit=limit, timeout=timeout, needs_nobody=self._needs_nobody)
         self._waiters = ReportWaiters()
         shared = dedup.elsewhere
         self._elsewhere = None if shared is None else Elsewhere(shared, self._waiters, self._pending)

@@ -22,7 +22,9 @@ LONGEST_ID = 200
 """Characters of an id, a status or a number; what is longer is none."""
 
 MOST_ITEMS = 2_000
-"""Items of one callback. More in the bytes that a receiver takes are no reports, and would cost much memory."""
+"""Items of one callback. More cost much memory, and are refused as too large."""
+
+TOO_MANY = f"more than {MOST_ITEMS} items"
 
 NEWER_PLATFORM = "a callback of the provider's newer platform, whose accounts are none of this API"
 """It has `_id`, `sender` and `receiver` (api-notes.md section 6)."""
@@ -67,7 +69,7 @@ def parse_callbacks(body: bytes | str, *, timezone: tzinfo = ZONE) -> list[Event
         return [UnreadableCallback(reason, data)]
     items = document if isinstance(document, list) else [document]
     if len(items) > MOST_ITEMS:
-        return [UnreadableCallback(f"more than {MOST_ITEMS} items", data)]
+        return [UnreadableCallback(TOO_MANY, data)]
     return [_event(item, timezone, data) for item in items]
 
 

@@ -40,9 +40,15 @@ class PendingEvent:
 
 
 class PendingEvents:
-    """Offers events to consumers, each for `timeout` seconds; without consumers, at most `limit` at a time."""
+    """Offers events to consumers, each for `timeout` seconds; without consumers, at most `limit` at a time.
 
-    def __init__(self, *, limit: int, timeout: float) -> None:
+    Those of which `needs_nobody` is true are handled when the last consumer leaves.
+    """
+
+    def __init__(
+        self, *, limit: int, timeout: float, needs_nobody: Callable[[Event], bool] = lambda event: False
+    ) -> None:
+        self._needs_nobody = needs_nobody
         self._limit = limit
         self._timeout = timeout
         self._pending: dict[PendingEvent, None] = {}
@@ -96,6 +102,7 @@ class PendingEvents:
                 pending.settle()
         finally:
             self._consumers -= 1
+            self.take(self._needs_nobody)
 
     async def _next(self) -> PendingEvent | None:
         while not self._closed:

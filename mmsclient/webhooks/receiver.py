@@ -22,7 +22,7 @@ from mmsclient.webhooks.auth import RequestVerifier
 from mmsclient.webhooks.deadlines import Deadlines
 from mmsclient.webhooks.dedup import InMemoryDedupStore
 from mmsclient.webhooks.dispatch import Dispatcher
-from mmsclient.webhooks.parse import ZONE, Event, UnreadableCallback, parse_callbacks
+from mmsclient.webhooks.parse import TOO_MANY, ZONE, Event, UnreadableCallback, parse_callbacks
 from mmsclient.webhooks.throttled_log import ThrottledLog
 from mmsclient.webhooks.watching import ReceiverStats, ReceiverWatch
 
@@ -360,7 +360,9 @@ class CallbackReceiver:
         for outcome in outcomes:
             if not outcome.is_settled:
                 return 503, outcome.value
-        return 400 if unreadable and len(unreadable) == len(items) else 200, ""
+        if not unreadable or len(unreadable) < len(items):
+            return 200, ""
+        return 413 if unreadable[0].reason == TOO_MANY else 400, ""
 
 
 async def _body(receive: Receive, limit: int) -> bytearray | int | None:

@@ -800,6 +800,27 @@ async def test_closing_waits_for_the_consumer_at_work() -> None:
     assert [await callback for callback in callbacks] == [200, 503]
 
 
+@pytest.mark.parametrize("recorded", [True, False])
+async def test_reports_that_are_recorded_need_no_consumer_when_the_last_one_leaves(recorded: bool) -> None:
+    receiver, kept = CallbackReceiver(token=TOKEN, timeout=20.0 if recorded else 2.0), list[str]()
+
+    class Journal:
+        def record(self, report: DeliveryReport) -> None:
+            kept.append(report.message_id)
+
+    if recorded:
+        receiver.record_into(Journal())
+    async with aclosing(receiver.events()) as events:
+        callbacks = [asyncio.create_task(status(receiver, [report(number)])) for number in (1, 2, 3)]
+        held = (await anext(events)).raw["message_id"]
+        await until(lambda: receiver.stats.under_way == 3 and (len(kept) == 3 or not recorded))
+    # the one that it held, and may have failed with, is asked for again
+    answers = [await callback for callback in callbacks]
+    assert answers.count(503) == (1 if recorded else 3)
+    assert await status(receiver, [report() | {"message_id": held}]) == (200 if recorded else 503)
+    await receiver.aclose()
+
+
 @in_virtual_time
 async def test_closing_does_not_wait_for_ever() -> None:
     receiver = CallbackReceiver(token=TOKEN, timeout=0.05)
@@ -1063,6 +1084,14 @@ async def test_an_empty_array_is_no_event() -> None:
     assert await status(Desk().receiver, []) == 200
 
 
+async def test_too_many_items_are_too_large_a_body() -> None:
+    desk = Desk(max_events=2000)
+    assert await status(desk.receiver, [report(number) for number in range(MOST_ITEMS + 1)]) == 413
+    assert not desk.reports
+    assert json.loads(desk.odd[0].body)[-1] == report(MOST_ITEMS)
+    assert await status(desk.receiver, [report(number) for number in range(MOST_ITEMS)]) == 200
+
+
 async def test_large_bodies() -> None:
     desk = Desk(max_body=1000)
     assert await status(desk.receiver, headers={"content-length": "1001"}) == 413
@@ -1312,6 +1341,27 @@ async def test_a_file_that_fails_gives_503(
     assert "no such table" in caplog.text
     assert not desk.reports
     await desk.receiver.aclose()
+
+
+@pytest.mark.skipif(os.name == "nt", reason="an open file cannot be removed there")
+@pytest.mark.parametrize("becomes", ["another file", "none"])
+async def test_a_file_that_is_removed_or_replaced_while_open_gives_503(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, becomes: str
+) -> None:
+    path = tmp_path / "seen.sqlite"
+    desk = Desk(seen=path)
+    assert await status(desk.receiver, [report(1)]) == 200
+    for file in tmp_path.iterdir():  # noqa: ASYNC240
+        file.unlink()
+    other = Desk(seen=path) if becomes == "another file" else None
+    assert await status(desk.receiver, [report(2)]) == 503
+    assert "seen.sqlite was removed or replaced while it was open" in caplog.text
+    assert not await desk.receiver.is_healthy()
+    if other is not None:
+        assert await status(other.receiver, [report(2)]) == 200
+        await other.receiver.aclose()
+    await desk.receiver.aclose()
+    assert len(desk.reports) == 1
 
 
 def test_a_file_that_is_none(tmp_path: Path) -> None:
