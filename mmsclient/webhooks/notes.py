@@ -22,6 +22,8 @@ MOST_UNNOTED = 10_000
 NOTE_AGAIN = 1.0
 """Seconds between two attempts to note them."""
 
+COPY = "a copy of it would be handled again"
+
 
 class Notes:
     """Notes in `dedup` that events were handled. One that cannot be noted is known here and stays reserved until it is.
@@ -48,9 +50,15 @@ class Notes:
             report = evolve(event, message_id=message_of(event), raw={})
         try:
             await self._dedup.confirm(key, report)
+        except asyncio.CancelledError:  # `aclose` tries once more
+            self._unnoted[key] = report
+            raise
         except Exception:
-            self._log.exception(f"callbacks: {NOUNS[type(event)]} was handled but not noted; it is tried again")
-            if not self._closed:
+            if self._closed:
+                text = f"callbacks: {NOUNS[type(event)]} was handled after the closing, and not noted: {COPY}"
+                self._log.warning(text)
+            else:
+                self._log.exception(f"callbacks: {NOUNS[type(event)]} was handled but not noted; it is tried again")
                 self._keep(key, report)
         else:
             self._unnoted.pop(key, None)
@@ -89,6 +97,5 @@ class Notes:
         except TimeoutError:
             pass
         if self._unnoted:
-            text = "callbacks: %d events were handled but not noted: another process would handle their copies"
-            log.error(text, len(self._unnoted))
+            log.error(f"callbacks: %d events were handled but not noted: {COPY}", len(self._unnoted))
         self._log.flush()

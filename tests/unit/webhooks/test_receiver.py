@@ -543,6 +543,27 @@ async def test_closing_tries_once_more_to_note_what_was_handled(
     assert ("2 events were handled but not noted" in caplog.text) is not is_mended
 
 
+async def test_a_note_that_the_closing_does_not_wait_for_is_told(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path, handled = tmp_path / "seen.sqlite", asyncio.Event()
+    receiver = CallbackReceiver(token=TOKEN, seen=path, timeout=0.2)
+    with closing(sqlite3.connect(path, isolation_level=None)) as other:
+
+        @receiver.on_delivery_report
+        async def take(report: DeliveryReport) -> None:
+            other.execute("BEGIN IMMEDIATE")
+            handled.set()
+
+        posting = asyncio.create_task(status(receiver, [report()]))
+        await handled.wait()
+        closing_it = asyncio.create_task(receiver.aclose())
+        await until(lambda: "1 events were handled but not noted" in caplog.text)
+        other.execute("ROLLBACK")
+        await closing_it
+    assert await posting == 503
+
+
 async def test_unnoted_events_are_bounded(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, events_cannot_be_confirmed: Callable[[], None]
 ) -> None:
