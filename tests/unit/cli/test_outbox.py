@@ -91,12 +91,13 @@ def test_a_store_that_is_not_there(cli: Cli) -> None:
 
 def test_a_key_that_was_changed_is_said_to_be(cli: Cli, api: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
     put(api, "outbox.db", "order-1")
-    monkeypatch.setenv("MMSCLIENT_APP_KEY", "before")
-    assert "AUTH_FAILED" in cli("outbox", "run", "outbox.db").err
-    monkeypatch.setenv("MMSCLIENT_APP_KEY", api.app_key)
+    sent(api, "outbox.db", "order-1")
+    put(api, "outbox.db", "order-2")
+    api.keys.add("new")
+    monkeypatch.setenv("MMSCLIENT_APP_KEY", "new")
     assert "(--new-key) where the account is the same" in cli("outbox", "run", "outbox.db").error
     with started("outbox", "run", "outbox.db", "--new-key") as process:
-        until(lambda: api.messages)
+        until(lambda: len(api.messages) == 2)
         process.terminate()
         process.wait(timeout=60)
 

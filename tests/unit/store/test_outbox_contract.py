@@ -313,7 +313,7 @@ def test_an_outbox_with_which_nothing_was_sent_takes_another_key(
     with working(store, ANOTHER_KEY) as worker:
         worker.finish(claimed(worker), [OrderEnd(WAITING, {}, ((None, None),))])
         assert store.cancel("b")
-    with pytest.raises(JournalMismatchError, match="it belongs to a campaign at"), working(store, ANOTHER_HOST):
+    with pytest.raises(JournalMismatchError, match="it belongs to orders at"), working(store, ANOTHER_HOST):
         pass
     assert "nothing was sent" not in caplog.text
     with working(store) as worker:
