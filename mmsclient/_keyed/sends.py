@@ -9,7 +9,6 @@ from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from datetime import datetime
 
-import anyio.to_thread
 from attrs import define, evolve, frozen
 
 from mmsclient._api.types import Call
@@ -17,6 +16,7 @@ from mmsclient._keyed.outcome import end_of, repeated_error, repeated_result, se
 from mmsclient._keyed.recorder import SendLedger
 from mmsclient._store.heard import digits
 from mmsclient._store.ledger import Fingerprint, KeyClaim, KeyedSend, Ledger, SendEnd, SendState
+from mmsclient._threads import DECODING
 from mmsclient._transport import retry
 from mmsclient._transport.session import Recall
 from mmsclient.errors import (
@@ -251,6 +251,6 @@ async def _told_again(order: _Order, held: KeyedSend) -> SentBatch | KeyedSend |
     if held.state is not SendState.ACCEPTED:
         return repeated_error(order.key, order.call.name, held)
     try:
-        return await anyio.to_thread.run_sync(repeated_result, order.call, held, len(order.phones))  # it may be large
+        return await DECODING.run_or_here(repeated_result, order.call, held, len(order.phones))  # it may be large
     except MMSError as error:
         return error

@@ -2,30 +2,24 @@
 
 from __future__ import annotations
 
-import asyncio
 import inspect
 import os
-from typing import TYPE_CHECKING
-from weakref import WeakKeyDictionary
-
-import anyio.to_thread
 
 from mmsclient._api.fitted_picture import MAX_SOURCE_BYTES, FittedPicture
 from mmsclient._api.media import MAX_BYTES, Image, image_of
 from mmsclient._reading.picture_source import PictureSource, ReadableFile, name_of, read_path, told_as_unreadable
-
-if TYPE_CHECKING:
-    from anyio import CapacityLimiter
+from mmsclient._threads import Threads
 
 __all__ = ["ImageSource", "load"]
 
 ImageSource = PictureSource | ReadableFile | FittedPicture
 """Where a picture comes from: a path, its bytes, an open file, or what `mmsclient.pictures.fit` made."""
 
-FITTED_AT_ONCE = 2
-"""Pictures that are made to fit at a time: each may take some hundred megabytes."""
+FITTING = Threads(2)
+"""For pictures that are made to fit: each may take some hundred megabytes."""
 
-_limiters: WeakKeyDictionary[asyncio.AbstractEventLoop, CapacityLimiter] = WeakKeyDictionary()
+READING = Threads()
+"""For files that are read."""
 
 
 async def load(source: ImageSource, *, fit: bool = False) -> Image:
@@ -44,10 +38,7 @@ async def load(source: ImageSource, *, fit: bool = False) -> Image:
 
 async def _fitted(source: PictureSource | ReadableFile) -> FittedPicture:
     data, size = await _read(source, MAX_SOURCE_BYTES)
-    from anyio import CapacityLimiter  # noqa: PLC0415 - which the thread needs anyway
-
-    limiter = _limiters.setdefault(asyncio.get_running_loop(), CapacityLimiter(FITTED_AT_ONCE))
-    return await anyio.to_thread.run_sync(_fit, data, size, name_of(source), limiter=limiter)
+    return await FITTING.run(_fit, data, size, name_of(source))
 
 
 def _fit(data: bytes, size: int, name: str) -> FittedPicture:
@@ -63,7 +54,7 @@ async def _read(source: PictureSource | ReadableFile, most: int) -> tuple[bytes,
             data = bytes(source)
             return data, len(data)
         if isinstance(source, str | os.PathLike):
-            return await anyio.to_thread.run_sync(read_path, source, most)
+            return await READING.run(read_path, source, most)
         data = await _read_file(source, most)
         return data, len(data)
 

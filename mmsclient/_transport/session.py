@@ -12,11 +12,11 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 from weakref import WeakSet
 
-import anyio.to_thread
 from attrs import asdict, define, evolve, frozen
 
 from mmsclient._api import envelope
 from mmsclient._api.types import Call, Response
+from mmsclient._threads import DECODING
 from mmsclient._transport import retry
 from mmsclient._transport.adapter import Transport
 from mmsclient._transport.admission import Admission, Place
@@ -301,10 +301,7 @@ class Session:
     async def _decode(self, call: Call[T], response: Response) -> Success[T] | MMSError:
         scrub = self._transport.scrub
         if _is_heavy(response):
-            try:
-                outcome, alert = await anyio.to_thread.run_sync(_read, call, response, scrub)
-            except RuntimeError:  # no thread can be started
-                outcome, alert = _read(call, response, scrub)
+            outcome, alert = await DECODING.run_or_here(_read, call, response, scrub)
         else:
             outcome, alert = _read(call, response, scrub)
         if isinstance(outcome, Success) and alert != self._last_alert:

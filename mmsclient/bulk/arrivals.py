@@ -6,7 +6,6 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from typing import TypeVar
 
-import anyio.to_thread
 from attrs import evolve, frozen
 
 from mmsclient._store.evidence import DID_NOT_ARRIVE
@@ -15,6 +14,7 @@ from mmsclient._store.protocol import JournalReader
 from mmsclient._store.sqlite_database import translated_errors
 from mmsclient._store.steering import Orders
 from mmsclient._store.stores import JournalStore
+from mmsclient._threads import STORES
 from mmsclient.bulk.reader_thread import ReaderThread
 
 __all__ = ["Arrivals", "Found", "Look", "look", "read", "without_arrival"]
@@ -129,4 +129,4 @@ async def read(store: JournalStore, ask: Callable[[JournalReader], T]) -> T:
         with translated_errors(store.shown), closing(store.open_reader()) as reader:
             return ask(reader)
 
-    return await anyio.to_thread.run_sync(opened)
+    return await STORES.run(opened)

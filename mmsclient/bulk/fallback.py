@@ -14,13 +14,14 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
 from typing import Protocol, TypeAlias
 
-import anyio.to_thread
+import anyio
 
 from mmsclient._store.errors import JournalError
 from mmsclient._store.models import Message, RecipientState
 from mmsclient._store.protocol import JournalReader
 from mmsclient._store.steering import WAIT_LOOK
 from mmsclient._store.stores import JournalStore
+from mmsclient._threads import STORES
 from mmsclient._words import counted
 from mmsclient.bulk.arrivals import Arrivals, Look, look, read, without_arrival
 from mmsclient.bulk.errors import StopRequestedError
@@ -91,7 +92,7 @@ class Fallback:
     async def has_left_over(self) -> bool:
         """An earlier run has left somebody who is to get an SMS."""
         beside = self.store.fallback
-        if not await anyio.to_thread.run_sync(beside.exists):
+        if not await STORES.run(beside.exists):
             return False
         counts = await read(beside, lambda reader: reader.summary().counts)
         return counts[RecipientState.PENDING] + counts[RecipientState.FAILED] > 0
@@ -102,9 +103,9 @@ class Fallback:
         `is_first`: of this run, which alone sends to the unknown again; who became that since is not of an earlier run.
         """
         beside = self.store.fallback
-        await anyio.to_thread.run_sync(self.store.check_fallback)
+        await STORES.run(self.store.check_fallback)
         held: Message | None = None
-        if self._options.is_default and await anyio.to_thread.run_sync(beside.exists):
+        if self._options.is_default and await STORES.run(beside.exists):
             held = await read(beside, lambda reader: reader.message())
         text, options = await settings_of(self._preparation, self._options, held)
         if not is_first:
@@ -137,7 +138,7 @@ class Fallback:
 
         They are asked for once the journal of the SMS is there, and that is noted before anybody can get one.
         """
-        await anyio.to_thread.run_sync(self.store.note_fallback)
+        await STORES.run(self.store.note_fallback)
         last = 0
         while True:
             after = last

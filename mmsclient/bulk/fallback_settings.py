@@ -5,11 +5,10 @@ from __future__ import annotations
 from contextlib import closing
 from decimal import Decimal
 
-import anyio.to_thread
-
 from mmsclient._store.models import FALLBACK, Message, number_of
 from mmsclient._store.sqlite_database import translated_errors
 from mmsclient._store.stores import JournalStore
+from mmsclient._threads import STORES
 from mmsclient.bulk.budget import Budget
 from mmsclient.bulk.fallback_options import SMSFallback
 from mmsclient.bulk.kind_options import SMS_OPTIONS, options_of
@@ -89,7 +88,7 @@ async def spent_by_fallback(options: Options) -> Decimal:
     fallback, store = options.fallback, options.store
     if fallback is None or store is None or fallback.max_credits is not None:
         return Decimal(0)
-    if not await anyio.to_thread.run_sync(store.fallback.exists):
+    if not await STORES.run(store.fallback.exists):
         return Decimal(0)
     return await _spent(store.fallback, None)
 
@@ -104,7 +103,7 @@ async def _spent(store: JournalStore, options: Options | None) -> Decimal:
             budget.add(reader.call_costs())
             return budget.spent
 
-    return await anyio.to_thread.run_sync(read)
+    return await STORES.run(read)
 
 
 def _told(message: Message) -> Options:

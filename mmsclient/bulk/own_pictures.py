@@ -14,13 +14,13 @@ from decimal import Decimal
 from time import monotonic
 from typing import Any, TypeGuard, TypeVar
 
-import anyio.to_thread
 from attrs import evolve, field, frozen
 
 from mmsclient._api.checks import checked_line, checked_text
 from mmsclient._api.media import Image
 from mmsclient._reading.image_file import ImageSource, load
 from mmsclient._store.models import ListEntry
+from mmsclient._threads import Threads
 from mmsclient.bulk.journal_thread import JournalThread
 from mmsclient.bulk.personal import reason_of
 from mmsclient.bulk.recipients import Row
@@ -110,6 +110,7 @@ class PictureMaker:
         self._function = function
         self._fit = fit
         self._is_async = _is_async(function)
+        self._threads = Threads()  # of its own: the function may do anything
         self._kept: OrderedDict[str, bytes] = OrderedDict()
 
     @property
@@ -203,7 +204,7 @@ class PictureMaker:
             if self._is_async:
                 made = self._function(fields)
             else:
-                made, error = await anyio.to_thread.run_sync(self._tried, fields, abandon_on_cancel=True)
+                made, error = await self._threads.run(self._tried, fields, abandon_on_cancel=True)
             if error is None:
                 return await made if inspect.isawaitable(made) else made
         except Exception as raised:

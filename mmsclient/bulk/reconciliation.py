@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import os
 
-import anyio.to_thread
 from attrs import frozen
 
 from mmsclient._store.stores import store_at
+from mmsclient._threads import STORES
 from mmsclient.bulk.report import Report, report_of
 
 __all__ = ["Reconciliation", "reconcile"]
@@ -37,5 +37,5 @@ async def reconcile(journal: str | os.PathLike[str], name: str | None = None) ->
         JournalError: The journal is not there, no journal, or cannot be used.
     """
     store = store_at(journal, name)
-    settled = await anyio.to_thread.run_sync(store.settle)
+    settled = await STORES.run(store.settle)
     return Reconciliation(settled=settled, report=await report_of(store))

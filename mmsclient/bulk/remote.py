@@ -7,13 +7,13 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from decimal import Decimal
 
-import anyio.to_thread
 from attrs import evolve, field, frozen
 
 from mmsclient._store.models import RecipientState
 from mmsclient._store.sqlite_database import translated_errors
 from mmsclient._store.steering import Activity, FailedCall, Order, Standing, Waiter
 from mmsclient._store.stores import JournalStore, store_at
+from mmsclient._threads import STORES
 from mmsclient._words import counted
 from mmsclient.bulk.arrivals import look
 from mmsclient.bulk.models import Counts
@@ -110,7 +110,7 @@ async def read_status(journal: str | os.PathLike[str], name: str | None = None) 
         JournalError: There is no such campaign, or it cannot be read.
     """
     store = store_at(journal, name)
-    return await anyio.to_thread.run_sync(_read, store)
+    return await STORES.run(_read, store)
 
 
 async def pause(journal: str | os.PathLike[str], name: str | None = None) -> CampaignStatus:
@@ -145,7 +145,7 @@ async def stop(journal: str | os.PathLike[str], name: str | None = None) -> Camp
 
 async def _ordered(journal: str | os.PathLike[str], name: str | None, order: Order) -> CampaignStatus:
     store = store_at(journal, name)
-    return await anyio.to_thread.run_sync(_order_all, store, order)
+    return await STORES.run(_order_all, store, order)
 
 
 def _order_all(store: JournalStore, order: Order) -> CampaignStatus:

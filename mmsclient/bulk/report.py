@@ -8,7 +8,6 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any, TypeVar
 
-import anyio.to_thread
 from attrs import evolve, field, frozen
 
 from mmsclient._api.types import Kind
@@ -17,6 +16,7 @@ from mmsclient._store.models import Exclusion, Recipient, RecipientState
 from mmsclient._store.protocol import JournalReader
 from mmsclient._store.sqlite_database import translated_errors
 from mmsclient._store.stores import JournalStore, store_at
+from mmsclient._threads import STORES
 from mmsclient._words import counted
 from mmsclient.bulk.models import Counts, UnknownRecipients
 from mmsclient.bulk.plan import Plan
@@ -200,7 +200,7 @@ async def _in_thread(path: str, function: Callable[..., T], *arguments: Any) -> 
         with translated_errors(path):
             return function(*arguments)
 
-    return await anyio.to_thread.run_sync(guarded)
+    return await STORES.run(guarded)
 
 
 def _time(seconds: float | None) -> datetime | None:

@@ -6,11 +6,10 @@ import os
 from collections.abc import Mapping
 from typing import Any, Protocol, Unpack
 
-import anyio.to_thread
-
 from mmsclient._store.models import Message
 from mmsclient._store.sqlite_database import translated_errors
 from mmsclient._store.stores import JournalStore, store_at
+from mmsclient._threads import STORES
 from mmsclient.bulk.campaign import Campaign
 from mmsclient.bulk.kind_options import options_of
 from mmsclient.bulk.options import CampaignOptions
@@ -65,7 +64,7 @@ async def resume(
         InvalidRequestError: An option is wrong, or the function is missing.
     """
     store = store_at(journal, options.get("name"))
-    message = await anyio.to_thread.run_sync(_message_of, store)
+    message = await STORES.run(_message_of, store)
     text, subject = texts_of(message)
     if message.kind == "sms":
         given: CampaignOptions = {"kind": "sms", **options_of(message), **options}  # type: ignore[typeddict-item]

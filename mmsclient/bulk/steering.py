@@ -7,11 +7,10 @@ import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 
-import anyio.to_thread
-
 from mmsclient._store.protocol import JournalReader
 from mmsclient._store.steering import Activity, Orders
 from mmsclient._store.stores import JournalStore
+from mmsclient._threads import STORES
 from mmsclient.bulk.arrivals import Arrivals
 from mmsclient.bulk.control import Control, Stop
 from mmsclient.bulk.errors import JournalError, StopRequestedError
@@ -68,8 +67,8 @@ class Steering:
         store = self._store
         if store is not None and store.waits:
             with suppress(JournalError):  # it is not there yet, or opening it says what is wrong
-                reader = await anyio.to_thread.run_sync(store.open_reader)
-                self._heeded = Orders(stops=(await anyio.to_thread.run_sync(_orders_in, reader)).stops)
+                reader = await STORES.run(store.open_reader)
+                self._heeded = Orders(stops=(await STORES.run(_orders_in, reader)).stops)
 
     @asynccontextmanager
     async def heeded(self, thread: JournalThread) -> AsyncIterator[None]:

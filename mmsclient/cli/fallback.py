@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-import anyio.to_thread
 from attrs import evolve
 from cyclopts import Group, Parameter
 
 from mmsclient._store.stores import JournalStore, is_url, store_at
+from mmsclient._threads import STORES
 from mmsclient.bulk import CampaignOptions, Report, SMSFallback
 from mmsclient.cli.status import UsageError
 from mmsclient.cli.words import words_of
@@ -76,7 +76,7 @@ class FallbackOptions(FallbackMessage):
     async def check(self, journal: str, name: str | None) -> None:
         """Raise `JournalError` where the file of the SMS is gone or is no journal, before the first MMS."""
         if self.is_asked and not is_url(journal):  # a database holds both
-            await anyio.to_thread.run_sync(_check, store_at(journal, name))
+            await STORES.run(_check, store_at(journal, name))
 
     def in_words(self) -> list[str]:
         """As arguments of a command that goes on."""

@@ -14,6 +14,7 @@ from typing import Any
 from cyclopts import Group, Parameter
 
 from mmsclient._extras import needed
+from mmsclient._threads import Threads
 from mmsclient.cli.status import UsageError, complain
 from mmsclient.observe.observer import Observer
 
@@ -83,7 +84,7 @@ class Monitor:
             try:
                 yield
             finally:
-                await asyncio.to_thread(server.shutdown)
+                await Threads().run(server.shutdown)
 
 
 def _refusal(host: str, error: UnicodeError | OSError) -> str:

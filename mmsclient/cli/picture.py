@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import anyio.to_thread
 from attrs import asdict
 from cyclopts import App, Parameter
 
+from mmsclient._reading.image_file import FITTING
 from mmsclient._words import counted
 from mmsclient.bulk import CampaignImage, PictureColumn
 from mmsclient.cli.output import Form, OneJSON, printable, show_facts, to_json
@@ -80,7 +80,7 @@ async def picture_of(image: Path | None, column: str | None, *, fit: bool, form:
 
 async def fitted(image: Path, form: Form) -> FittedPicture:
     """The picture made to fit; what was done to it is printed, unless that is for scripts."""
-    picture = await anyio.to_thread.run_sync(fit_picture, image)
+    picture = await FITTING.run(fit_picture, image)
     if form is not Form.JSON:
         show_fitted(picture, form)
     return picture

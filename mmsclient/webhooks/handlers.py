@@ -7,9 +7,7 @@ import inspect
 from collections.abc import Awaitable, Callable
 from typing import Any, TypeAlias, cast
 
-import anyio
-import anyio.to_thread
-
+from mmsclient._threads import Threads
 from mmsclient.errors import ConfigurationError
 from mmsclient.webhooks.outlasting import outlast
 
@@ -28,12 +26,10 @@ def awaitable(handler: Handler) -> Callable[[Any], Awaitable[object]]:
         raise ConfigurationError("a handler: a function that yields would not be run; events() is for loops")
     if any(map(inspect.iscoroutinefunction, forms)):
         return cast(Callable[[Any], Awaitable[object]], handler)
-    threads: list[anyio.CapacityLimiter] = []  # made in the event loop
+    threads = Threads(MOST_THREADS)
 
     async def run(value: Any) -> None:
-        if not threads:
-            threads.append(anyio.CapacityLimiter(MOST_THREADS))
-        outcome = await _in_thread(handler, value, threads[0])
+        outcome = await _in_thread(handler, value, threads)
         if inspect.isawaitable(outcome):  # of a lambda
             await outcome
         elif inspect.isgenerator(outcome) or inspect.isasyncgen(outcome):
@@ -42,7 +38,7 @@ def awaitable(handler: Handler) -> Callable[[Any], Awaitable[object]]:
     return run
 
 
-async def _in_thread(function: Handler, value: Any, limiter: anyio.CapacityLimiter) -> object:
+async def _in_thread(function: Handler, value: Any, threads: Threads) -> object:
     """What `function` returns. Nothing ends it once it has begun."""
     values = [value]  # who takes it, the thread or a cancellation, decides whether it begins
 
@@ -53,5 +49,5 @@ async def _in_thread(function: Handler, value: Any, limiter: anyio.CapacityLimit
             return True
         return False
 
-    thread = anyio.to_thread.run_sync(lambda: function(values.pop()), limiter=limiter)
+    thread = threads.run(lambda: function(values.pop()))
     return await outlast(asyncio.ensure_future(thread), has_begun)

@@ -167,6 +167,7 @@ OURS = {
         "_capacity",
         "_environment",
         "_reading",
+        "_threads",
         "_transport",
         "_version",
         "_words",

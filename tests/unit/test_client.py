@@ -640,15 +640,16 @@ async def test_what_a_limiter_does_with_the_news_of_a_call_changes_nothing_about
 
 
 async def test_a_large_answer_is_read_where_no_thread_can_be_started(
-    sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
+    sandbox: Sandbox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async def run_sync(*args: object) -> None:
+    async def run_sync(*args: object, **options: object) -> None:
         raise RuntimeError("can't start new thread")
 
     monkeypatch.setattr("anyio.to_thread.run_sync", run_sync)
-    async with sandbox.client() as mms:
+    async with sandbox.client(ledger=tmp_path / "sends.db") as mms:
         to = [f"+614{number:08}" for number in range(1000)]
-        assert (await mms.send(to=to, text="Hi", image=PNG)).accepted == 1000
+        for _ in range(2):
+            assert (await mms.send(to=to, text="Hi", image=PNG, key="a")).accepted == 1000
 
 
 class Apart(Recorder):

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
-import anyio.to_thread
 import psycopg
 from psycopg.rows import tuple_row
 
@@ -21,6 +21,7 @@ from mmsclient._store.postgres.outbox_evidence import settle_all
 from mmsclient._store.postgres.outbox_rows import CHANNEL, Placeholders, Statement, held, put_statement, select
 from mmsclient._store.postgres.outbox_worker import PostgresOutboxWorker, lose_dead
 from mmsclient._store.postgres.recorder import PostgresRecorder
+from mmsclient._threads import Threads
 from mmsclient.errors import KeyReusedError
 
 __all__ = ["Connection", "PostgresOutbox"]
@@ -40,6 +41,9 @@ _DUE = "SELECT extract(epoch FROM min(due)) FROM outbox WHERE state = 'waiting' 
 
 LISTEN_AGAIN = 1.0
 """Seconds between the attempts to listen for notifications."""
+
+_CALLERS = Threads(math.inf)
+"""For connections of the caller's: one may wait for the transaction of another, which goes on with its next order."""
 
 NO_TABLES = "there are no tables of the outbox; `mmsclient store migrate` makes them, and so does the first worker"
 
@@ -92,7 +96,7 @@ class PostgresOutbox:
                     await cursor.execute(find.encode(), (order.key,))
                     found = await cursor.fetchone()
             else:
-                put, found = await anyio.to_thread.run_sync(_put_within, connection, statement, find, order.key)
+                put, found = await _CALLERS.run(_put_within, connection, statement, find, order.key)
         except (psycopg.errors.UndefinedFunction, psycopg.errors.InvalidSchemaName):
             raise JournalError(self.shown, NO_TABLES) from None
         assert put is not None  # noqa: S101

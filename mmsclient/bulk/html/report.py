@@ -7,12 +7,12 @@ from datetime import UTC, datetime
 from pathlib import PurePath
 from zoneinfo import ZoneInfo
 
-import anyio.to_thread
 from attrs import evolve
 
 from mmsclient._api.checks import checked_zone
 from mmsclient._store.sqlite_database import translated_errors
 from mmsclient._store.stores import JournalStore, store_at
+from mmsclient._threads import STORES
 from mmsclient.bulk.html.page import Page
 from mmsclient.bulk.report import beside_fallback, report_from
 
@@ -43,7 +43,7 @@ async def html_report(
     """
     store, zone = store_at(journal, name), checked_zone(timezone)
     heading = title or f"Campaign {name or PurePath(store.shown).name}"
-    return await anyio.to_thread.run_sync(_made, store, heading, zone)
+    return await STORES.run(_made, store, heading, zone)
 
 
 def _made(store: JournalStore, title: str, zone: ZoneInfo) -> str:

@@ -1,0 +1,69 @@
+"""Threads for what would hold up the event loop, under limits of this package's own."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import TYPE_CHECKING, TypeVar, TypeVarTuple
+from weakref import WeakKeyDictionary
+
+import anyio.to_thread
+
+if TYPE_CHECKING:
+    from anyio import CapacityLimiter
+
+__all__ = ["DECODING", "STORES", "Threads"]
+
+T = TypeVar("T")
+Ts = TypeVarTuple("Ts")
+
+
+class Threads:
+    """Runs functions in threads, at most `most` at a time in each event loop; others wait for their turn.
+
+    The threads that anyio has by default belong to the application: 40 plain endpoints of FastAPI hold them all while
+    each waits for a send, and a send that needed one of them would never end. For the same reason no function may wait
+    for another one under the same limit.
+    """
+
+    def __init__(self, most: float = 40) -> None:
+        self._most = most
+        self._limiters: WeakKeyDictionary[asyncio.AbstractEventLoop, CapacityLimiter] = WeakKeyDictionary()
+
+    async def run(self, function: Callable[[*Ts], T], *arguments: *Ts, abandon_on_cancel: bool = False) -> T:
+        """What `function` returns or raises.
+
+        Args:
+            function: Runs to its end in any case.
+            arguments: Of the function.
+            abandon_on_cancel: A caller that is cancelled leaves at once. Otherwise it waits for the function.
+
+        Raises:
+            RuntimeError: No thread can be started.
+        """
+        limiter = self._limiter()
+        return await anyio.to_thread.run_sync(
+            function, *arguments, abandon_on_cancel=abandon_on_cancel, limiter=limiter
+        )
+
+    async def run_or_here(self, function: Callable[[*Ts], T], *arguments: *Ts) -> T:
+        """As `run`; without a thread where none can be started. `function` must bear to be called again."""
+        try:
+            return await self.run(function, *arguments)
+        except RuntimeError:
+            return function(*arguments)
+
+    def _limiter(self) -> CapacityLimiter:
+        from anyio import CapacityLimiter  # noqa: PLC0415 - a thread needs it anyway, the import of a client does not
+
+        loop = asyncio.get_running_loop()
+        if (limiter := self._limiters.get(loop)) is None:
+            limiter = self._limiters[loop] = CapacityLimiter(self._most)
+        return limiter
+
+
+DECODING = Threads(4)
+"""For large answers. Nothing here waits for a disk or a database, so whoever has sent hears of it."""
+
+STORES = Threads()
+"""For what reads or writes a store, and may wait for it."""
