@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import errno
+import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING, TypeVar, TypeVarTuple
 from weakref import WeakKeyDictionary
@@ -12,7 +14,7 @@ import anyio.to_thread
 if TYPE_CHECKING:
     from anyio import CapacityLimiter
 
-__all__ = ["DECODING", "STORES", "Threads"]
+__all__ = ["DECODING", "STORES", "NoThreadError", "Threads", "started"]
 
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
@@ -60,6 +62,25 @@ class Threads:
         if (limiter := self._limiters.get(loop)) is None:
             limiter = self._limiters[loop] = CapacityLimiter(self._most)
         return limiter
+
+
+class NoThreadError(OSError):
+    """The process, or its user, has as many threads as it may have."""
+
+    problem = "no thread can be started"
+
+    def __init__(self) -> None:
+        super().__init__(errno.EAGAIN, self.problem)
+
+
+def started(work: Callable[[], object], name: str) -> threading.Thread:
+    """A thread that runs `work`, and that the end of the process does not wait for. Raises `NoThreadError`."""
+    thread = threading.Thread(target=work, name=name, daemon=True)
+    try:
+        thread.start()
+    except RuntimeError:
+        raise NoThreadError from None
+    return thread
 
 
 DECODING = Threads(4)

@@ -17,6 +17,8 @@ from weakref import WeakSet
 
 from attrs import frozen
 
+from mmsclient._threads import NoThreadError, started
+
 __all__ = ["Committer", "GroupCommit"]
 
 W = TypeVar("W")
@@ -150,15 +152,21 @@ class _Worker(Generic[W, R]):
             self._ended.result()
 
     def _start(self) -> None:
-        self._thread = threading.Thread(target=self._serve, name="mmsclient-store", daemon=True)
-        self._thread.start()
-        _at_work.add(self)
+        """Start the thread; where that cannot be, all that wait fail, and the next write tries again."""
+        try:
+            self._thread = started(self._serve, "mmsclient-store")
+        except NoThreadError as error:
+            waiting = self._take_waiting()
+            self._tell(waiting, [_Failure(error)] * len(waiting))
+        else:
+            _at_work.add(self)
 
     def _commit_soon(self) -> None:
         if not self.is_closed:  # or all that waits is committed already
             if self._thread is None:
                 self._start()
-            self._orders.put(True)
+            if self._thread is not None:
+                self._orders.put(True)
 
     def _serve(self) -> None:
         while self._orders.get():
@@ -173,11 +181,14 @@ class _Worker(Generic[W, R]):
 
     def _commit_waiting(self) -> None:
         """Commit all that wait, and tell their loops."""
+        if waiting := self._take_waiting():
+            self._tell(waiting, self._commit([what for what, _ in waiting]))
+
+    def _take_waiting(self) -> list[tuple[W, asyncio.Future[R]]]:
         self._scheduled_by = None  # first, so that whatever comes from now on is scheduled anew
-        waiting = [self._waiting.popleft() for _ in range(len(self._waiting))]
-        if not waiting:
-            return
-        outcomes = self._commit([what for what, _ in waiting])
+        return [self._waiting.popleft() for _ in range(len(self._waiting))]
+
+    def _tell(self, waiting: list[tuple[W, asyncio.Future[R]]], outcomes: Sequence[R | _Failure]) -> None:
         settled = [(future, outcome) for (_, future), outcome in zip(waiting, outcomes, strict=True)]
         for loop in {future.get_loop() for future, _ in settled}:
             with suppress(RuntimeError):  # it has ended, and its callers with it

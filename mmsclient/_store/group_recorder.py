@@ -11,6 +11,7 @@ from mmsclient._store.group_commit import GroupCommit
 from mmsclient._store.heard import Heard
 from mmsclient._store.protocol import ReportRecorder
 from mmsclient._store.sqlite_database import translated_errors
+from mmsclient._threads import NoThreadError
 
 __all__ = ["GroupRecorder", "Recordable"]
 
@@ -47,6 +48,8 @@ class GroupRecorder:
             await self._commits.run(heard)
         except JournalError as error:  # all that share a transaction are given the same one
             raise type(error)(error.path, error.problem) from None
+        except NoThreadError as error:
+            raise JournalUnavailableError(self._store.shown, error.problem) from None
 
     async def aclose(self) -> None:
         """Commit what waits, and close the connection."""

@@ -15,6 +15,7 @@ from mmsclient._store.errors import (
     SuppressionListUnavailableError,
 )
 from mmsclient._store.group_commit import Committer, GroupCommit
+from mmsclient._threads import NoThreadError
 
 __all__ = ["MISSING", "Entry", "Request", "SuppressionCommitter", "SuppressionStore", "SuppressionTables", "Unread"]
 
@@ -128,6 +129,8 @@ class SuppressionStore:
         except SuppressionListError as error:  # all that share a transaction are given the same one
             raise type(error)(error.path, error.problem) from None
         except JournalUnavailableError as error:
+            raise SuppressionListUnavailableError(self.shown, error.problem) from None
+        except NoThreadError as error:
             raise SuppressionListUnavailableError(self.shown, error.problem) from None
         except JournalError as error:
             raise SuppressionListError(self.shown, error.problem) from None

@@ -13,6 +13,8 @@ from queue import SimpleQueue
 from typing import TypeVar
 from weakref import WeakSet
 
+from mmsclient._threads import NoThreadError, started
+
 __all__ = ["WorkerThread"]
 
 T = TypeVar("T")
@@ -45,15 +47,17 @@ class WorkerThread:
         return self._process in (None, os.getpid())
 
     def start(self) -> None:
-        """Start the thread, if it does not run yet."""
+        """Start the thread, if it does not run yet. Raises `NoThreadError`: then nothing was changed."""
         if self._thread is None:
+            self._thread = started(self._serve, self._name)
             self._process = os.getpid()
-            self._thread = threading.Thread(target=self._serve, name=self._name, daemon=True)
-            self._thread.start()
             _at_work.add(self)
 
     def submit(self, function: Callable[[], T]) -> Future[T]:
-        """What comes of `function`, after all that was submitted before. Raises `RuntimeError` after the end."""
+        """What comes of `function`, after all that was submitted before.
+
+        Raises `RuntimeError` after the end, and `NoThreadError` where the thread cannot be started.
+        """
         if self._is_ended or not self.is_of_this_process:
             raise RuntimeError(f"the thread {self._name} was ended, or is that of the process before a fork")
         self.start()
@@ -74,10 +78,15 @@ class WorkerThread:
 
     def end(self) -> Future[None]:
         """Close the store after all that was submitted before, and end the thread. May be called again."""
+        if self._closed.done():
+            return self._closed
         if self.is_of_this_process:
-            self.start()
+            with suppress(NoThreadError):
+                self.start()
             self.drop()
-        elif not self._closed.done():
+            if self._thread is None:  # nothing was submitted, so nothing uses the store
+                self._close()
+        else:
             self._closed.set_result(None)
         return self._closed
 
@@ -100,6 +109,9 @@ class WorkerThread:
         while (run := self._orders.get()) is not None:
             run()
             del run
+        self._close()
+
+    def _close(self) -> None:
         try:
             if self.close is not None:
                 self.close()

@@ -7,9 +7,11 @@ import weakref
 from collections.abc import Callable
 from typing import Self, TypeVar
 
+from mmsclient._store.errors import JournalUnavailableError
 from mmsclient._store.protocol import SenderJournal
 from mmsclient._store.sqlite_database import MEMORY, translated_errors
 from mmsclient._store.worker_thread import WorkerThread
+from mmsclient._threads import NoThreadError
 
 __all__ = ["JournalThread"]
 
@@ -41,6 +43,8 @@ class JournalThread:
         try:
             with translated_errors(path or MEMORY):
                 return cls(await asyncio.shield(asyncio.wrap_future(worker.submit(opened))), worker)
+        except NoThreadError as error:
+            raise JournalUnavailableError(path or MEMORY, error.problem) from None
         except BaseException:
             worker.end()
             raise

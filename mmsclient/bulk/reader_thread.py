@@ -7,10 +7,12 @@ import weakref
 from collections.abc import Callable
 from typing import TypeVar
 
+from mmsclient._store.errors import JournalUnavailableError
 from mmsclient._store.protocol import JournalReader
 from mmsclient._store.sqlite_database import translated_errors
 from mmsclient._store.stores import JournalStore
 from mmsclient._store.worker_thread import WorkerThread
+from mmsclient._threads import NoThreadError
 
 __all__ = ["ReaderThread"]
 
@@ -41,7 +43,11 @@ class ReaderThread:
                 return function()
 
         worker, _ = self._begun()
-        return await asyncio.shield(asyncio.wrap_future(worker.submit(guarded)))
+        try:
+            future = worker.submit(guarded)
+        except NoThreadError as error:
+            raise JournalUnavailableError(self._store.shown, error.problem) from None
+        return await asyncio.shield(asyncio.wrap_future(future))
 
     async def aclose(self) -> None:
         """Close the journal, and end the thread. May be called again."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import threading
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import suppress
@@ -14,6 +13,7 @@ from attrs import field, frozen
 
 from mmsclient._api.phone_numbers import normalise
 from mmsclient._store.models import ListEntry
+from mmsclient._threads import started
 from mmsclient.bulk.fields import number_in
 from mmsclient.bulk.template import field_key
 from mmsclient.errors import InvalidRequestError, one_line
@@ -126,7 +126,7 @@ async def _in_a_thread(function: Callable[[], T]) -> T:
         except BaseException as error:
             future.set_exception(error)
 
-    threading.Thread(target=work, name="mmsclient-list", daemon=True).start()
+    started(work, "mmsclient-list")
     return await asyncio.wrap_future(future)
 
 

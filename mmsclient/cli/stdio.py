@@ -12,6 +12,8 @@ from concurrent.futures import Future
 from contextlib import contextmanager, suppress
 from typing import Any, TextIO
 
+from mmsclient._threads import started
+
 GRACE = 2.0
 """Seconds that a reader has after a signal to take what is still to be printed."""
 
@@ -40,8 +42,7 @@ class Outlet:
         done: Future[None] = Future()
         self._jobs.put((job, done))
         if self._thread is None:
-            self._thread = threading.Thread(target=self._work, name="mmsclient-output", daemon=True)
-            self._thread.start()
+            self._thread = started(self._work, "mmsclient-output")
         return done
 
     def _work(self) -> None:

@@ -32,7 +32,7 @@ class Orders:
     """The orders of one store. Nothing here sends, or calls the API."""
 
     def __init__(self, store: OutboxStore) -> None:
-        self._thread: StoreThread[OutboxStore] = StoreThread(store)
+        self._thread: StoreThread[OutboxStore] = StoreThread(store, store.shown)
         self._recorder = GroupRecorder(store)
         self._is_closed = False
         self._is_stopping = False

@@ -99,7 +99,8 @@ class Outbox(Orders):
             self._began_after, opened = opening.result()
             store = self._thread.store
             observer = WorkerObserver(self._mms.emit, store.shown, store.identity)
-            self._worker = Worker(self._mms, StoreThread(opened, is_open=True), self._options, observer, self._tell)
+            thread = StoreThread(opened, store.shown, is_open=True)
+            self._worker = Worker(self._mms, thread, self._options, observer, self._tell)
         except BaseException:
             if opening.done() and opening.exception() is None:
                 opening.result()[1].close()

@@ -8,7 +8,8 @@ from collections.abc import Callable
 from typing import Generic, Protocol, TypeVar
 
 from mmsclient._store.worker_thread import WorkerThread
-from mmsclient.outbox.errors import translated
+from mmsclient._threads import NoThreadError
+from mmsclient.outbox.errors import OutboxUnavailableError, translated
 
 __all__ = ["StoreThread"]
 
@@ -23,13 +24,20 @@ S = TypeVar("S", bound=_Closes)
 
 
 class StoreThread(Generic[S]):
-    """Runs what uses `store`, one after the other, in one thread. Closes it when this is forgotten."""
+    """Runs what uses `store`, one after the other, in one thread. Closes it when this is forgotten.
 
-    def __init__(self, store: S, *, is_open: bool = False) -> None:
+    Args:
+        store: Of any kind.
+        shown: As errors name it.
+        is_open: It is to be closed in any case.
+    """
+
+    def __init__(self, store: S, shown: str, *, is_open: bool = False) -> None:
         self.store = store
+        self._shown = shown
         self._worker = WorkerThread("mmsclient-outbox", store.close)
-        if is_open:  # so that it is closed in any case
-            self._worker.start()
+        if is_open:
+            self._started(self._worker.start)
         self._finalizer = weakref.finalize(self, self._worker.drop)
         self._finalizer.atexit = False  # the worker sees to that
 
@@ -45,9 +53,15 @@ class StoreThread(Generic[S]):
             with translated():
                 return function(store)
 
-        return asyncio.wrap_future(self._worker.submit(guarded))
+        return asyncio.wrap_future(self._started(lambda: self._worker.submit(guarded)))
 
     async def close(self) -> None:
         """Close the store and end the thread. May be called again."""
         if self._finalizer.detach() is not None:
             await self._worker.aclose()
+
+    def _started(self, begin: Callable[[], T]) -> T:
+        try:
+            return begin()
+        except NoThreadError as error:
+            raise OutboxUnavailableError(self._shown, error.problem) from None

@@ -18,6 +18,7 @@ from attrs import frozen
 from mmsclient._store.errors import JournalError, JournalUnavailableError
 from mmsclient._store.postgres.database import Database, Transaction
 from mmsclient._store.steering import sender_name
+from mmsclient._threads import NoThreadError, started
 
 __all__ = ["LEASE", "CampaignLease", "Lease", "Previous", "acquire", "release"]
 
@@ -84,8 +85,11 @@ class Lease(ABC):
         self.extend(asked_at)
         self._stopped = threading.Event()
         self._is_lost = False
-        self._thread = threading.Thread(target=self._beat, name="mmsclient-lease", daemon=True)
-        self._thread.start()
+        try:
+            self._thread = started(self._beat, "mmsclient-lease")
+        except NoThreadError as error:
+            self._end()
+            raise JournalUnavailableError(database.path, f"its lease cannot be renewed: {error.problem}") from None
 
     @property
     def is_valid(self) -> bool:
@@ -115,6 +119,9 @@ class Lease(ABC):
         """End the lease, so that nobody has to wait until it has run out. Closes its connection."""
         self._stopped.set()
         self._thread.join()
+        self._end()
+
+    def _end(self) -> None:
         self._is_lost = True
         try:
             self._database.run(self._release)

@@ -28,6 +28,7 @@ from mmsclient._store.postgres.migrations import migrate
 from mmsclient._store.postgres.recorder import HeardInDatabase
 from mmsclient._store.postgres.senders import SenderLease
 from mmsclient._store.worker_thread import WorkerThread
+from mmsclient._threads import NoThreadError
 from mmsclient.errors import LedgerUnavailableError
 
 __all__ = ["PostgresLedger"]
@@ -102,6 +103,8 @@ class PostgresLedger:
         try:
             return await self._threads[-1].run(call)
         except JournalError as error:
+            raise LedgerUnavailableError(error.problem, self._path) from None
+        except NoThreadError as error:
             raise LedgerUnavailableError(error.problem, self._path) from None
 
     def _closed(self) -> LedgerUnavailableError:

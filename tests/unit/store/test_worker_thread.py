@@ -51,7 +51,7 @@ class Store:
 
 async def main():
     journal, store = Store(), Store()
-    forgotten = [await JournalThread.open(lambda: journal, None), StoreThread(store, is_open=True)]
+    forgotten = [await JournalThread.open(lambda: journal, None), StoreThread(store, "", is_open=True)]
     with _global_shutdown_lock:
         forgotten.clear()
         gc.collect()
