@@ -255,7 +255,7 @@ class OutcomeUnknownError(TransportError):
     advice = "it may have been carried out, so it was not repeated"
 
     timed_out: bool = False
-    """No response came within the timeout."""
+    """No complete response came within the timeout."""
     sent_at: datetime | None = None
     """When it was sent, in UTC, where a ledger tells it again; None for the send itself."""
 

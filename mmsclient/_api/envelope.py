@@ -191,7 +191,10 @@ def _error_class(code: str | None, status: int, description: str) -> type[errors
 def _no_usable_answer(call: Call[Any], response: Response, code: str | None, description: str) -> errors.TransportError:
     """The answer does not tell whether the call was carried out."""
     cls = errors.TransportError if call.repeatable else errors.OutcomeUnknownError
-    return cls(description, call=call.name, http_status=response.status, code=code, excerpt=_excerpt(response))
+    error = cls(description, call=call.name, http_status=response.status, code=code, excerpt=_excerpt(response))
+    if isinstance(error, errors.OutcomeUnknownError):
+        error.timed_out = response.timed_out
+    return error
 
 
 def _excerpt(response: Response) -> str:

@@ -64,6 +64,8 @@ class Response:
     body: bytes
     flaw: str | None = None
     """Why the body is not whole, None where it is."""
+    timed_out: bool = False
+    """It was not whole in time."""
     scrub: Callable[[str], str] = str
     """Takes the APPKEY out of a text, should the server have echoed it."""
 

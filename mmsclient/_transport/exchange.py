@@ -38,7 +38,7 @@ class Failure:
     may_have_left: bool
     """False only where the call surely did not leave."""
     timed_out: bool = False
-    """It left, and nothing came back in time."""
+    """It left, and no answer came in time."""
 
 
 class Phase(IntEnum):
@@ -69,6 +69,13 @@ class _Received:
     status: int
     headers: Mapping[str, str]
     body: bytearray = field(factory=bytearray)
+
+    def answer(self, flaw: str | None, scrub: Callable[[str], str], *, timed_out: bool) -> Response:
+        """As it is read, whole or not."""
+        body = bytes(self.body)
+        return Response(
+            status=self.status, headers=self.headers, body=body, flaw=flaw, timed_out=timed_out, scrub=scrub
+        )
 
 
 class Exchange:
@@ -163,8 +170,7 @@ class Exchange:
         flaw = flaw and scrub(flaw)
         received = self._received
         if received is not None:
-            body = bytes(received.body)
-            return Response(status=received.status, headers=received.headers, body=body, flaw=flaw, scrub=scrub)
+            return received.answer(flaw, scrub, timed_out=timed_out)
         if not self.may_have_left:
             return Failure(self._withdrawn or flaw or "", may_have_left=False)
         # A connection that had lain idle broke before an answer came: the server's patience may be that short.

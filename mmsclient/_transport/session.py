@@ -263,9 +263,9 @@ class Session:
             result = await exchange.run()
         except MMSError as error:  # the limiter's: nothing was sent
             return error
+        if exchange.observed is not None:
+            exchange.observed.timed_out = result.timed_out
         if isinstance(result, Failure):
-            if exchange.observed is not None:
-                exchange.observed.timed_out = result.timed_out
             return _failed(call, result)
         outcome = await self._decode(call, result)
         await exchange.close(reusable=not isinstance(outcome, TransportError))

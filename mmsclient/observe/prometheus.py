@@ -217,8 +217,7 @@ class PrometheusObserver:
                 for name in ("queue", "connection", "token"):
                     self._waits.labels(name).observe(getattr(event, name))
             case AttemptEnded() if event.left:
-                missing = "timeout" if event.timed_out else "none"
-                self._attempts.labels(str(event.status or missing)).inc()
+                self._attempts.labels("timeout" if event.timed_out else str(event.status or "none")).inc()
             case CallRetried():
                 self._retries.labels(event.error).inc()
             case CallThrottled():

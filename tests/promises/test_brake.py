@@ -14,7 +14,7 @@ from mmsclient.bulk import Campaign, CampaignStoppedError, RecipientState, Repor
 from mmsclient.bulk.brake import MOST, WAITING, WINDOW, Brake
 from mmsclient.sandbox import Sandbox
 from mmsclient.sandbox.exchange import Exchange, RawAnswer
-from mmsclient.sandbox.faults import Fault, Latency, Reset, server_error, throttle
+from mmsclient.sandbox.faults import Fault, Latency, Reset, SlowBody, server_error, throttle
 from tests.conftest import until
 from tests.support.campaigns import campaign, numbers
 
@@ -24,10 +24,10 @@ ACCEPTED, PENDING, UNKNOWN = RecipientState.ACCEPTED, RecipientState.PENDING, Re
 BATCH = 10
 
 
-def silence(api: Sandbox) -> None:
+def silence(api: Sandbox, fault: Fault | None = None) -> None:
     """From now on it takes every call and never answers."""
     api.faults.clear()
-    api.faults.add(Latency(60, carried_out=True), call="send-mms")
+    api.faults.add(fault or Latency(60, carried_out=True), call="send-mms")
 
 
 async def stopped(sending: Sending | Campaign) -> Report:
@@ -44,7 +44,20 @@ async def stopped(sending: Sending | Campaign) -> Report:
 async def test_a_server_that_never_answers_gets_one_batch(
     api: Sandbox, path: Path, rate: float | None, stop_after: int
 ) -> None:
-    silence(api)
+    await gets_one_batch(api, path, rate, stop_after)
+
+
+@pytest.mark.parametrize("fault", [SlowBody(delay=60), SlowBody(delay=0.1)], ids=repr)
+async def test_a_server_that_begins_an_answer_and_never_ends_it_gets_one_batch(
+    api: Sandbox, path: Path, fault: Fault
+) -> None:
+    await gets_one_batch(api, path, None, 3, fault)
+
+
+async def gets_one_batch(
+    api: Sandbox, path: Path, rate: float | None, stop_after: int, fault: Fault | None = None
+) -> None:
+    silence(api, fault)
     async with api.client(rate=rate, timeout=0.5) as mms:
         report = await stopped(campaign(mms, path, batch_size=BATCH, stop_after=stop_after))
     assert report.counts[UNKNOWN] == BATCH

@@ -28,7 +28,7 @@ from mmsclient import (
 )
 from mmsclient._transport import retry
 from mmsclient.sandbox import Sandbox
-from mmsclient.sandbox.faults import Latency, Reject, Reset, Respond, throttle
+from mmsclient.sandbox.faults import Fault, Latency, Reject, Reset, Respond, SlowBody, throttle
 from mmsclient.webhooks import CallbackReceiver
 from tests.conftest import PNG, until
 from tests.support.callbacks import TOKEN, status
@@ -145,8 +145,9 @@ async def test_what_is_unknown_stays_so_and_says_when_it_was_sent(api: Sandbox, 
     assert api.calls["send-mms"] == 1
 
 
-async def test_a_timeout_is_told_again_as_one(mms: AsyncMMSClient, api: Sandbox) -> None:
-    api.faults.add(Latency(30, carried_out=True))
+@pytest.mark.parametrize("fault", [Latency(30, carried_out=True), SlowBody(delay=30)], ids=repr)
+async def test_a_timeout_is_told_again_as_one(mms: AsyncMMSClient, api: Sandbox, fault: Fault) -> None:
+    api.faults.add(fault)
     for _ in range(2):
         with pytest.raises(OutcomeUnknownError) as caught:
             await send(mms, KEY, ONE, timeout=0.3)

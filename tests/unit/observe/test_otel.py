@@ -35,7 +35,7 @@ from mmsclient.observe import (
 )
 from mmsclient.observe.otel import OpenTelemetryObserver
 from mmsclient.sandbox import Sandbox
-from mmsclient.sandbox.faults import CutConnection, Latency, Reject, Respond
+from mmsclient.sandbox.faults import CutConnection, Fault, Latency, Reject, Respond, SlowBody
 from mmsclient.webhooks import CallbackReceiver
 from tests.conftest import PNG, Connect, until
 from tests.support.callbacks import TOKEN, status
@@ -159,9 +159,12 @@ async def test_a_throttled_call_shows_in_the_telemetry_alone(
     assert telemetry.points("mmsclient.calls.under_way")[("unanswered",)] == 0
 
 
-async def test_a_hung_call_shows_in_the_telemetry_alone(connect: Connect, api: Sandbox, telemetry: Telemetry) -> None:
+@pytest.mark.parametrize("fault", [Latency(600), SlowBody(delay=600)], ids=repr)
+async def test_a_hung_call_shows_in_the_telemetry_alone(
+    connect: Connect, api: Sandbox, telemetry: Telemetry, fault: Fault
+) -> None:
     mms = connect(observer=telemetry.observer, timeout=0.5)
-    with api.faults.add(Latency(600)):
+    with api.faults.add(fault):
         hung = asyncio.create_task(send(mms))
         await until(lambda: telemetry.points("mmsclient.calls.under_way")[("unanswered",)])
         first = telemetry.points("mmsclient.calls.longest_unanswered")[()]

@@ -28,7 +28,7 @@ from mmsclient.observe import (
 )
 from mmsclient.observe.prometheus import PrometheusObserver
 from mmsclient.sandbox import Sandbox
-from mmsclient.sandbox.faults import CutConnection, Respond
+from mmsclient.sandbox.faults import CutConnection, Respond, SlowBody
 from mmsclient.webhooks import CallbackReceiver
 from tests.conftest import PNG, Connect
 from tests.support.callbacks import TOKEN, status
@@ -64,6 +64,15 @@ async def test_calls_are_counted_by_outcome(connect: Connect, sandbox: Sandbox, 
     assert found["mmsclient_retries_total{error=RateLimitError}"] == 1
     assert {found[f"mmsclient_wait_seconds_count{{for={name}}}"] for name in ("queue", "connection", "token")} == {3}
     assert 0 < found["mmsclient_rate_share"] <= 1
+
+
+async def test_an_answer_that_does_not_end_in_time_counts_as_none(connect: Connect, sandbox: Sandbox) -> None:
+    registry = CollectorRegistry()
+    mms = connect(observer=PrometheusObserver(registry), timeout=0.5)
+    with sandbox.faults.add(SlowBody(delay=60)), pytest.raises(OutcomeUnknownError):
+        await mms.send(to=numbers(1), text=TEXT, image=PNG)
+    assert samples(registry)["mmsclient_attempts_total{status=timeout}"] == 1
+    sandbox.stop()
 
 
 async def test_callbacks_and_limiters_are_counted() -> None:
