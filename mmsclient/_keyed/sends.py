@@ -38,6 +38,8 @@ KEPT = 60.0
 """Seconds that an end is kept which the ledger cannot take, and written as soon as it can."""
 WRITE_AGAIN = 0.5
 """Seconds between the attempts to write it."""
+CLOSED_WITHIN = 10.0
+"""Seconds that closing the ledger may take; after that it closes when it can."""
 
 LAPSED = "the lease of its sender had run out before it left"
 
@@ -143,7 +145,11 @@ class KeyedSends:
         self.stop()
         while tasks := [each.task for each in self._under_way.values() if each.task is not None]:
             await asyncio.wait(tasks)
-        await self._ledger.aclose()
+        try:
+            async with asyncio.timeout(CLOSED_WITHIN):
+                await self._ledger.aclose()
+        except TimeoutError:
+            log.warning("ledger: it does not answer, and closes when it does")
 
     async def _wait_for(self, other: _UnderWay, order: _Order, seconds: float) -> SentBatch | None:
         """The result of another send with the key; None where that brought none, and the ledger tells more."""
@@ -217,8 +223,8 @@ class KeyedSends:
         loop = asyncio.get_running_loop()
         give_up_at = loop.time() + KEPT
         is_first = True
-        while (problem := await self._problem_of_recording(claim, end)) is not None:
-            if loop.time() > give_up_at:
+        while (problem := await self._problem_of_recording(claim, end, give_up_at)) is not None:
+            if loop.time() >= give_up_at:
                 ended = end.state.value
                 log.error("ledger: %s; key %r is unknown from now on, but it ended %s", problem, claim.key, ended)
                 return
@@ -227,12 +233,15 @@ class KeyedSends:
                 is_first = False
             await asyncio.sleep(WRITE_AGAIN)
 
-    async def _problem_of_recording(self, claim: KeyClaim, end: SendEnd) -> str | None:
+    async def _problem_of_recording(self, claim: KeyClaim, end: SendEnd, give_up_at: float) -> str | None:
         """Why an end cannot be recorded; None where it is, or will never be."""
         try:
-            is_held = await self._ledger.finish(claim, end)
+            async with asyncio.timeout_at(give_up_at):
+                is_held = await self._ledger.finish(claim, end)
         except LedgerUnavailableError as error:
             return error.problem
+        except TimeoutError:
+            return "it does not answer"
         if not is_held and end.state is not SendState.FAILED:
             log.error("ledger: key %r was removed while it was sent; it ended %s", claim.key, end.state.value)
         return None

@@ -17,6 +17,7 @@ from weakref import WeakSet
 
 from attrs import frozen
 
+from mmsclient._store.worker_thread import LAST
 from mmsclient._threads import NoThreadError, started
 
 __all__ = ["Committer", "GroupCommit"]
@@ -149,7 +150,8 @@ class _Worker(Generic[W, R]):
         """At the end of the process: close the connection, and wait for that."""
         if self._process == os.getpid():
             self.drop()
-            self._ended.result()
+            with suppress(TimeoutError):
+                self._ended.result(LAST)
 
     def _start(self) -> None:
         """Start the thread; where that cannot be, all that wait fail, and the next write tries again."""

@@ -15,9 +15,12 @@ from weakref import WeakSet
 
 from mmsclient._threads import NoThreadError, started
 
-__all__ = ["WorkerThread"]
+__all__ = ["LAST", "WorkerThread"]
 
 T = TypeVar("T")
+
+LAST = 60.0
+"""Seconds that the end of the process waits for a store that does not answer."""
 
 
 class WorkerThread:
@@ -103,7 +106,7 @@ class WorkerThread:
         """At the end of the process: as `drop`, and wait for that."""
         if self._thread is not None and self.is_of_this_process:
             self.drop()
-            self._thread.join()
+            self._thread.join(LAST)
 
     def _serve(self) -> None:
         while (run := self._orders.get()) is not None:

@@ -326,8 +326,8 @@ class Dispatcher:
             then.callback(self._ended.set)
             then.callback(self._log.flush)
             for closer in self._closers:
-                then.push_async_callback(closer)
-            then.push_async_callback(self._dedup.aclose)
+                then.push_async_callback(_within, self._timeout, closer)
+            then.push_async_callback(_within, self._timeout, self._dedup.aclose)
             then.push_async_callback(self._notes.aclose, self._timeout)
             if self._elsewhere is not None:
                 then.push_async_callback(self._elsewhere.aclose)
@@ -335,3 +335,12 @@ class Dispatcher:
             tasks = [handling.task for handling in self._under_way.values() if handling.task]
             if left := await end_all(tasks, timeout=self._timeout):
                 log.warning("callbacks: closed while %d events are still being handled: a copy is handled again", left)
+
+
+async def _within(seconds: float, close: Callable[[], Awaitable[None]]) -> None:
+    """Waits for a store to close; one that takes longer closes when it can."""
+    try:
+        async with asyncio.timeout(seconds):
+            await close()
+    except TimeoutError:
+        log.warning("callbacks: a store does not answer, and closes when it does")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import pwd
 import shutil
+import signal
 import socket
 import subprocess
 import tempfile
@@ -158,6 +159,20 @@ class Server:
                 yield f"{url}&port=6432"
             finally:
                 process.terminate()
+
+    @contextmanager
+    def frozen(self, url: str) -> Iterator[None]:
+        """The sessions in this database take everything, and answer nothing."""
+        with psycopg.connect(url) as connection:
+            sql = "SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
+            sessions = [pid for (pid,) in connection.execute(sql)]
+        for pid in sessions:
+            os.kill(pid, signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            for pid in sessions:
+                os.kill(pid, signal.SIGCONT)
 
     def _credentials(self) -> dict[str, Any]:
         """For `subprocess`: the user that the cluster runs as."""

@@ -15,7 +15,7 @@ from psycopg.types.array import ListDumper
 from mmsclient._store.errors import JournalError, JournalUnavailableError
 from mmsclient._store.postgres.address import Address
 
-__all__ = ["Database", "Transaction", "columns", "storable"]
+__all__ = ["LOCKED", "Database", "Transaction", "columns", "storable"]
 
 log = logging.getLogger(__name__)
 
@@ -28,6 +28,9 @@ TRY_AGAIN = 0.5
 
 DEADLOCKS = 5
 """Of one transaction, after each of which it is tried again at once: somebody else's has gone on."""
+
+LOCKED = 10.0
+"""Seconds that a write waits for a lock which others should hold for a moment only."""
 
 IDLE = 3000
 """Milliseconds after which the server ends a transaction whose client is frozen or gone, and frees its locks."""
@@ -90,6 +93,9 @@ class Database:
         self.path = address.shown if path is None else path
         self.patience = 0.0
         """Seconds that `run` waits for a database that is away."""
+        self.lock_timeout = 0.0
+        """Seconds that a statement waits for a lock of another transaction, before that is an error; 0: no matter how
+        many."""
         self._connection: psycopg.Connection[Any] | None = None
 
     def run(self, work: Callable[[Transaction], T], *, reads: bool = False) -> T:
@@ -113,6 +119,8 @@ class Database:
                 result = self._run_once(work, reads=reads, is_repeated=is_repeated)
             except JournalUnavailableError as problem:
                 self.close()
+                if isinstance(problem.__context__, psycopg.errors.LockNotAvailable) and not self.patience:
+                    raise
                 if is_repeated or not was_connected:  # else it may be this connection alone: again at once
                     now = time.monotonic()
                     if give_up_at is None and self.patience:
@@ -141,11 +149,12 @@ class Database:
                 self._connection.adapters.register_dumper(list, _QuickListDumper)
             with self._connection.cursor() as cursor:
                 mode = "REPEATABLE READ, READ ONLY" if reads else "READ COMMITTED, READ WRITE"
+                wait = f"SET LOCAL lock_timeout = {self.lock_timeout * 1000:.0f};" if self.lock_timeout else ""
                 idle = "" if reads else f"SET LOCAL idle_in_transaction_session_timeout = {IDLE}"
                 # Without statistics, queries look costly enough to be compiled, which takes seconds each time.
                 begin = (
                     f"BEGIN ISOLATION LEVEL {mode}; SET LOCAL synchronous_commit = on; SET LOCAL jit = off;"
-                    f' SET LOCAL search_path = "{self.address.schema}"; {idle}'
+                    f' SET LOCAL search_path = "{self.address.schema}"; {wait} {idle}'
                 )
                 transaction = Transaction(cursor, is_repeated=is_repeated)
                 for _ in range(DEADLOCKS):

@@ -24,7 +24,7 @@ from mmsclient._store.handled_events import (
     Reserve,
 )
 from mmsclient._store.postgres.address import Address
-from mmsclient._store.postgres.database import Database, Transaction, columns, storable
+from mmsclient._store.postgres.database import LOCKED, Database, Transaction, columns, storable
 from mmsclient._store.postgres.migrations import migrate
 from mmsclient._store.shared_reports import Look, Looked, digests
 from mmsclient.models import DeliveryReport, DeliveryStatus
@@ -60,6 +60,7 @@ class PostgresEvents:
         try:
             migrate(self._database)
             self._clear()
+            self._database.lock_timeout = LOCKED
         except BaseException:
             self._database.close()
             raise

@@ -22,7 +22,7 @@ from mmsclient._store.ledger import PURGE_EVERY, Fingerprint, KeyClaim, KeyedSen
 from mmsclient._store.models import Owner
 from mmsclient._store.postgres import keyed_sends
 from mmsclient._store.postgres.address import Address
-from mmsclient._store.postgres.database import Database, Transaction
+from mmsclient._store.postgres.database import LOCKED, Database, Transaction
 from mmsclient._store.postgres.lease import now
 from mmsclient._store.postgres.migrations import migrate
 from mmsclient._store.postgres.recorder import HeardInDatabase
@@ -36,6 +36,9 @@ __all__ = ["PostgresLedger"]
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")
+
+SILENCE = 60.0
+"""Seconds that a database which takes statements and does not answer them is waited for."""
 
 
 class PostgresLedger:
@@ -61,7 +64,11 @@ class PostgresLedger:
 
     async def claim(self, claim: KeyClaim, fingerprint: Fingerprint, *, retry_refused: bool) -> KeyedSend | None:
         """See `Ledger.claim`."""
-        result = await self._run(lambda sender: sender.claim(claim, fingerprint, retry_refused=retry_refused))
+        try:
+            result = await self._run(lambda sender: sender.claim(claim, fingerprint, retry_refused=retry_refused))
+        except TimeoutError:
+            self._threads[-1].submit(lambda sender: sender.doubt(claim))
+            raise self._silent() from None
         if isinstance(result, KeyedSend):
             return result
         self._leases[claim] = result
@@ -74,7 +81,10 @@ class PostgresLedger:
 
     async def finish(self, claim: KeyClaim, end: SendEnd) -> bool:
         """See `Ledger.finish`."""
-        is_held = await self._run(lambda sender: sender.finish(claim, end))
+        try:
+            is_held = await self._run(lambda sender: sender.finish(claim, end))
+        except TimeoutError:
+            raise self._silent() from None
         self._leases.pop(claim, None)
         return is_held
 
@@ -107,6 +117,9 @@ class PostgresLedger:
         except NoThreadError as error:
             raise LedgerUnavailableError(error.problem, self._path) from None
 
+    def _silent(self) -> LedgerUnavailableError:
+        return LedgerUnavailableError(f"the database has not answered for {SILENCE:g} s", self._path)
+
     def _closed(self) -> LedgerUnavailableError:
         return LedgerUnavailableError("the client was closed", self._path)
 
@@ -117,14 +130,35 @@ class _SenderThread:
     def __init__(self, address: Address, owner: Owner, keep: float) -> None:
         self.sender = _Sender(address, owner, keep)
         self._worker = WorkerThread("mmsclient-ledger", self.sender.close)
+        self._answered = -math.inf
 
     @property
     def is_of_this_process(self) -> bool:
         return self._worker.is_of_this_process
 
     async def run(self, call: Callable[[_Sender], T]) -> T:
-        """Run `call` to its end, also where the caller is cancelled."""
-        return await asyncio.shield(asyncio.wrap_future(self._worker.submit(lambda: call(self.sender))))
+        """Run `call` to its end, also where the caller is cancelled, or nothing has ended for so long that it leaves.
+
+        Raises `TimeoutError` then.
+        """
+        began, future = time.monotonic(), self.submit(call)
+        while (left := max(began, self._answered) + SILENCE - time.monotonic()) > 0:
+            if (await asyncio.wait([future], timeout=left))[0]:
+                return future.result()
+        raise TimeoutError
+
+    def submit(self, call: Callable[[_Sender], T]) -> asyncio.Future[T]:
+        """As `run`; nobody has to wait for it."""
+
+        def timed() -> T:
+            try:
+                return call(self.sender)
+            finally:
+                self._answered = time.monotonic()
+
+        future = asyncio.wrap_future(self._worker.submit(timed))
+        future.add_done_callback(lambda done: done.cancelled() or done.exception())  # also where nobody asks
+        return future
 
     async def aclose(self) -> None:
         await self._worker.aclose()
@@ -196,6 +230,10 @@ class _Sender:
             self._doubtful -= doubtful
         return held
 
+    def doubt(self, claim: KeyClaim) -> None:
+        """Nothing is sent under a claim, although it may have been committed."""
+        self._doubtful.add(claim.id)
+
     def finish(self, claim: KeyClaim, end: SendEnd) -> bool:
         """See `Ledger.finish`."""
         return self._database.run(lambda transaction: keyed_sends.finish(transaction, claim, end))
@@ -214,6 +252,7 @@ class _Sender:
     def _open(self) -> None:
         if not self._is_open:
             migrate(self._database)
+            self._database.lock_timeout = LOCKED
             if problem := self._database.run(lambda transaction: keyed_sends.not_of_owner(transaction, self._owner)):
                 raise JournalError(self._address.shown, problem)
             self._is_open = True
@@ -229,7 +268,9 @@ class _Sender:
             self._lease.give_back()
             self._lease = None
         if self._lease is None:
-            self._lease = SenderLease.acquire(Database(self._address))
+            database = Database(self._address)
+            database.lock_timeout = LOCKED
+            self._lease = SenderLease.acquire(database)
         return self._lease
 
     def _undo(self, lease: SenderLease) -> None:

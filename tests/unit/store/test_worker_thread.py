@@ -119,3 +119,34 @@ else:
     done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=120)  # noqa: S603
     assert (done.stderr, done.returncode) == ("", 0)
     assert "the thread some was ended, or is that of the process before a fork" in done.stdout
+
+
+LEFT = """
+import asyncio, threading
+from mmsclient._store import group_commit, worker_thread
+
+group_commit.LAST = worker_thread.LAST = 0.1
+
+class Silent:
+    shared_failures = ()
+    def commit(self, writes):
+        print("waits", flush=True)
+        threading.Event().wait()
+    def close(self):
+        pass
+
+async def main():
+    commits, worker = group_commit.GroupCommit(Silent), worker_thread.WorkerThread("silent")
+    commits.submit(1)
+    worker.submit(threading.Event().wait)
+    await asyncio.sleep(0)
+    return commits, worker
+
+left = asyncio.run(main())
+"""
+
+
+def test_a_process_ends_whose_stores_do_not_answer() -> None:
+    command = [sys.executable, "-W", "error", "-c", LEFT]
+    done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=60)  # noqa: S603 - our own
+    assert (done.stdout, done.stderr, done.returncode) == ("waits\n", "", 0)
