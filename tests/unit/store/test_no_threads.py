@@ -13,6 +13,7 @@ import pytest
 from mmsclient import AsyncMMSClient, LedgerUnavailableError
 from mmsclient._store.group_commit import GroupCommit
 from mmsclient._store.sqlite_calls import Call, SQLiteCalls
+from mmsclient._store.stores import store_at
 from mmsclient._store.worker_thread import WorkerThread
 from mmsclient._threads import NoThreadError
 from mmsclient.bulk import (
@@ -22,6 +23,7 @@ from mmsclient.bulk import (
     SuppressionList,
     SuppressionListUnavailableError,
 )
+from mmsclient.bulk.reader_thread import ReaderThread
 from mmsclient.models import DeliveryReport, DeliveryStatus
 from mmsclient.outbox import Outbox, OutboxUnavailableError
 from mmsclient.sandbox import Sandbox
@@ -194,3 +196,14 @@ async def test_the_worker_of_an_outbox_gives_its_store_back(api: Sandbox, path: 
             await outbox.__aenter__()
         async with Outbox(mms, path) as another:  # which is not told that the first is still sending
             await another.put(key="a", to=ONE, text="Hi", image=PNG)
+
+
+async def test_a_journal_that_is_read_again_and_again(api: Sandbox, path: Path, refuse: Refuse) -> None:
+    async with asyncio.timeout(60), api.client(rate=None) as mms:
+        await mms.campaign(text="Hi", image=PNG, journal=path).send_all([ONE])
+        reader = ReaderThread(store_at(path, None))
+        refuse("mmsclient-reader")
+        with pytest.raises(JournalUnavailableError, match=NO_THREAD):
+            await reader.ask(lambda journal: journal.summary())
+        assert (await reader.ask(lambda journal: journal.summary())).counts[RecipientState.ACCEPTED] == 1
+        await reader.aclose()
