@@ -286,8 +286,8 @@ class CallbackReceiver:
         """Responds with 503 from now on, ends `events()`, and waits for running handlers, at most `timeout` seconds.
 
         Then those that are coroutine functions are stopped, and plain ones, which nothing stops, waited for as long
-        again; so is a store that does not answer. May be called again. From a coroutine function that is a handler it returns at once, and the receiver
-        closes when that has ended.
+        again; so is a store that does not answer. May be called again. From a coroutine function that is a handler it
+        returns at once, and the receiver closes when that has ended.
         """
         await self._dispatcher.aclose()
         self._log.flush()
