@@ -86,7 +86,7 @@ class Recipient:
     message_id: str | None = None
     """The message's id; None where there is none, also for one accepted that the API did not list."""
     exclusion: Exclusion | None = None
-    """Why it was set aside, None where it was not."""
+    """Why it was set aside, None where it was not. Of an accepted one: before evidence told that it had been sent."""
     reason: str | None = None
     """What is to be said about its state, in words."""
     batch: int | None = None
@@ -368,6 +368,6 @@ def counted_by(rows: Iterable[tuple[str, str | None, int]]) -> tuple[dict[Recipi
     exclusions = dict.fromkeys(Exclusion, 0)
     for state, exclusion, count in rows:
         counts[RecipientState(state)] += count
-        if exclusion is not None:
+        if exclusion is not None and state == RecipientState.EXCLUDED:
             exclusions[Exclusion(exclusion)] += count
     return counts, exclusions

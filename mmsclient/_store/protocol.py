@@ -107,6 +107,10 @@ class JournalReader(Protocol):
         """
         ...
 
+    def excluded_among(self, phones: Sequence[int]) -> dict[int, Exclusion]:
+        """Those of `phones` who are excluded, also where something was sent to them before."""
+        ...
+
     def call_costs(self) -> list[CallCost]:
         """What each call cost, or may have. Walks through all recipients."""
         ...

@@ -18,7 +18,7 @@ from mmsclient._store.evidence import (
     last_told,
     run_figures,
 )
-from mmsclient._store.models import RecipientState
+from mmsclient._store.models import Exclusion, RecipientState
 from mmsclient._store.sqlite_database import Database
 from mmsclient._store.sqlite_rows import in_parts
 from mmsclient._store.states import PROVE, RESEND
@@ -63,8 +63,10 @@ WHERE {PROVE.guard} AND {_MAY_BE_OF_CALL}
 """  # noqa: S608 - our own constants
 _PROVEN_OF = f"{_PROVEN} AND evidence.phone IN (VALUES {{rows}})"
 _IN_ORDER = "ORDER BY heard, call.id DESC"
+# Who was to get nothing any more gets no SMS either.
 _PROVE = f"""
-UPDATE recipient SET state = 'accepted', message_id = ?, batch = ?, reason = '{PROVEN}', exclusion = NULL
+UPDATE recipient SET state = 'accepted', message_id = ?, batch = ?, reason = '{PROVEN}',
+    exclusion = nullif(exclusion, '{Exclusion.NO_MESSAGE}')
 WHERE id = ? AND {PROVE.guard}
 """  # noqa: S608
 

@@ -14,6 +14,7 @@ from mmsclient._store.errors import JournalError
 from mmsclient._store.figures import Figures
 from mmsclient._store.models import (
     RECIPIENT_COLUMNS,
+    Exclusion,
     Message,
     OwnRow,
     PersonalMessage,
@@ -50,6 +51,11 @@ RECIPIENT_STATUS = """(
     )
 ) AS recipient_status"""
 """Each recipient with what was reported of it; a report may name the recipient or not, and both may come."""
+
+_EXCLUDED = """
+SELECT phone, coalesce(exclusion, (SELECT exclusion FROM excluded WHERE excluded.phone = recipient.phone)) AS why
+FROM recipient WHERE why IS NOT NULL
+"""
 
 _HAS_SENT = """
 SELECT EXISTS (SELECT 1 FROM recipient WHERE state NOT IN ('pending', 'failed', 'excluded'))
@@ -286,6 +292,12 @@ class SQLiteReader:
     def reached_before(self, phones: Sequence[int]) -> dict[int, str]:
         """See `JournalReader.reached_before`."""
         return reached_before(self._database, phones)
+
+    def excluded_among(self, phones: Sequence[int]) -> dict[int, Exclusion]:
+        """See `JournalReader.excluded_among`."""
+        wanted = ", ".join(map(str, phones))  # whole numbers
+        rows = self._database.rows(f"{_EXCLUDED} AND phone IN ({wanted})")
+        return {phone: Exclusion(why) for phone, why in rows}
 
     def call_costs(self) -> list[CallCost]:
         """What each call cost, or may have. Walks through all recipients."""

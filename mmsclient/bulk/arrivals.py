@@ -1,4 +1,4 @@
-"""Whom an MMS has reached, or may have, though the last one failed: they get no SMS."""
+"""Who gets no SMS though the last MMS failed: whom an earlier one has reached, or may have, and who is excluded."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TypeVar
 from attrs import evolve, frozen
 
 from mmsclient._store.evidence import DID_NOT_ARRIVE
-from mmsclient._store.models import Recipient, RecipientState
+from mmsclient._store.models import Exclusion, Recipient, RecipientState
 from mmsclient._store.protocol import JournalReader
 from mmsclient._store.sqlite_database import translated_errors
 from mmsclient._store.steering import Orders
@@ -23,6 +23,7 @@ T = TypeVar("T")
 
 LAST = "its MMS was reported as {status}"
 EARLIER = "an earlier MMS to it was reported as {status}"
+EXCLUDED = "it is excluded from the campaign"
 
 
 @frozen
@@ -65,8 +66,8 @@ def look(reader: JournalReader) -> Look:
 class Found:
     """Of phones that are about to get an SMS, those that do not."""
 
-    arrived: dict[int, str]
-    """Those that have the MMS, or of which nobody will tell; with the reason."""
+    excluded: Mapping[Exclusion, Mapping[int, str]]
+    """Those that have the MMS, or of which nobody will tell, or that are to get nothing more; with the reason."""
     awaited: frozenset[int]
     """Those that may get it yet."""
 
@@ -94,13 +95,16 @@ class Arrivals:
 
 
 def _among(reader: JournalReader, phones: Sequence[int]) -> Found:
-    page = reader.recipients_of(phones)
+    left = reader.excluded_among(phones)
+    page = reader.recipients_of([phone for phone in phones if phone not in left])
     failed = without_arrival(page)
     told = {int(each.number[1:]): each.delivery for _, each in page if each.delivery and each.delivery.is_final}
     arrived = {phone: LAST.format(status=status) for phone, status in told.items() if phone not in failed}
     earlier = reader.reached_before(list(failed)) if failed else {}
     arrived |= {phone: EARLIER.format(status=status) for phone, status in earlier.items() if status}
-    return Found(arrived, frozenset(phone for phone, status in earlier.items() if not status))
+    excluded = {why: {phone: EXCLUDED for phone, of_it in left.items() if of_it is why} for why in set(left.values())}
+    excluded[Exclusion.ARRIVED] = arrived
+    return Found(excluded, frozenset(phone for phone, status in earlier.items() if not status))
 
 
 def without_arrival(page: Sequence[tuple[int, Recipient]]) -> dict[int, Recipient]:

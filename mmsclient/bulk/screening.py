@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager, suppress
 from functools import partial
 
 from mmsclient._api.phone_numbers import MAX_RECIPIENTS
-from mmsclient._store.models import Claim, Exclusion, number_of
+from mmsclient._store.models import Claim, number_of
 from mmsclient._store.protocol import SenderJournal
 from mmsclient._transport.session import Recall
 from mmsclient.bulk.arrivals import Arrivals
@@ -83,15 +83,17 @@ class Screening:
         return rest if rest is None or self._arrivals is None else await self._in_need(self._arrivals, rest)
 
     async def _in_need(self, arrivals: Arrivals, claim: Claim) -> Claim | None:
-        """Those of `claim` whose MMS has not arrived. Who may get it yet is pending again."""
+        """Those of `claim` who get an SMS for all the first journal says. Who may get it yet is pending again."""
         try:
             found = await arrivals.among(claim.phones)
         except BaseException:
             await self._recorder.release(claim)
             raise
-        if found.arrived:
-            await self._recorder.suppress(claim, found.arrived, Exclusion.ARRIVED)
-        rest = _rest(claim, found.arrived)
+        rest: Claim | None = claim
+        for why, reasons in found.excluded.items():
+            if rest is not None and reasons:
+                await self._recorder.suppress(rest, reasons, why)
+                rest = _rest(rest, reasons)
         if rest is None or not found.awaited:
             return rest
         await self._recorder.release(rest)

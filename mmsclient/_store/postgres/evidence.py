@@ -25,7 +25,7 @@ from mmsclient._store.evidence import (
     run_figures,
 )
 from mmsclient._store.heard import Gathered
-from mmsclient._store.models import RecipientState
+from mmsclient._store.models import Exclusion, RecipientState
 from mmsclient._store.postgres.answers import ANSWER_COUNTS, IS_ANSWER, named_by
 from mmsclient._store.postgres.by_id import update
 from mmsclient._store.postgres.database import Transaction, columns
@@ -174,9 +174,10 @@ SELECT recipient.* FROM unnest(%s::bigint[]) AS asked (phone) CROSS JOIN LATERAL
 ) AS recipient WHERE true
 """
 _PROOFS_OF_PHONES = _PROOFS.format(open=_OF_PHONES)
+# Who was to get nothing any more gets no SMS either.
 _PROVE = f"""
 UPDATE recipient SET state = 'accepted', message_id = proof.message_id, batch = proof.call, reason = '{PROVEN}',
-    exclusion = NULL
+    exclusion = nullif(exclusion, '{Exclusion.NO_MESSAGE}')
 FROM unnest(%s::bigint[], %s::text[], %s::bigint[]) AS proof (id, message_id, call)
 WHERE campaign = %s AND recipient.id BETWEEN %s AND %s AND recipient.id = proof.id AND {_MAY_BE_PROVEN}
 """  # noqa: S608

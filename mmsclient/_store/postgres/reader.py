@@ -14,6 +14,7 @@ from mmsclient._store.figures import Figures
 from mmsclient._store.models import (
     RECIPIENT_COLUMNS,
     SMS_FIELDS,
+    Exclusion,
     Message,
     OwnRow,
     PersonalMessage,
@@ -50,6 +51,15 @@ RECIPIENT_STATUS = """(
     WHERE recipient.campaign = %s
 ) AS recipient_status"""
 """Each recipient with what was reported of it; a report may name the recipient or not, and both may come."""
+
+# One by one, as in `evidence`.
+_EXCLUDED = """
+SELECT asked.phone, why FROM unnest(%s::bigint[]) AS asked (phone) CROSS JOIN LATERAL (
+    SELECT coalesce(exclusion, (
+        SELECT exclusion FROM excluded WHERE excluded.campaign = recipient.campaign AND phone = asked.phone LIMIT 1
+    )) AS why FROM recipient WHERE phone = asked.phone AND campaign + 0 = %s LIMIT 1
+) AS found WHERE why IS NOT NULL
+"""
 
 _DELIVERY_SECONDS = f"""
 SELECT (percentile_disc(0.5) WITHIN GROUP (ORDER BY extract(epoch FROM reported - (
@@ -263,6 +273,12 @@ class PostgresReader:
     def reached_before(self, phones: Sequence[int]) -> dict[int, str]:
         """See `JournalReader.reached_before`."""
         return self._database.run(lambda each: reached_before(each, self._campaign, phones), reads=True)
+
+    def excluded_among(self, phones: Sequence[int]) -> dict[int, Exclusion]:
+        """See `JournalReader.excluded_among`."""
+        values = (list(phones), self._campaign)
+        rows = self._database.run(lambda transaction: transaction.rows(_EXCLUDED, values), reads=True)
+        return {phone: Exclusion(why) for phone, why in rows}
 
     def call_costs(self) -> list[CallCost]:
         """What each call cost, or may have. Walks through all recipients."""

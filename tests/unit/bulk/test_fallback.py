@@ -807,3 +807,49 @@ def test_a_wrong_value_is_told(option: str, value: Any) -> None:
     with pytest.raises(InvalidRequestError, match=f"^{option}: expected "):
         SMSFallback(**{option: value})
     assert SMSFallback(max_credits=1.5).max_credits == Decimal("1.5")
+
+
+@pytest.mark.parametrize("when", ["sent again", "unknown", "proven"])
+async def test_who_was_excluded_gets_no_sms_because_of_a_late_report(
+    api: Sandbox, mms: AsyncMMSClient, place: tuple[str, str], when: str
+) -> None:
+    """An MMS of which nobody knew whether it left had, and failed. Two others show that an SMS would have been sent."""
+    one, two, _ = listed = numbers(3)
+    api.faults.add(Reset(carried_out=True), call="send-mms", times=1)
+    await campaign(mms, place, fallback=None, batch_size=1).send_all(listed)
+    unknown = api.mms.sends[0].recipients[0]
+    ids = {message.to: message.id for message in api.mms.messages}
+    assert unknown == one
+    if when == "proven":
+        await reported_of(place, ids, {one: FAILED})
+    later = campaign(mms, place, fallback=None, resend_unknown=when == "sent again", exclude=[one])
+    await later.send_all()
+    await reported_of(place, ids, dict.fromkeys((one, two), FAILED))
+    report = await later.report()
+    assert (report.counts[ACCEPTED], report.counts[RecipientState.EXCLUDED]) == (3, 0)
+    assert not any(report.exclusions.values())
+    again = await resume(mms, place[0], name=place[1] or None, fallback=AT_ONCE)
+    for _ in range(2):
+        await ended(again.send_fallback())
+        assert by_sms(api) == Counter([two])
+    found = await again.report()
+    assert found.fallback is not None
+    assert found.fallback.exclusions[Exclusion.LISTED] == 1
+    assert [each.number async for each in found.fallback.recipients("excluded")] == [one]
+
+
+async def test_who_is_excluded_after_an_sms_was_to_be_sent_gets_none(
+    api: Sandbox, mms: AsyncMMSClient, place: tuple[str, str]
+) -> None:
+    """By a run that sends no SMS. The reason stands in the journal of these."""
+    one, two = numbers(2)
+    await failed(mms, api, place, [one, two])
+    with pytest.raises(CampaignStoppedError):  # they are listed, and nobody is sent to
+        await ended(campaign(mms, place, fallback=SMSFallback(wait=0, max_credits=0)).send_fallback())
+    await campaign(mms, place, fallback=None, exclude=[one]).send_all()
+    await ended((await resume(mms, place[0], name=place[1] or None, fallback=AT_ONCE)).send_fallback())
+    assert by_sms(api) == Counter([two])
+    found = (await read_report(place[0], place[1] or None)).fallback
+    assert found is not None
+    assert found.exclusions[Exclusion.LISTED] == 1
+    assert [each.reason async for each in found.recipients("excluded")] == ["it is excluded from the campaign"]

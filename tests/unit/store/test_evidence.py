@@ -16,7 +16,7 @@ from mmsclient import DeliveryStatus
 from mmsclient._api.types import Kind
 from mmsclient._store.evidence import PROOF_WINDOW, PROVEN, RESENT, Silent
 from mmsclient._store.heard import Replied, Reported
-from mmsclient._store.models import Claim, RecipientResult
+from mmsclient._store.models import Claim, Exclusion, RecipientResult
 from mmsclient._store.models import RecipientState as State
 from mmsclient._store.postgres.database import Database
 from mmsclient._store.protocol import SenderJournal
@@ -194,9 +194,21 @@ def suppressed(journal: SenderJournal, claim: Claim) -> None:
     journal.suppress(claim, dict.fromkeys(claim.phones, "replied STOP"))
 
 
+def without_picture(journal: SenderJournal, claim: Claim) -> None:
+    journal.suppress(claim, dict.fromkeys(claim.phones, "its picture has gone"), Exclusion.NO_MESSAGE)
+
+
 ENDS = pytest.mark.parametrize(
     "ended",
-    [taken_back, not_carried_out, throttled, suppressed, unknown_again, taken_back_after_it_was_unknown_again],
+    [
+        taken_back,
+        not_carried_out,
+        throttled,
+        suppressed,
+        without_picture,
+        unknown_again,
+        taken_back_after_it_was_unknown_again,
+    ],
 )
 Ended = Callable[[SenderJournal, Claim], None]
 
@@ -210,6 +222,7 @@ def test_a_report_of_a_former_call_prevents_another_one(journal: SenderJournal, 
     found = row(journal, ONE)
     assert (found.state, found.message_id, found.reason) == ("accepted", "A", PROVEN)
     assert not any(journal.reader.summary().exclusions.values())
+    assert journal.reader.excluded_among(PHONES).keys() == ({ONE} if ended is suppressed else set())
     journal.begin_run(resend_unknown=resend)
     claim = journal.claim(10)
     assert claim is not None

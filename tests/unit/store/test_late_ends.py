@@ -171,6 +171,7 @@ def test_who_was_excluded_instead_of_sent_to_again_is_accepted_by_a_late_answer(
     if is_before:
         suppress(story.journal, claim)
     assert found(story.journal, ONE) == ("accepted", f"A-{ONE}" if ids else None, PROVEN)
+    assert story.journal.reader.excluded_among([ONE, THREE]) == {ONE: Exclusion.SUPPRESSED}
     assert not any(story.journal.reader.summary().exclusions.values())
     assert story.journal.claim_again(claim.ids) is None
     rest = story.journal.claim(10)

@@ -238,6 +238,7 @@ def test_what_proves_something_of_a_few_looks_at_no_others(
         journal.recorder.record([Reported(f"id-{phone}", phone, DeliveryStatus.DELIVERED) for phone in claim.phones])
         assert journal.reader.reached_before(claim.phones) == {}
         assert journal.reader.sent_again(0) == []
+        assert journal.reader.excluded_among(claim.phones) == {}
         monkeypatch.undo()
         assert journal.reader.summary().unknown.proven == CHUNK
     assert_few(looked_at, MOST_OF_FEW)
