@@ -7,7 +7,7 @@ import weakref
 from collections.abc import Callable
 from typing import TypeVar
 
-from mmsclient._store.errors import JournalUnavailableError
+from mmsclient._store.errors import JournalError, JournalUnavailableError
 from mmsclient._store.protocol import JournalReader
 from mmsclient._store.sqlite_database import translated_errors
 from mmsclient._store.stores import JournalStore
@@ -31,7 +31,7 @@ class ReaderThread:
         self._at_work: tuple[WorkerThread, _Reader] | None = None
 
     async def ask(self, question: Callable[[JournalReader], T]) -> T:
-        """What `question` finds in the journal. Raises `JournalError`, also where that is gone by now."""
+        """What `question` finds in the journal. Raises `JournalError`, also where that is gone by now, or another."""
         _, reader = self._begun()
         return await self.run(lambda: question(reader.current()))
 
@@ -72,9 +72,10 @@ class _Reader:
         self._reader: JournalReader | None = None
 
     def current(self) -> JournalReader:
-        """A reader of what is there now."""
+        """The reader of what was there first. Raises `JournalError` where something else is, or nothing."""
         if self._reader is not None and not self._reader.is_current:
-            self.close()
+            problem = "it was removed or replaced during the campaign; nothing more is sent"
+            raise JournalError(self._store.shown, problem)
         if self._reader is None:
             self._reader = self._store.open_lasting_reader()
         return self._reader

@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import closing
 from datetime import UTC, datetime
 from decimal import Decimal
-from os import rename, unlink
+from os import rename, replace, unlink
 from pathlib import Path
 from threading import Thread
 from typing import Any
@@ -359,11 +359,39 @@ async def test_a_journal_that_is_lost_while_the_sms_are_sent_ends_the_run(
         else:
             unlink(place[0])
         held.answer.set()
-        with pytest.raises(JournalError, match="there is no such"):
+        with pytest.raises(JournalError, match=r"was removed or replaced during the campaign; nothing more is sent"):
             await asyncio.wait_for(run, 60)
     assert len(api.sms.sends) == 1
     if not place[1] and sys.platform == "linux":
         assert files_open_beside(Path(place[0])) == []
+
+
+def replace_journal(new: str, old: str) -> None:
+    for end in ("-wal", "-shm", "-journal"):
+        Path(f"{old}{end}").unlink(missing_ok=True)
+    replace(new, old)
+
+
+async def test_another_campaign_in_the_place_of_one_that_waits_for_reports_is_not_its_own(
+    api: Sandbox, mms: AsyncMMSClient, place: tuple[str, str], postgres: Server, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Those whose MMS of the other one did not arrive get no SMS of the first."""
+    caplog.set_level(logging.INFO, "mmsclient.bulk")
+    journal, name = place
+    other = (journal, "other") if name else (f"{journal}-other", "")
+    one, two = numbers(2)
+    await failed(mms, api, other, [two])
+    waiting = campaign(mms, place, text="Of the first", fallback=SMSFallback(wait=600))
+    run = asyncio.create_task(waiting.send_all([one]))
+    await until(lambda: "waiting up to " in caplog.text or run.done())
+    if name:
+        sql = "DELETE FROM mmsclient.campaign WHERE name = '{}'; UPDATE mmsclient.campaign SET name = '{}'"
+        postgres.ask(sql.format(name, name), journal)
+    else:
+        replace_journal(other[0], journal)
+    with pytest.raises(JournalError, match="was removed or replaced during the campaign; nothing more is sent"):
+        await asyncio.wait_for(run, 60)
+    assert api.sms.sends == []
 
 
 Steer = Callable[..., Awaitable[CampaignStatus]]
