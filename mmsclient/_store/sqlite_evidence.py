@@ -23,7 +23,7 @@ from mmsclient._store.sqlite_database import Database
 from mmsclient._store.sqlite_rows import in_parts
 from mmsclient._store.states import PROVE, RESEND
 
-__all__ = ["note", "reached_before", "resend", "settle", "settle_all", "unknown_summary"]
+__all__ = ["KIND_OF_UNNAMED", "note", "reached_before", "resend", "settle", "settle_all", "unknown_summary"]
 
 # A report or a reply may speak of a message that was heard of before its phone stood in the list.
 # INSERT is the first word: Python counts the rows of no other statement.
@@ -106,6 +106,17 @@ CROSS JOIN evidence ON evidence.phone = recipient.phone
 WHERE recipient.phone IN (VALUES {{rows}}) AND evidence.message_id IS NOT recipient.message_id
 AND {_MAY_BE_OF_CALL} AND final_status NOT IN ({", ".join(f"'{status}'" for status in sorted(DID_NOT_ARRIVE))})
 """  # noqa: S608
+
+KIND_OF_UNNAMED = f"""
+SELECT ifnull((SELECT value FROM meta WHERE key = 'kind'), 'mms')
+FROM recipient CROSS JOIN batch AS call ON call.id IN (
+    SELECT recipient.batch
+    WHERE recipient.state IN ('sending', 'unknown') OR recipient.state = 'accepted' AND recipient.message_id IS NULL
+    UNION ALL SELECT former_call.batch FROM former_call WHERE former_call.recipient = recipient.id
+)
+WHERE recipient.phone = ? AND ? BETWEEN call.started AND call.started + {PROOF_WINDOW} LIMIT 1
+"""  # noqa: S608
+"""The kind of the journal's messages, where one to this phone may be heard of at this time whose id no answer told."""
 
 _UNKNOWN = f"""
 SELECT count(*), min(started), total({_HEARD_OF}) FROM recipient

@@ -44,7 +44,8 @@ def check_fallback(path: str) -> None:
 class RecorderWithFallback:
     """Notes what was heard in a journal, and in the one beside it, once that is there.
 
-    What names a message of the first one is not of the second, which must not take it for proof.
+    What names a message of the first one is not of the second, which must not take it for proof; nor for what may be of
+    one whose answer was lost.
     """
 
     def __init__(self, path: str, recorder: SQLiteRecorder) -> None:

@@ -8,6 +8,8 @@ from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Self
 
+from attrs import evolve
+
 from mmsclient._store import private_files, sqlite_evidence
 from mmsclient._store.heard import ARRIVED_AFTER_ALL, Heard, gathered
 from mmsclient._store.sqlite_database import Database, storable, translated_errors
@@ -76,9 +78,19 @@ class SQLiteRecorder:
                 sqlite_evidence.settle(self._database, {phone: None for phone, _ in found.notes})
 
     def of_others(self, heard: Sequence[Heard]) -> list[Heard]:
-        """Of what was heard, what does not name a message of this journal."""
+        """Of what was heard, what does not name a message of this journal.
+
+        What may be of an unnamed one is told to be of its kind, so that it proves nothing of another kind.
+        """
         sql = "SELECT 1 FROM recipient WHERE message_id = ? LIMIT 1"
-        return [each for each in heard if not self._database.rows(sql, (storable(each.message_id),))]
+        others = [each for each in heard if not self._database.rows(sql, (storable(each.message_id),))]
+        return [evolve(each, kind=self._kind_of_unnamed(each)) for each in others]
+
+    def _kind_of_unnamed(self, heard: Heard) -> str:
+        if heard.kind:
+            return heard.kind
+        found = self._database.rows(sqlite_evidence.KIND_OF_UNNAMED, (heard.phone, time.time()))
+        return str(found[0][0]) if found else ""
 
     def close(self) -> None:
         """Close the connection. May be called again."""

@@ -695,6 +695,26 @@ async def test_an_sms_of_which_nobody_knows_is_not_sent_again_and_a_report_settl
     assert by_sms(api) == Counter(listed)
 
 
+async def test_a_report_of_an_earlier_mms_does_not_settle_an_sms_and_one_of_the_sms_is_noted(
+    api: Sandbox, mms: AsyncMMSClient, place: tuple[str, str]
+) -> None:
+    """Two MMS went out, and the answer to the first one was lost, as that to one of the SMS."""
+    one, two = listed = numbers(2)
+    earlier = await sent_twice(mms, api, place, listed)
+    again = campaign(mms, place, batch_size=1)
+    await reported(again, api, dict.fromkeys(listed, FAILED))
+    api.faults.add(Reset(carried_out=True), call="send-sms", times=1)
+    await ended(again.send_fallback())
+    unknown, known = (send.recipients[0] for send in api.sms.sends)
+    assert {unknown, known} == {one, two}
+    await reported_of(place, earlier, {unknown: FAILED})
+    await reported_of(place, {message.to: message.id for message in api.sms.messages}, {known: DELIVERED})
+    report = (await again.report()).fallback
+    assert report is not None
+    assert (report.counts[UNKNOWN], report.counts[ACCEPTED], report.deliveries) == (1, 1, {DELIVERED: 1})
+    assert report.unknown.heard_of == 1
+
+
 async def test_another_text_than_before_is_refused_and_none_is_the_one_of_before(
     api: Sandbox, mms: AsyncMMSClient, place: tuple[str, str]
 ) -> None:
