@@ -65,7 +65,7 @@ def _copy(transaction: Transaction, campaign: int, copy: SQLite) -> None:
         for table, query in _TABLES.items():
             _insert(copy, table, transaction.rows(query, (campaign,)))
         sql = "SELECT runs, list_read, rows_of_cut_list FROM campaign WHERE id = %s"
-        runs, list_read, rows_of_cut_list = transaction.row(sql, (campaign,))
+        runs, list_read, rows_of_cut_list = transaction.row_of_campaign(sql, (campaign,))
         copy.set_meta("runs", runs)
         copy.set_meta("list_read", int(list_read))
         copy.set_meta("rows_of_cut_list", rows_of_cut_list)

@@ -48,6 +48,10 @@ _NO_TABLES = (
 )
 
 
+class _GoneError(Exception):
+    """What a transaction is about has been purged."""
+
+
 class Transaction:
     """What may be done within a transaction."""
 
@@ -63,6 +67,13 @@ class Transaction:
     def row(self, sql: str, values: Sequence[Any] | Mapping[str, Any] = ()) -> Any:
         """The first row of a query, None where there is none."""
         return self._cursor.execute(sql.encode(), values).fetchone()
+
+    def row_of_campaign(self, sql: str, values: Sequence[Any]) -> Any:
+        """The row that each campaign has. Where this one has been purged, the transaction ends with `JournalError`."""
+        found = self.row(sql, values)
+        if found is None:
+            raise _GoneError
+        return found
 
     def execute(self, sql: str, values: Sequence[Any] = ()) -> int:
         """Run one statement; how many rows it changed."""
@@ -195,6 +206,8 @@ def _translated(path: str) -> Iterator[None]:
     """Raise what psycopg raises within as a `JournalError`."""
     try:
         yield
+    except _GoneError:
+        raise JournalError(path, "it is gone: somebody has purged it") from None
     except (UnicodeError, OverflowError, psycopg.DataError, psycopg.errors.ProgramLimitExceeded) as error:
         raise JournalError(path, f"it cannot hold what is to be recorded ({_said(error)})") from None
     except (psycopg.errors.UndefinedTable, psycopg.errors.InvalidSchemaName):

@@ -52,7 +52,7 @@ class Previous:
 def acquire(transaction: Transaction, campaign: int, seconds: float) -> tuple[int, Previous] | str:
     """Begin an epoch, and return it; or the name of the sender that holds the lease."""
     sql = "SELECT epoch, sender, until IS NOT NULL, until > clock_timestamp() FROM lease WHERE campaign = %s FOR UPDATE"
-    epoch, sender, is_held, is_valid = transaction.row(sql, (campaign,))
+    epoch, sender, is_held, is_valid = transaction.row_of_campaign(sql, (campaign,))
     if is_valid:
         return str(sender)
     sql = (
@@ -176,7 +176,8 @@ class CampaignLease(Lease):
 
     def late_ends(self, transaction: Transaction) -> int:
         """How many ends were recorded late, by senders of earlier epochs."""
-        return int(transaction.row("SELECT late_ends FROM lease WHERE campaign = %s", (self.campaign,))[0])
+        sql = "SELECT late_ends FROM lease WHERE campaign = %s"
+        return int(transaction.row_of_campaign(sql, (self.campaign,))[0])
 
     def _renew(self, transaction: Transaction, seconds: float) -> bool:
         """Locks the row also where it is another sender's: what comes late waits for what that one is writing."""

@@ -109,9 +109,6 @@ FROM (
 """No join of the two: where statistics know nothing of the campaign, it may be each with each."""
 
 
-_PURGED: tuple[bool, Kind] = (False, "mms")
-
-
 OPT_OUT_LINE = "opt_out_line"
 """The opt-out line of an MMS, in the column that holds the fields of an SMS."""
 
@@ -183,7 +180,7 @@ class PostgresReader:
         sql = "SELECT credits FROM batch WHERE campaign = %s AND credits <> ''"
         credits_used = sum((Decimal(text) for (text,) in transaction.rows(sql, (campaign,))), Decimal(0))
         sql = "SELECT list_read, kind FROM campaign WHERE id = %s"
-        list_read, kind = transaction.row(sql, (campaign,)) or _PURGED
+        list_read, kind = transaction.row_of_campaign(sql, (campaign,))
         sql = f"SELECT status, count(*) FROM {RECIPIENT_STATUS} WHERE status IS NOT NULL GROUP BY status"  # noqa: S608
         deliveries = {DeliveryStatus(status): count for status, count in transaction.rows(sql, (campaign,))}
         (seconds,) = transaction.row(_DELIVERY_SECONDS, (campaign,))
@@ -298,10 +295,8 @@ class PostgresReader:
         return [rejected_row(row) for row in rows]
 
     def _only_row(self, sql: str) -> tuple[Any, ...]:
-        found = self._database.run(lambda transaction: transaction.row(sql, (self._campaign,)), reads=True)
-        if found is None:
-            raise JournalError(self.path, "it is gone: somebody has purged it")
-        row: tuple[Any, ...] = tuple(found)
+        values = (self._campaign,)
+        row: tuple[Any, ...] = self._database.run(lambda each: each.row_of_campaign(sql, values), reads=True)
         return row
 
 

@@ -192,7 +192,7 @@ def give_order(database: Database, campaign: int, order: Order) -> None:
 
 def standing(transaction: Transaction, campaign: int) -> Standing:
     """How a campaign stands. Walks through all recipients."""
-    now, sender, is_alive, since, activity, why, list_read = transaction.row(_SENDER, (campaign,))
+    now, sender, is_alive, since, activity, why, list_read = transaction.row_of_campaign(_SENDER, (campaign,))
     (rejected,) = transaction.row("SELECT count(*) FROM aside WHERE campaign = %s", (campaign,))
     calls, started, ended, throttled = transaction.row(_CALLS, (campaign,))
     credit_texts = transaction.rows("SELECT credits FROM batch WHERE campaign = %s AND credits <> ''", (campaign,))

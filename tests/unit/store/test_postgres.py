@@ -8,6 +8,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from decimal import Decimal
+from functools import partial
 
 import psycopg
 import pytest
@@ -52,6 +53,32 @@ def spring(url: str) -> PostgresStore:
     store = store_at(url, "spring")
     assert isinstance(store, PostgresStore)
     return store
+
+
+@pytest.mark.parametrize("of", ["standing", "summary", "message", "parts", "begun_by"])
+def test_what_is_read_of_a_campaign_that_was_just_purged_says_so(
+    url: str, spring: PostgresStore, postgres: Server, of: str
+) -> None:
+    spring.open(MESSAGE).close()
+    with closing(spring.open_reader()) as reader:
+        getattr(reader, of)()
+        postgres.ask("DELETE FROM mmsclient.campaign", url)
+        with pytest.raises(JournalError, match=r"\(spring\): it is gone: somebody has purged it"):
+            getattr(reader, of)()
+
+
+def test_a_campaign_that_is_purged_while_it_is_opened_says_so(
+    url: str, spring: PostgresStore, postgres: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def purged(*_: object) -> None:
+        postgres.ask("DELETE FROM mmsclient.campaign", url)
+
+    for do in (spring.open, partial(spring.open_copy, resend_unknown=False)):
+        spring.open(MESSAGE).close()
+        with monkeypatch.context() as patch:
+            patch.setattr(PostgresStore, "_check_same", purged)
+            with pytest.raises(JournalError, match=r"\(spring\): it is gone: somebody has purged it"):
+                do(MESSAGE)
 
 
 @pytest.fixture
