@@ -23,8 +23,9 @@ from mmsclient._store.steering import WAIT_LOOK
 from mmsclient._store.stores import JournalStore
 from mmsclient._threads import STORES
 from mmsclient._words import counted
-from mmsclient.bulk.arrivals import Arrivals, Look, look, read, without_arrival
+from mmsclient.bulk.arrivals import Arrivals, Look, look, read
 from mmsclient.bulk.errors import StopRequestedError
+from mmsclient.bulk.fallback_due import due_page
 from mmsclient.bulk.fallback_options import SMSFallback
 from mmsclient.bulk.fallback_settings import settings_of
 from mmsclient.bulk.models import Batch, Progress
@@ -151,14 +152,11 @@ class Fallback:
 
 def _page(reader: JournalReader, after: int) -> tuple[int, list[Row]]:
     """The id of the last accepted recipient of a page, and those of them whose message did not arrive."""
-    page = reader.recipients(RecipientState.ACCEPTED, after)
-    found = without_arrival(page)
-    for phone in reader.reached_before(list(found)) if found else ():
-        del found[phone]
+    last, found = due_page(reader, after)
     texts = reader.messages_of(list(found)) if found else {}
     fields = {phone: {"text": own.text.replace("\r\n", "\n")} for phone, own in texts.items()}
     rows = [Row(each.number, each.line, fields=fields.get(phone)) for phone, each in found.items()]
-    return (page[-1][0] if page else after), rows
+    return last, rows
 
 
 class FallbackRun:

@@ -6,6 +6,7 @@ import os
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from datetime import UTC, datetime
 from decimal import Decimal
+from functools import partial
 from typing import Any, TypeVar
 
 from attrs import evolve, field, frozen
@@ -18,6 +19,7 @@ from mmsclient._store.sqlite_database import translated_errors
 from mmsclient._store.stores import JournalStore, store_at
 from mmsclient._threads import STORES
 from mmsclient._words import counted
+from mmsclient.bulk.fallback_due import is_due
 from mmsclient.bulk.models import Counts, UnknownRecipients
 from mmsclient.bulk.plan import Plan
 from mmsclient.models import DeliveryStatus
@@ -94,6 +96,17 @@ class Report:
                     yield recipient
         finally:
             reader.close()
+
+    async def is_fallback_due(self, *, later: bool = False) -> bool:
+        """Somebody is to get an SMS in place of this message, and no run has begun with that one.
+
+        Read from the journal as it is then. Raises `JournalError` where that is gone.
+
+        Args:
+            later: Also where somebody may be to get one by a delivery report that is to come.
+        """
+        store = self._store
+        return store is not None and await _in_thread(store.shown, partial(is_due, store, later=later))
 
     def __str__(self) -> str:
         counts = ", ".join(f"{count} {state}" for state, count in self.counts.items() if count)

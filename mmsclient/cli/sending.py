@@ -182,8 +182,11 @@ async def _sum_up(campaign: Campaign, printing: Printing, run: Run, form: Form, 
     """Say how it ended; the exit status. Raises the error of a run that was wrong, or before which nothing was sent."""
     if isinstance(run.failure, JournalBusyError | JournalMismatchError) and not run.calls:
         raise run.failure
+    is_hindered = not (run.signal is None and run.failure is None and printing.error is None)
     try:
         ended = await campaign.report()
+        may_lack_sms = commands.is_with_sms and is_hindered
+        is_cut_short = may_lack_sms and await ended.is_fallback_due(later=commands.waits_for_reports)
     except JournalError as error:
         return _without_a_report(run, error)
     parts = commands.parts(ended)
@@ -192,8 +195,6 @@ async def _sum_up(campaign: Campaign, printing: Printing, run: Run, form: Form, 
         if not run.calls and (is_wrong or not (run.was_told_to_stop or _have_sent(parts))):
             raise run.failure
         complain(str(run.failure))
-    has_signal = run.signal is not None and commands.waits_for_reports and ended.open > 0
-    is_cut_short = has_signal or (run.failure is not None and commands.is_with_sms)
     is_complete = not is_cut_short and not any(map(is_open, parts))
     invalid = await invalid_in(ended)
     if ended.without_picture:

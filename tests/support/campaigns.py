@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Callable, Sequence
-from contextlib import suppress
+from contextlib import closing, suppress
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from mmsclient import AsyncMMSClient, InboundMessage
+from mmsclient import AsyncMMSClient, DeliveryStatus, InboundMessage
+from mmsclient._store.heard import Reported
+from mmsclient._store.sqlite_recorder import SQLiteRecorder
 from mmsclient.bulk import (
     Campaign,
     CampaignStatus,
@@ -110,3 +112,9 @@ async def status_when(place: tuple[str, str], condition: Callable[[CampaignStatu
                 if condition(found := await read_status(place[0], place[1] or None)):
                     return found
             await asyncio.sleep(0.02)
+
+
+def report_failed(api: Sandbox, status: DeliveryStatus = DeliveryStatus.FAILED, journal: str = "spring.db") -> None:
+    """Delivery reports say that no MMS has arrived, or what else became of them."""
+    with closing(SQLiteRecorder.open(journal)) as recorder:
+        recorder.record([Reported(message.id, int(message.to[1:]), status) for message in api.mms.messages])

@@ -28,7 +28,7 @@ from mmsclient.cli.output import Form
 from mmsclient.sandbox import Sandbox
 from mmsclient.sandbox.faults import Latency, Reject, Reset
 from tests.conftest import PNG
-from tests.support.campaigns import success
+from tests.support.campaigns import report_failed, success
 from tests.support.command import Cli, started
 from tests.support.pages import PageReader
 from tests.support.terminal import on_a_terminal
@@ -118,14 +118,6 @@ def test_the_status_shows_a_run_that_waits_for_delivery_reports(cli: Cli, folder
         assert re.fullmatch(rf"paused; sender: .+, process {process.pid}\n", cli("bulk", "pause", "spring.db").out)
         assert cli("bulk", "stop", "spring.db").out == "stopped; nobody is sending: the next one sends\n"
         assert process.wait(timeout=60) == 5
-
-
-def report_failed(api: Sandbox) -> None:
-    """Delivery reports say that no MMS has arrived."""
-    with closing(SQLiteRecorder.open("spring.db")) as recorder:
-        recorder.record(
-            [Reported(message.id, int(message.to[1:]), DeliveryStatus.FAILED) for message in api.mms.messages]
-        )
 
 
 def test_an_sms_that_could_not_be_sent_is_not_passed_over(cli: Cli, api: Sandbox, folder: Path) -> None:
