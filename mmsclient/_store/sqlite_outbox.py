@@ -118,10 +118,15 @@ class SQLiteOutbox:
 
     def cancel(self, key: str) -> bool:
         """See `OutboxStore.cancel`."""
-        sql = "UPDATE outbox SET state = 'cancelled', ended = ?, number = ? WHERE key = ? AND state = 'waiting'"
-        return self._write(
-            lambda database: database.execute(sql, (time.time(), next_number(database), key)).rowcount == 1
-        )
+
+        def work(database: Database) -> bool:
+            waiting = database.rows("SELECT id FROM outbox WHERE key = ? AND state = 'waiting'", (key,))
+            for (id_,) in waiting:
+                sql = "UPDATE outbox SET state = 'cancelled', ended = ?, number = ? WHERE id = ?"
+                database.execute(sql, (time.time(), next_number(database), id_))
+            return bool(waiting)
+
+        return self._write(work)
 
     def resend(self, key: str) -> bool:
         """See `OutboxStore.resend`."""
