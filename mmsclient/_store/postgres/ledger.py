@@ -35,6 +35,9 @@ __all__ = ["PostgresLedger"]
 
 log = logging.getLogger(__name__)
 
+KEYED = "keyed"
+"""What the ids of leases begin with that are of a ledger."""
+
 T = TypeVar("T")
 
 SILENCE = 60.0
@@ -270,7 +273,7 @@ class _Sender:
         if self._lease is None:
             database = Database(self._address)
             database.lock_timeout = LOCKED
-            self._lease = SenderLease.acquire(database)
+            self._lease = SenderLease.acquire(database, KEYED)
         return self._lease
 
     def _undo(self, lease: SenderLease) -> None:

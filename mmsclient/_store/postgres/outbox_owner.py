@@ -12,7 +12,8 @@ from mmsclient._store.postgres.senders import dead_among
 
 __all__ = ["belong_to"]
 
-_OTHERS = "SELECT id FROM sender WHERE id <> %s"
+# Of other workers. The ids of who sends something else, or waits for reports, begin with a mark.
+_OTHERS = "SELECT id FROM sender WHERE id <> %s AND position(':' IN id) = 0"
 _HAS_SENT = """
 SELECT last_number <> (SELECT count(*) FROM outbox WHERE state = 'cancelled')
     OR EXISTS (SELECT FROM outbox WHERE state = 'sending')
@@ -33,7 +34,7 @@ class _Outbox:
         return None if base_url is None else (base_url, bytes(salt), fingerprint)
 
     def has_sent(self) -> bool:
-        """Or somebody else may be about to."""
+        """Or another worker may be about to."""
         others = {row[0] for row in self._transaction.rows(_OTHERS, (self._sender,))}
         return bool(others.difference(dead_among(self._transaction, others)) or self._transaction.row(_HAS_SENT)[0])
 

@@ -45,16 +45,18 @@ class SenderLease(Lease):
         super().__init__(database, asked_at=asked_at, seconds=seconds)
 
     @classmethod
-    def acquire(cls, database: Database) -> Self:
+    def acquire(cls, database: Database, mark: str = "") -> Self:
         """Begin a lease of a new sender, and keep it until it is given back or lost.
 
         Args:
             database: A connection for this alone; the tables are there.
+            mark: What its id begins with, before a colon: workers of the outbox have none.
 
         Raises:
             JournalError: The database cannot be used.
         """
-        sender, seconds, asked_at = secrets.token_hex(12), leases.LEASE, leases.now()
+        random = secrets.token_hex(12)
+        sender, seconds, asked_at = f"{mark}:{random}" if mark else random, leases.LEASE, leases.now()
 
         def work(transaction: Transaction) -> None:
             transaction.execute(_END_FORGOTTEN)

@@ -16,7 +16,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from mmsclient import KeyReusedError
 from mmsclient._store.errors import JournalError, JournalMismatchError
-from mmsclient._store.models import Owner, RecipientState
+from mmsclient._store.models import Message, Owner, RecipientState
 from mmsclient._store.outbox import (
     Candidate,
     OrderEnd,
@@ -27,8 +27,9 @@ from mmsclient._store.outbox import (
     OutboxWorkerStore,
     chosen,
 )
-from mmsclient._store.stores import outbox_at
-from tests.support.outbox import ONE, OWNER, THREE, TWO, claimed, end, keys, opened, order, state_of, working
+from mmsclient._store.stores import is_url, ledger_at, outbox_at, store_at
+from tests.support import keyed
+from tests.support.outbox import GIF, ONE, OWNER, THREE, TWO, claimed, end, keys, opened, order, state_of, working
 from tests.support.postgres_server import Server
 
 WAITING, SENDING, ACCEPTED, REFUSED, UNKNOWN, CANCELLED = OutboxState
@@ -324,6 +325,30 @@ def test_an_outbox_with_which_nothing_was_sent_takes_another_key(
         worker.purge(0)
     with pytest.raises(JournalMismatchError, match="another APPKEY"), working(store, ANOTHER_KEY):
         pass
+
+
+async def test_who_lives_beside_an_outbox_and_is_no_worker_of_it_keeps_no_key(
+    store: OutboxStore, place: tuple[str, str]
+) -> None:
+    """A client with a ledger, and a campaign that waits for delivery reports."""
+    store.put(order("a"))
+    with working(store, ANOTHER_KEY):
+        pass
+    if not is_url(place[0]):
+        return
+    journal = store_at(*place)
+    journal.open(Message("Sale", "", GIF)).close()
+    notice, ledger = journal.wait_notice(), ledger_at(place[0], OWNER, keep=1e6)
+    notice.renew()
+    await keyed.claimed(ledger)
+    try:
+        with working(store):
+            assert store.put(order("a")).state is WAITING
+            with pytest.raises(JournalMismatchError, match="another APPKEY"), working(store, ANOTHER_KEY):
+                pytest.fail("a worker lives")
+    finally:
+        notice.end()
+        await ledger.aclose()
 
 
 def test_what_a_worker_that_died_was_sending_may_have_been_sent_with_its_key(store: OutboxStore) -> None:
