@@ -19,7 +19,7 @@ import anyio
 from mmsclient._store.errors import JournalError
 from mmsclient._store.models import Message, RecipientState
 from mmsclient._store.protocol import JournalReader
-from mmsclient._store.steering import WAIT_LOOK
+from mmsclient._store.steering import WAIT_LOOK, Orders
 from mmsclient._store.stores import JournalStore
 from mmsclient._threads import STORES
 from mmsclient._words import counted
@@ -33,6 +33,7 @@ from mmsclient.bulk.options import CampaignOptions
 from mmsclient.bulk.preparation import Preparation
 from mmsclient.bulk.reader_thread import ReaderThread
 from mmsclient.bulk.recipients import Row
+from mmsclient.bulk.steering import tell_change
 from mmsclient.bulk.template import MessageText
 
 __all__ = ["Fallback", "FallbackRun", "StartSMS"]
@@ -178,6 +179,7 @@ class FallbackRun:
         self._left_out: set[int] = set()  # those who were, since then
         self._told: Mapping[int, str] = {}  # those of whom the log has told
         self._stops = stops
+        self._orders = Orders()  # by the last look
 
     @property
     def is_stopping(self) -> bool:
@@ -209,6 +211,7 @@ class FallbackRun:
         While the campaign is paused none begins. Raises `StopRequestedError` where it is to stop.
         """
         async with self._fallback.shown_waiting() as show:
+            await show()  # its looks take long where there are many recipients
             return await self._wait_and_begin(show)
 
     async def _wait_and_begin(self, show: Callable[[], Awaitable[None]]) -> bool:
@@ -221,6 +224,7 @@ class FallbackRun:
                 raise StopRequestedError(orders.stopped_by)
             self._fallback.arrivals.stops = orders.stops
             self._tell_left_out(look)
+            self._tell_paused(orders)
             is_paused = orders.paused is not None
             if not is_paused and await self._is_news(look):
                 campaign = await self._fallback.campaign(is_first=self._known is None)
@@ -252,6 +256,10 @@ class FallbackRun:
         is_news = look.failed > self._known or not self._left_out <= look.left_out.keys()
         self._known = min(self._known, look.failed)
         return is_news
+
+    def _tell_paused(self, orders: Orders) -> None:
+        tell_change(f"journal {self._fallback.store.shown}", self._orders, orders)
+        self._orders = orders
 
     def _tell_left_out(self, look: Look) -> None:
         if look.left_out and look.left_out != self._told:

@@ -19,7 +19,7 @@ from mmsclient.bulk.schedule import Schedule
 from mmsclient.bulk.waiting import all_done
 from mmsclient.observe.campaigns import RunObserver
 
-__all__ = ["Steering"]
+__all__ = ["Steering", "tell_change"]
 
 log: logging.Logger = logging.getLogger(__name__)
 
@@ -124,15 +124,12 @@ class Steering:
             log.warning("%s: %s; nothing new starts", self._shown, request)
             self._observer.stopped(request, from_outside=True)
             self._control.fail(Stop(request, "before its end"))
-        elif orders.paused is not None and before.paused is None:
-            why = orders.why_paused
-            log.warning(
-                "%s: paused %s; nothing starts until `mmsclient bulk continue` or `bulk.unpause`", self._shown, why
-            )
+            return
+        tell_change(self._shown, before, orders)
+        if orders.paused is not None and before.paused is None:
             self._observer.held()
-            self._control.hold(OPERATOR, why)
+            self._control.hold(OPERATOR, orders.why_paused)
         elif orders.paused is None and before.paused is not None:
-            log.warning("%s: continued", self._shown)
             self._observer.continued()
             self._control.let_go(OPERATOR)
 
@@ -152,6 +149,15 @@ class Steering:
     @property
     def _shown(self) -> str:
         return f"journal {'' if self._store is None else self._store.shown}"
+
+
+def tell_change(shown: str, before: Orders, orders: Orders) -> None:
+    """Warn in the log of a pause that has begun or ended."""
+    if orders.paused is not None and before.paused is None:
+        text = "%s: paused %s; nothing starts until `mmsclient bulk continue` or `bulk.unpause`"
+        log.warning(text, shown, orders.why_paused)
+    elif orders.paused is None and before.paused is not None:
+        log.warning("%s: continued", shown)
 
 
 def _orders_in(reader: JournalReader) -> Orders:

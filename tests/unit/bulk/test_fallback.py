@@ -47,6 +47,7 @@ from mmsclient.bulk import (
     stop,
     unpause,
 )
+from mmsclient.bulk.fallback import Fallback
 from mmsclient.models import DeliveryReport, DeliveryStatus
 from mmsclient.observe import CampaignEnded, CampaignStarted, Event
 from mmsclient.sandbox import Sandbox
@@ -262,6 +263,67 @@ async def test_the_status_shows_a_run_that_waits_for_reports(
         await asyncio.wait_for(run, 60)
     status = await read_status(place[0], place[1] or None)
     assert (status.activity, status.sender, status.reports_awaited, status.is_over) == (Activity.IDLE, None, None, True)
+
+
+@pytest.mark.parametrize("has_failed", [False, True])
+async def test_the_status_shows_a_run_before_it_looks_for_the_first_time(
+    api: Sandbox,
+    mms: AsyncMMSClient,
+    place: tuple[str, str],
+    monkeypatch: pytest.MonkeyPatch,
+    has_failed: bool,
+) -> None:
+    """A look takes seconds where there are many recipients: nobody is to take the run for over."""
+    if has_failed:
+        await failed(mms, api, place, numbers(2))
+    seen: list[tuple[Activity, str | None]] = []
+    look, make = Fallback.look, Fallback.campaign
+
+    async def see() -> None:
+        status = await read_status(place[0], place[1] or None)
+        assert not status.is_over
+        seen.append((status.activity, status.sender))
+
+    async def looked(self: Fallback) -> Any:
+        await see()
+        return await look(self)
+
+    async def made(self: Fallback, *, is_first: bool) -> Any:
+        await see()
+        return await make(self, is_first=is_first)
+
+    monkeypatch.setattr(Fallback, "look", looked)
+    monkeypatch.setattr(Fallback, "campaign", made)
+    await campaign(mms, place).send_all(numbers(2))
+    assert len(by_sms(api)) == 2 * has_failed
+    assert seen == [(Activity.WAITING, sender_name())] * (3 if has_failed else 1)
+
+
+@pytest.mark.parametrize("waits", [True, False])
+async def test_a_pause_is_told_of_once_in_the_log(
+    api: Sandbox, mms: AsyncMMSClient, place: tuple[str, str], caplog: pytest.LogCaptureFixture, waits: bool
+) -> None:
+    """It comes while reports are waited for, or is there before, and each look finds it."""
+    caplog.set_level(logging.INFO, "mmsclient.bulk")
+    journal = place[0], place[1] or None
+    told = campaign(mms, place, fallback=SMSFallback(wait=600))
+    if waits:
+        run = asyncio.create_task(ended(told.send(numbers(2))))
+        await until(lambda: "waiting up to " in caplog.text)
+        await pause(*journal)
+        await until(lambda: "paused since " in caplog.text)
+        await reported(told, api, dict.fromkeys(numbers(2), FAILED))
+    else:
+        await failed(mms, api, place, numbers(2))
+        await pause(*journal)
+        run = asyncio.create_task(ended(told.send_fallback()))
+        await until(lambda: "paused since " in caplog.text)
+    await unpause(*journal)
+    await asyncio.wait_for(run, 60)
+    assert len(by_sms(api)) == 2
+    warned = [record.message for record in caplog.records if record.levelno == logging.WARNING]
+    assert [": paused since " in warned[0], ": continued" in warned[1], len(warned)] == [True, True, 2]
+    assert "nothing starts until `mmsclient bulk continue` or `bulk.unpause`" in warned[0]
 
 
 async def test_who_waits_is_shown_no_longer_than_its_notice_lasts(
