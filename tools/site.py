@@ -157,9 +157,12 @@ mmsclient outbox cancel outbox.db order-17
 
 {rest}
 
-Those of `bulk send`, `bulk resume` and `bulk fallback` speak of the whole campaign, earlier runs included, also where
-this run ended before its first call: 0 where everything was accepted, whatever hindered the run. Wrong usage is 2, and
-a journal that another campaign is sending with, or that is another one's, is 1, however it stands.
+Those of `bulk send` and `bulk resume` speak of the whole campaign, earlier runs included, also where this run ended
+before its first call: 0 where everything was accepted, whatever hindered the run. With `--fallback sms` that takes in
+the SMS: a run that is ended early is not done where somebody is to get one, or may be by a delivery report that is to
+come. Those of `bulk fallback` speak in the same way of the SMS alone, however many MMS are unknown or left to send.
+Wrong usage is 2, and a journal that another campaign is sending with, or that is another one's, is 1, however it
+stands.
 
 ## Times
 

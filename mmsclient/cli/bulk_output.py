@@ -95,6 +95,11 @@ class Commands:
         """The run is over when nobody is left of whom a delivery report may come."""
         return self.is_with_sms and self.verb != "fallback"
 
+    @property
+    def nothing_left(self) -> str:
+        """What is told where nobody was left to send to."""
+        return "No SMS is left to send." if self.verb == "fallback" else "Nothing is left to send."
+
     def untested(self) -> Self:
         """The same without a test, for which it takes a number that no line may hold."""
         if "--test" not in self.options:

@@ -202,7 +202,7 @@ async def _sum_up(campaign: Campaign, printing: Printing, run: Run, form: Form, 
     if not is_complete:
         complain(*commands.to_go_on(ended, run.failure))
     if is_complete and not run.calls and form is not Form.JSON:
-        await printing.do(print, "Nothing is left to send.")
+        await printing.do(print, commands.nothing_left)
     await printing.do(partial(show_report, ended, form, invalid, commands, calls_of_this_run=run.calls))
     if run.signal is not None and not is_complete:
         return Status.of_signal(run.signal)

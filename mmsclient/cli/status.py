@@ -21,7 +21,8 @@ LONGEST_LINE = 2000
 
 
 class Status(IntEnum):
-    """Exit statuses, and what each means. `bulk` speaks of the whole campaign, earlier runs included."""
+    """Exit statuses, and what each means. `bulk` speaks of the whole campaign, earlier runs included, and
+    `bulk fallback` of its SMS."""
 
     DONE = 0
     FAILED = 1

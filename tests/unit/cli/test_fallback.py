@@ -10,7 +10,7 @@ import pytest
 
 from mmsclient import DeliveryStatus
 from mmsclient.sandbox import Sandbox
-from mmsclient.sandbox.faults import Reject
+from mmsclient.sandbox.faults import Reject, Reset
 from tests.support.campaigns import report_failed
 from tests.support.command import Cli, started
 from tests.support.waiting import until
@@ -93,3 +93,18 @@ def test_a_failure_before_the_first_sms_counts_where_one_is_due(
     api.faults.add(Reject("FIELD_INVALID", "no"), call="get-optout")
     hindered = cli(*command, "--exclude-opt-outs")
     assert (hindered.status, "to go on: " in hindered.err) == (status, status == 5)
+
+
+def test_the_status_of_a_fallback_is_that_of_the_sms(cli: Cli, api: Sandbox) -> None:
+    """Whatever is left of the MMS: one is unknown, and one pending."""
+    api.faults.add(Reset(carried_out=False), call="send-mms", times=1)
+    assert cli(*SEND, "--batch-size", "1", "--max-credits", "1").status == 4
+    nothing = cli(*FALLBACK)
+    assert (nothing.status, nothing.err) == (0, "")
+    assert nothing.out.startswith("No SMS is left to send.\n")
+    assert {"Unknown: 1", "Pending: 1"} <= set(nothing.out.splitlines())
+    resumed = cli(*RESUME, "--fallback-wait", "0")
+    assert (resumed.status, len(api.messages)) == (4, 1)
+    report_failed(api)
+    assert cli(*FALLBACK).status == 0
+    assert len(api.sms.messages) == 1
