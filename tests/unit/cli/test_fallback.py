@@ -45,7 +45,7 @@ def test_a_signal_while_it_is_paused_tells_of_the_sms_that_are_due(
     with started(*command) as process:
         assert process.stderr is not None
         assert ": paused since " in process.stderr.readline()
-        assert activity(cli) == "paused"
+        until(lambda: activity(cli) == "paused")
         process.send_signal(signal.SIGTERM)
         _, err = process.communicate(timeout=60)
     assert (process.returncode, api.sms.sends) == (143, [])
