@@ -45,7 +45,8 @@ class MinRTT:
     """The shortest exchange there can be, from the last byte sent to the response, learned from the last 512 of a kind.
 
     It is their minimum, less an allowance for how far the true minimum may lie below it: 30 times their mean excess
-    over it, divided by their number.
+    over it, divided by their number. For an upload it is the least of that and of the same by those no larger than it:
+    after many large ones the minimum rests on the few smaller ones.
 
     Args:
         slots: How many calls may be counted by what was known before.
@@ -81,14 +82,20 @@ class MinRTT:
         Returns:
             What may be taken off it by those before it: the min RTT, or 0 if it was shorter or its call smaller.
         """
-        before = self.estimate if size >= self.least_size else 0.0
+        before = self._before(size)
         self._remember(exchange)
         self._remember_size(size)
-        if self.is_known:
-            least, count = self._minima[0], len(self._exchanges)
-            excess = self._sum / count - least
-            self.estimate = max(0.0, least - ALLOWANCE * excess / count)
+        self.estimate = _estimate(self._minima[0], self._sum, len(self._exchanges))
         return before if before <= exchange else 0.0
+
+    def _before(self, size: int) -> float:
+        """The min RTT for a call of that size."""
+        if size < self.least_size:
+            return 0.0
+        if not self._sizes or size >= self._sorted_sizes[-1]:
+            return self.estimate
+        no_larger = [exchange for exchange, other in zip(self._exchanges, self._sizes, strict=True) if other <= size]
+        return min(self.estimate, _estimate(min(no_larger, default=0.0), sum(no_larger), len(no_larger)))
 
     def _remember(self, exchange: float) -> None:
         """Takes it in, and the oldest out: in constant time on average, for this is done for each call."""
@@ -108,6 +115,11 @@ class MinRTT:
             del self._sorted_sizes[bisect_left(self._sorted_sizes, self._sizes.popleft())]
         self._sizes.append(size)
         insort(self._sorted_sizes, size)
+
+
+def _estimate(least: float, total: float, count: int) -> float:
+    """Of so many exchanges, that take so long together."""
+    return max(0.0, least - ALLOWANCE * (total / count - least) / count) if count >= ENOUGH else 0.0
 
 
 class SlotRule:

@@ -78,6 +78,21 @@ def test_the_min_rtt_is_that_of_the_last_exchanges(exchanges: list[float]) -> No
     assert min_rtt.estimate == pytest.approx(max(0.0, min(last) - ALLOWANCE * excess / len(last)), abs=1e-9)
 
 
+@pytest.mark.parametrize("many", [ENOUGH, 150, 400, 2 * MEMORY])
+def test_smaller_pictures_are_trusted_no_more_for_the_larger_ones_before_them(many: int) -> None:
+    """Their minimum rests on the few smaller ones, so their number is what counts."""
+    rng, after_larger, alone = random.Random(1), MinRTT(), MinRTT()
+    for _ in range(many):
+        after_larger.learn(0.25 + rng.uniform(0, 0.1), 100_000)
+    taken_off = 0.0
+    for _ in range(4 * ENOUGH):
+        exchange = 0.1 + rng.uniform(0, 0.1)
+        before = after_larger.learn(exchange, 20_000)
+        assert before <= alone.learn(exchange, 20_000) + 1e-9
+        taken_off = max(taken_off, before)
+    assert taken_off > 0.05
+
+
 @pytest.mark.parametrize("model", list(MODELS))
 def test_soon_after_the_start_hardly_any_exchange_is_shorter_than_the_min_rtt(model: str) -> None:
     """What comes sooner after the call before it, in its slot, than a window: one in a thousand was too many."""
@@ -220,6 +235,17 @@ def test_steady_demand_gets_nine_tenths_of_any_cap(seed: int, rate: int, model: 
 def test_pictures_that_become_smaller_keep_the_cap(large: int, small: int, reads: int, rate: int) -> None:
     before = [picture(large)] * 5 + [Call(kind=CallKind.READ)] * reads
     assert fullest(run(demand(TokenBucket(rate), before * 24 + [picture(small)] * 3 * rate))) <= rate
+
+
+@pytest.mark.parametrize("seed", [6, 24, 27])
+def test_pictures_that_become_smaller_keep_the_cap_however_the_way_varies(seed: int) -> None:
+    rng = random.Random(seed)
+
+    def call(size: int) -> Call:
+        return picture(size, up=rng.uniform(0, 0.05), work=rng.uniform(0, 0.06), down=rng.uniform(0, 0.05))
+
+    calls = [call(380_000) for _ in range(400)] + [call(300_000) for _ in range(90)]
+    assert fullest(run(demand(TokenBucket(), calls))) <= 15
 
 
 @settings(max_examples=60)
