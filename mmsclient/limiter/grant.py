@@ -40,7 +40,7 @@ class SlotGrant:
         key: The owner's name for it.
     """
 
-    __slots__ = ("_answered", "_is_over", "_kind", "_loop", "_owner", "_rule", "_sent", "_size", "episode", "key")
+    __slots__ = ("_answered", "_is_over", "_kind", "_loop", "_owner", "_rule", "_sent", "episode", "key", "size")
 
     def __init__(
         self,
@@ -57,10 +57,10 @@ class SlotGrant:
         self._rule = rule
         self._loop = loop
         self._kind = kind
-        self._size = size
         self._sent: float | None = None
         self._answered: float | None = None
         self._is_over = False
+        self.size: int = size
         self.episode: int = episode
         self.key: str = key
 
@@ -79,7 +79,7 @@ class SlotGrant:
         sent = self._loop.time() if self._sent is None else self._sent
         unusual = throttled or self._sent is None
         answered = self._answered
-        counted_by = self._rule.counted_by(self._kind, sent, answered, size=self._size, unusual=unusual)
+        counted_by = self._rule.counted_by(self._kind, sent, answered, size=self.size, unusual=unusual)
         self._owner.ended(self, counted_by)
         if throttled:
             self._owner.throttled(self, retry_after)

@@ -153,6 +153,11 @@ class SlotRule:
         """The class of a call that carries so many bytes."""
         return CallClass(kind) if size >= self.min_rtt[kind].least_size else CallClass.SMALLER
 
+    def class_begins_at(self, kind: CallKind, size: int) -> int:
+        """Bytes from which on calls of that kind are of its class, or of one whose slots are free no later."""
+        least_size = self.min_rtt[kind].least_size
+        return least_size if size >= least_size else 0
+
     def counted_by(
         self, kind: CallKind, sent: float, answered: float | None, *, size: int = 0, unusual: bool = False
     ) -> CountedBy:

@@ -11,6 +11,7 @@ import attrs
 from mmsclient._capacity import CapacityLimiter
 from mmsclient.errors import LimiterUnavailableError
 from mmsclient.limiter.changes import Changes
+from mmsclient.limiter.grant import SlotGrant
 from mmsclient.limiter.protocol import CallKind, Grant
 
 
@@ -27,11 +28,17 @@ class NextCall:
 class Offer:
     """A grant on its way to the first caller."""
 
-    call: NextCall
-    """It is for such a call."""
-    grant: Grant
+    kind: CallKind
+    """It is for a call of that kind."""
+    least_size: int
+    """And of so many bytes, or more."""
+    grant: SlotGrant
     give_back: Callable[[], None]
     """Called in place of the grant's own methods if nobody takes it."""
+
+    def is_for(self, call: NextCall) -> bool:
+        """Its slot is free for that call."""
+        return call.kind is self.kind and call.size >= self.least_size
 
 
 class Callers:
@@ -86,8 +93,10 @@ class Callers:
             self._plan()
 
     def offer(self, offer: Offer) -> None:
-        """Hands the first caller a grant, which is given back if there is none, or one with another call."""
-        if offer.call != self.call or not self._wake(offer):
+        """Hands the first caller a grant, which is given back if there is none, or it is not for that caller's call."""
+        if offer.is_for(self.call) and self._wake(offer):
+            offer.grant.size = self.call.size  # the caller that it was asked for may have left
+        else:
             offer.give_back()
 
     def delay(self) -> None:

@@ -50,6 +50,8 @@ class SyncResult:
     """Seconds for which nobody sends, after a refusal."""
     now: int
     """By the clock of Redis, in microseconds."""
+    least_size: int
+    """Bytes: what was granted is for a call of that many, or more."""
 
 
 class RedisCalls:
@@ -81,8 +83,10 @@ class RedisCalls:
             result = await self._send(self._client.evalsha(sha, len(self._keys), *self._keys, argument))
         except NoScriptError:
             result = await self._send(self._client.eval(source, len(self._keys), *self._keys, argument))
-        granted, wait, episode, rate, slowed, pause, now = result
-        return SyncResult(bool(granted), wait / 1_000_000, episode, rate / 1_000_000, slowed, pause / 1_000_000, now)
+        granted, wait, episode, rate, slowed, pause, now, least_size = result
+        return SyncResult(
+            bool(granted), wait / 1_000_000, episode, rate / 1_000_000, slowed, pause / 1_000_000, now, least_size
+        )
 
     async def probe(self) -> None:
         """Returns if Redis answers; raises as `sync` does."""

@@ -31,6 +31,7 @@ class Fallback:
 
     def __init__(self, settings: Settings, rule: SlotRule, callers: Callers, leases: Leases) -> None:
         part = SlotRule(settings.own_rate, settings.jitter)
+        self._rule = rule
         self._slots = part.slots
         self._pacer = Pacer(part.rate, settings.own_burst, News(part.rate), leases.pause)
         self._starts_after = settings.alone_after(rule)
@@ -94,9 +95,10 @@ class Fallback:
         if queued:
             self._callers.delay()
         await self._leases.wait_for_room(call, self._slots)
+        least_size = self._rule.class_begins_at(call.kind, call.size)
         await self._pacer.wait(queued=queued)
         grant = self._leases.grant(self._leases.next_key(), call, self._pacer.episodes, owner=self)
-        self._callers.offer(Offer(call, grant, partial(self._leases.give_back, grant)))
+        self._callers.offer(Offer(call.kind, least_size, grant, partial(self._leases.give_back, grant)))
 
     # --- what a grant tells its owner ----------------------------------------------------------------------------
 

@@ -29,8 +29,11 @@ if now >= least_till then
   least, least_till = 0, settled
 end
 least = math.max(least, sync.least)
+local granted_from = 0 -- bytes: a slot that is free for this call is free for those of that size, too
 if sync.size and sync.size < math.max(least, least_before) then
   kind = #COOLING
+elseif sync.size then
+  granted_from = math.max(least, least_before)
 end
 
 -- The slots: a call in flight is in BUSY with the time it was last heard of, one given back is in COOLING of each kind
@@ -259,4 +262,5 @@ redis.call('HSET', STATE, 'slow', slow, 'bucket', bucket, 'pace', pace, 'queuein
 for _, key in ipairs(KEYS) do
   redis.call('PEXPIRE', key, sync.kept)
 end
-return { granted, wait, episode, math.floor(present_rate() * 1000000), slowed, math.max(0, held - now), now }
+local speed, pause = math.floor(present_rate() * 1000000), math.max(0, held - now)
+return { granted, wait, episode, speed, slowed, pause, now, granted_from }

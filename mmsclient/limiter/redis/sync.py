@@ -184,7 +184,8 @@ class Sync:
         self.throttlings += result.slowed
         if wanted is not None and result.granted:
             grant = self._leases.grant(wanted.key, wanted.call, result.episode)
-            self._callers.offer(Offer(wanted.call, grant, partial(self._leases.give_back, grant)))
+            give_back = partial(self._leases.give_back, grant)
+            self._callers.offer(Offer(wanted.call.kind, result.least_size, grant, give_back))
 
     # --- Redis away ----------------------------------------------------------------------------------------------
 

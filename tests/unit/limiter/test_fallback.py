@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from mmsclient.limiter import CallKind, NoLimit
+from mmsclient.limiter import CallKind
 from mmsclient.limiter.changes import Changes
 from mmsclient.limiter.redis.callers import Callers, NextCall, Offer
 from mmsclient.limiter.redis.fallback import Fallback
@@ -23,9 +23,9 @@ class Alone:
         )
         rule, changes = options.rule(), Changes()
         self.callers = Callers(changes, self.plan)
-        leases = Leases(rule, options.lease(rule), changes, self.plan)
-        leases.start()
-        self.fallback = Fallback(options, rule, self.callers, leases)
+        self.leases = Leases(rule, options.lease(rule), changes, self.plan)
+        self.leases.start()
+        self.fallback = Fallback(options, rule, self.callers, self.leases)
         self.fallback.begin(asyncio.get_running_loop().time() - options.alone_after(rule) + after)
 
     def plan(self) -> None:
@@ -65,16 +65,18 @@ async def test_a_caller_that_comes_as_the_last_one_leaves_is_served() -> None:
 @pytest.mark.parametrize(
     ("first", "second"),
     [
-        (NextCall(CallKind.UPLOAD), NextCall(CallKind.READ)),
-        (NextCall(CallKind.UPLOAD, 300_000), NextCall(CallKind.UPLOAD, 20_000)),
+        (NextCall(CallKind.UPLOAD, 300_000), NextCall(CallKind.READ, 400_000)),
+        (NextCall(CallKind.UPLOAD, 300_000), NextCall(CallKind.UPLOAD, 299_999)),
     ],
 )
 async def test_a_grant_for_one_call_is_not_handed_to_the_caller_of_another(first: NextCall, second: NextCall) -> None:
     """Its slot may be free for the one and not yet for the other: the first caller left, and the next is another."""
     callers, given_back, now = Callers(Changes(), lambda: None), list[NextCall](), asyncio.get_running_loop().time()
+    alone = Alone()
 
-    async def offer(call: NextCall) -> Offer:
-        offer = Offer(call, await NoLimit().acquire(), lambda: given_back.append(call))
+    def offer(call: NextCall) -> Offer:
+        grant = alone.leases.grant("", call, 0)
+        offer = Offer(call.kind, call.size, grant, lambda: given_back.append(call))
         callers.offer(offer)
         return offer
 
@@ -84,9 +86,19 @@ async def test_a_grant_for_one_call_is_not_handed_to_the_caller_of_another(first
     assert callers.call == first
     leaving.cancel()
     await asyncio.wait([leaving])
-    await offer(first)
+    offer(first)
     assert given_back == [first]
     assert not next_one.done()
-    offered = await offer(second)
+    offered = offer(second)
     assert await next_one is offered.grant
     assert given_back == [first]
+
+
+async def test_a_grant_that_is_taken_by_the_next_caller_is_of_its_size() -> None:
+    callers, alone, now = Callers(Changes(), lambda: None), Alone(), asyncio.get_running_loop().time()
+    waiting = asyncio.create_task(callers.wait(now, NextCall(CallKind.UPLOAD, 350_000)))
+    await asyncio.sleep(0)
+    grant = alone.leases.grant("", NextCall(CallKind.UPLOAD, 300_000), 0)
+    callers.offer(Offer(CallKind.UPLOAD, 200_000, grant, lambda: None))
+    assert await waiting is grant
+    assert grant.size == 350_000

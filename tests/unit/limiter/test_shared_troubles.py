@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import random
 import signal
 from typing import TYPE_CHECKING, Any
 
 import pytest
 import redis as redis_package
 
-from mmsclient.limiter import SharedTokenBucket
-from tests.support.demand import Call, exchange, fullest
+from mmsclient.limiter import CallKind, SharedTokenBucket
+from tests.support.demand import Call, demand, exchange, fullest, picture
 from tests.support.redis_server import Server
 from tests.support.shared_cap import Network, Patient, Processes
 from tests.support.virtual_time import run
@@ -230,3 +231,51 @@ async def test_a_connection_of_its_own_is_closed_though_aclose_was_cancelled() -
                     await asyncio.sleep(0.01)
     finally:
         server.stop()
+
+
+def test_callers_with_little_patience_get_their_share_while_redis_is_away_whatever_the_sizes(server: Server) -> None:
+    """One that has left the queue leaves its grant to the next, though that has another picture."""
+
+    async def main() -> None:
+        processes, loop, rng = Processes(server, 1, rate=10, **SHARE), asyncio.get_running_loop(), random.Random(1)
+        limiter, arrivals = processes.limiters[0], list[float]()
+        await exchange(limiter, picture(100_000), [])
+        processes.network.fault = "refused"
+        end = loop.time() + 40
+
+        async def caller() -> None:
+            while loop.time() < end:
+                call = picture(rng.randrange(95_000, 105_000), patience=rng.uniform(0.05, 0.4))
+                await exchange(limiter, call, arrivals)
+
+        async with asyncio.TaskGroup() as group:
+            for _ in range(8):
+                group.create_task(caller())
+        assert fullest(sorted(arrivals)) <= 5
+        assert len(arrivals) >= 100
+        processes.network.fault = ""
+        await processes.close()
+
+    run(main())
+
+
+@pytest.mark.parametrize(("size", "trips"), [(400_000, 1), (300_000, 1), (299_000, 2)])
+def test_a_grant_whose_caller_has_left_goes_to_the_next_unless_its_picture_is_smaller_than_any_process_knows(
+    server: Server, size: int, trips: int
+) -> None:
+    async def main() -> None:
+        processes = Processes(server, 2)
+        knows, other = processes.limiters
+        await demand(knows, [picture(300_000)] * 40)
+        await asyncio.sleep(1.3)  # all slots are free
+        processes.network.fastest = processes.network.slowest = 0.1
+        leaving = asyncio.create_task(other.acquire_for(CallKind.UPLOAD, 300_000))
+        waiting = asyncio.create_task(other.acquire_for(CallKind.UPLOAD, size))
+        await asyncio.sleep(0.15)  # the answer is on its way
+        leaving.cancel()
+        grant = await waiting
+        assert other.stats.round_trips == trips
+        grant.release()
+        await processes.close()
+
+    run(main())
