@@ -14,7 +14,7 @@ from mmsclient.limiter.changes import Changes, News, RateListener
 from mmsclient.limiter.grant import SlotGrant
 from mmsclient.limiter.pacing import Pacer
 from mmsclient.limiter.protocol import CallKind, Grant, TokenBucketStats
-from mmsclient.limiter.slots import CallClass, CountedBy, SlotRule, check_rule
+from mmsclient.limiter.slots import CallClass, CountedBy, SlotRule, check_rule, checked_call
 from mmsclient.limiter.usage import Usage
 
 __all__ = ["TokenBucket"]
@@ -119,6 +119,7 @@ class TokenBucket:
 
     async def acquire_for(self, kind: CallKind, size: int = 0) -> Grant:
         """As `acquire`, for a call of that kind; of an upload with its size in bytes."""
+        kind, size = checked_call(kind, size)
         loop = self._bind_loop()
         asked = loop.time()
         waits = (

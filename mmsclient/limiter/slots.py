@@ -9,8 +9,10 @@ from bisect import bisect_left, insort
 from collections import deque
 from collections.abc import Sequence
 from enum import IntEnum
+from operator import index
 
 from mmsclient._api.checks import check_seconds, check_whole, is_number, require
+from mmsclient.errors import ConfigurationError
 from mmsclient.limiter.protocol import CallKind
 
 MARGIN = 0.006
@@ -22,6 +24,8 @@ MEMORY, ENOUGH = 512, 15
 ALLOWANCE = 30
 """For how far the true minimum may lie below theirs: so many mean excesses, over their number."""
 
+MOST_BYTES = 2**53
+"""Whole numbers up to this one are exact everywhere, in Redis too."""
 
 KINDS = tuple(CallKind)
 
@@ -189,3 +193,22 @@ def check_rule(rate: float, burst: int, jitter: float) -> None:
     require("rate", rate, is_number(rate) and rate > 0, "calls a second, more than 0")
     check_whole("burst", burst, 1)
     check_seconds("jitter", jitter, zero=True)
+
+
+def checked_call(kind: CallKind, size: int) -> tuple[CallKind, int]:
+    """What a limiter is asked for.
+
+    Raises:
+        ConfigurationError: It is no kind, or no number of bytes.
+    """
+    try:
+        kind = CallKind(kind)
+    except ValueError:
+        raise ConfigurationError(f"kind: expected a CallKind, got {kind!r:.100}") from None
+    try:
+        size = index(size)
+    except TypeError:
+        raise ConfigurationError(f"size: expected a whole number of bytes, got {size!r:.100}") from None
+    if not 0 <= size <= MOST_BYTES:
+        raise ConfigurationError("size: expected a number of bytes, from 0 to 2**53")
+    return kind, size

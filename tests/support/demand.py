@@ -213,3 +213,17 @@ async def fed_by_signals(limiter: Any, calls: int) -> list[float]:
     await asyncio.wait(running)
     unsubscribe()
     return sorted(arrivals)
+
+
+WRONG_CALLS: list[Any] = [
+    ("upload", 0),
+    (7, 0),
+    (None, 0),
+    (CallKind.UPLOAD, None),
+    (CallKind.UPLOAD, "5"),
+    (CallKind.UPLOAD, 1.5),
+    (CallKind.UPLOAD, float("nan")),
+    (CallKind.UPLOAD, -5),
+    (CallKind.UPLOAD, 10**400),
+]
+"""A kind and a size of which one is none."""

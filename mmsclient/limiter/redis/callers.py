@@ -103,6 +103,11 @@ class Callers:
         """The first caller has to wait."""
         self.delays += 1
 
+    def fail_first(self, error: BaseException) -> None:
+        """The first caller could not be served: it gets that error."""
+        if self._first is not None and not self._first.done():
+            self._first.set_exception(error)
+
     def fail(self, now: float, reason: str) -> None:
         """Redis cannot be reached: everybody who is in the queue now gets an error."""
         self._failure = (now, reason)
@@ -126,7 +131,7 @@ class Callers:
             try:
                 offer = await first
             except asyncio.CancelledError:
-                if first.done() and not first.cancelled() and (offer := first.result()):
+                if first.done() and not first.cancelled() and not first.exception() and (offer := first.result()):
                     offer.give_back()
                 raise
             finally:

@@ -68,7 +68,7 @@ class Fallback:
                 self._task.cancel()
         elif self.is_on and not self._is_paused and self._callers.is_asking:
             self._task = asyncio.get_running_loop().create_task(self._serve())
-            self._task.add_done_callback(lambda _: self.plan())  # somebody may have come as it was cancelled
+            self._task.add_done_callback(self._served)
 
     async def pause(self) -> None:
         """Grants nothing until `resume`."""
@@ -85,6 +85,11 @@ class Fallback:
         if self._task is not None:
             self._task.cancel()
             await asyncio.wait([self._task])
+
+    def _served(self, task: asyncio.Task[None]) -> None:
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self._callers.fail_first(error)
+        self.plan()  # somebody may have come as it was cancelled
 
     async def _serve(self) -> None:
         clock = asyncio.get_running_loop().time

@@ -17,6 +17,7 @@ from mmsclient.limiter.redis.fallback import Fallback
 from mmsclient.limiter.redis.leases import Leases
 from mmsclient.limiter.redis.settings import OnUnavailable, checked, keys_of
 from mmsclient.limiter.redis.sync import Sync
+from mmsclient.limiter.slots import checked_call
 from mmsclient.limiter.usage import Usage
 
 if TYPE_CHECKING:
@@ -155,9 +156,10 @@ class SharedTokenBucket:
 
     async def acquire_for(self, kind: CallKind, size: int = 0) -> Grant:
         """As `acquire`, for a call of that kind; of an upload with its size in bytes."""
+        call = NextCall(*checked_call(kind, size))
         loop = self._bind_loop()
         asked, delays, queued = loop.time(), self._callers.delays, self._callers.waiting > 0
-        grant = await self._callers.wait(asked, NextCall(kind, size))
+        grant = await self._callers.wait(asked, call)
         self._usage.count(asked, loop.time(), waited=queued or self._callers.delays > delays)
         return grant
 

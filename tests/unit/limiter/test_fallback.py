@@ -51,6 +51,16 @@ async def test_a_caller_that_comes_as_redis_is_probed_is_served_after_that() -> 
     await alone.call()
 
 
+async def test_who_cannot_be_served_gets_the_error_and_the_next_one_is_served() -> None:
+    alone, now = Alone(), asyncio.get_running_loop().time()
+    failing = asyncio.create_task(alone.callers.wait(now, NextCall("no kind")))  # type: ignore[arg-type]
+    calling = asyncio.create_task(alone.call())
+    await asyncio.wait([failing, calling], timeout=30)
+    assert failing.done()
+    assert isinstance(failing.exception(), TypeError)
+    await calling
+
+
 async def test_a_caller_that_comes_as_the_last_one_leaves_is_served() -> None:
     alone = Alone(after=0.05)
     leaving = asyncio.create_task(alone.call())

@@ -26,6 +26,7 @@ from tests.support.demand import (
     PICTURES,
     PICTURES_AFTER_EACH_OTHER,
     WORK,
+    WRONG_CALLS,
     Call,
     Costs,
     Watch,
@@ -637,3 +638,12 @@ def test_a_second_loop_is_an_error() -> None:
 def test_a_wrong_value_is_an_error(wrong: dict[str, Any]) -> None:
     with pytest.raises(ConfigurationError, match=f"^{next(iter(wrong))}: expected"):
         TokenBucket(**wrong)
+
+
+@pytest.mark.parametrize(("kind", "size"), WRONG_CALLS)
+async def test_a_kind_or_a_size_that_is_none_is_an_error_before_the_queue(kind: Any, size: Any) -> None:
+    limiter = TokenBucket()
+    with pytest.raises(ConfigurationError, match=r"^(kind|size): expected"):
+        await limiter.acquire_for(kind, size)
+    (await limiter.acquire_for(CallKind.UPLOAD, 5)).release()
+    assert limiter.stats.calls == 1

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import redis as redis_package
 
+from mmsclient.errors import ConfigurationError
 from mmsclient.limiter import CallKind, SharedTokenBucket
-from tests.support.demand import Call, demand, exchange, fullest, picture
+from tests.support.demand import WRONG_CALLS, Call, demand, exchange, fullest, picture
 from tests.support.redis_server import Server
 from tests.support.shared_cap import Network, Patient, Processes
 from tests.support.virtual_time import run
@@ -276,6 +277,21 @@ def test_a_grant_whose_caller_has_left_goes_to_the_next_unless_its_picture_is_sm
         grant = await waiting
         assert other.stats.round_trips == trips
         grant.release()
+        await processes.close()
+
+    run(main())
+
+
+@pytest.mark.parametrize("options", [{}, SHARE], ids=["raise", "share"])
+@pytest.mark.parametrize(("kind", "size"), WRONG_CALLS)
+def test_a_kind_or_a_size_that_is_none_is_an_error_and_redis_is_not_asked(
+    server: Server, options: dict[str, Any], kind: Any, size: Any
+) -> None:
+    async def main() -> None:
+        processes = Processes(server, 1, **options)
+        with pytest.raises(ConfigurationError, match=r"^(kind|size): expected"):
+            await processes.limiters[0].acquire_for(kind, size)
+        assert processes.trips == 0
         await processes.close()
 
     run(main())
