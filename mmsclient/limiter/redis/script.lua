@@ -24,6 +24,7 @@ local queueing = known[8] == '1' -- somebody had to wait since the line was last
 -- Slots are free for uploads as soon as `free` says only if these are of the `least` size that its process knew, or more.
 -- So the largest that was reported counts for as long as slots are taken, and no longer than twice that.
 local least, least_before, least_till = tonumber(known[9]) or 0, tonumber(known[10]) or 0, tonumber(known[11]) or 0
+least_till = math.min(least_till, settled) -- the clock may have gone back
 if now >= least_till then
   least_before = now < least_till + settled - now and least or 0
   least, least_till = 0, settled

@@ -660,6 +660,23 @@ def test_a_clock_that_goes_back_is_a_state_that_is_not_known(server: Server) -> 
     run(main())
 
 
+def test_smaller_pictures_are_as_quick_as_ever_after_a_clock_has_gone_back(server: Server) -> None:
+    async def main() -> None:
+        processes, loop = Processes(server, 1), asyncio.get_running_loop()
+        limiter = processes.limiters[0]
+        await demand(limiter, [picture(300_000)] * 40)
+        await asyncio.sleep(1)
+        ahead = str(int((loop.time() + 3600) * 1e6))
+        processes.network.redis.hset(processes.keys[0], mapping={"last": ahead, "least_till": ahead})
+        small = [picture(200_000, up=random.Random(n).uniform(0, 0.05)) for n in range(600)]
+        arrivals = await demand(limiter, small)
+        assert fullest(arrivals) <= 15
+        assert used(arrivals[-200:]) >= 0.9
+        await processes.close()
+
+    run(main())
+
+
 def test_stats(server: Server) -> None:
     async def main() -> None:
         processes = Processes(server, 1)
