@@ -23,6 +23,7 @@ from mmsclient._transport import adapter, credentials, endpoint
 from mmsclient._transport.credentials import AppKey, AuthMode
 from mmsclient._transport.protocols import HTTPClient
 from mmsclient._transport.session import Recall, Session
+from mmsclient._transport.tokens import acquire_from
 from mmsclient._version import __version__
 from mmsclient.errors import ConfigurationError, InvalidRequestError
 from mmsclient.limiter import Limiter, NoLimit, TokenBucket
@@ -282,4 +283,5 @@ def _limiter(rate: float | None, limiter: Limiter | None) -> Limiter:
         raise ConfigurationError("rate: expected either rate or limiter, got both")
     if not isinstance(limiter, Limiter):
         raise ConfigurationError(f"limiter: expected an object with `acquire`, got {limiter!r}")
+    acquire_from(limiter)  # an error while nothing is open yet
     return limiter

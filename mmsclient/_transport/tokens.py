@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 import logging
 from collections.abc import Awaitable, Callable
 from functools import lru_cache, partial
@@ -22,12 +23,25 @@ def acquire_from(limiter: Limiter) -> Acquire:
 
     What was replaced last is asked: an `acquire` of the object itself, or of a subclass, that knows nothing of kinds
     must not be passed by.
+
+    Raises:
+        ConfigurationError: Its `acquire_for` does not take the size of a call.
     """
     places = (getattr(limiter, "__dict__", {}), *map(vars, type(limiter).__mro__))
     latest = next((place for place in places if "acquire_for" in place or "acquire" in place), {})
     if isinstance(limiter, DistinguishesKinds) and "acquire_for" in latest:
+        _check_takes_size(limiter.acquire_for)
         return limiter.acquire_for
     return lambda _kind, _size: limiter.acquire()
+
+
+def _check_takes_size(acquire: Acquire) -> None:
+    try:
+        inspect.signature(acquire).bind(CallKind.UPLOAD, 0)
+    except TypeError:
+        raise ConfigurationError("limiter: expected `acquire_for(kind, size=0)`, see DistinguishesKinds") from None
+    except ValueError:  # nobody can tell, as of what is written in C
+        pass
 
 
 def kind_of(call: Call[Any]) -> CallKind:

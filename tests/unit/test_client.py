@@ -727,6 +727,24 @@ async def test_a_limiter_that_tells_kinds_apart_is_told_how_large_an_upload_is(s
     assert len(PNG) < upload == longer - len(", Ann")
 
 
+class OfBefore(Recorder):
+    async def acquire_for(self, kind: CallKind) -> Recorder:
+        return self
+
+
+class ByName(TokenBucket):
+    async def acquire_for(self, kind: CallKind, *, size: int = 0) -> mmsclient.Grant:  # type: ignore[override]
+        return await super().acquire_for(kind, size)
+
+
+@pytest.mark.parametrize("limiter", [OfBefore, ByName])
+async def test_a_limiter_that_does_not_take_the_size_of_a_call_is_an_error_at_once(
+    sandbox: Sandbox, limiter: Callable[[], Any]
+) -> None:
+    with pytest.raises(ConfigurationError, match=r"acquire_for\(kind, size=0\)"):
+        sandbox.client(limiter=limiter())
+
+
 async def test_a_daily_cap_on_top_of_a_token_bucket_is_asked_for_every_call(sandbox: Sandbox) -> None:
     class Daily(TokenBucket):
         left = 3
