@@ -126,6 +126,8 @@ async def test_an_end_that_can_never_be_written_is_told_and_unknown(
     with locked(path):
         held.answer.set()
         assert (await sending).accepted == 1
+        with pytest.raises(LedgerUnavailableError):  # after the last attempt to write the end has failed, too
+            await send(mms, "another", ONE)
     assert "key 'order-17' is unknown from now on, but it ended accepted" in caplog.text
     with pytest.raises(OutcomeUnknownError):
         await send(mms, KEY, ONE)
