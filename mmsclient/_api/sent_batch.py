@@ -48,7 +48,7 @@ def _ours(listed: Sequence[SentMessage], numbers: Sequence[str]) -> tuple[SentMe
 
     Raises `UnreadableError` where the answer speaks of others only: then it is the answer to another call.
     """
-    unnamed = {number.removeprefix("+") for number in numbers}
+    unnamed = {phone_key(number) for number in numbers}
     ours: list[int] = []
     for place, message in enumerate(listed):
         if (phone := phone_key(message.to)) in unnamed:

@@ -37,7 +37,7 @@ from mmsclient._store.sqlite_steering import orders_in, standing
 from mmsclient._store.steering import Orders, Standing
 from mmsclient.models import DeliveryStatus
 
-__all__ = ["SQLiteReader", "check_kind"]
+__all__ = ["SQLiteReader", "check_kind", "open_migrated"]
 
 PAGE = 1000
 """Rows read at a time."""
@@ -124,17 +124,7 @@ class SQLiteReader:
 
         So one of an earlier version is migrated, and its folder must be one that can be written.
         """
-        shown = os.fspath(path)
-        cls.open(shown).close()
-        with translated_errors(shown):
-            database = Database.writable(shown)
-            try:
-                migrate(database)  # reads from it, which makes the log
-                database.execute("PRAGMA query_only = ON")
-                return cls(database, private_files.identities(shown, f"{shown}-wal"))
-            except BaseException:
-                database.close()
-                raise
+        return cls(*open_migrated(os.fspath(path), is_read_only=True))
 
     @property
     def path(self) -> str:
@@ -325,3 +315,21 @@ def check_kind(path: str, application: int, version: int) -> None:
     if not 1 <= version <= VERSION:
         problem = f"it is of version {version}, and this package reads 1 to {VERSION}; use a newer mmsclient"
         raise JournalError(path, problem)
+
+
+def open_migrated(shown: str, *, is_read_only: bool = False) -> tuple[Database, dict[str, os.stat_result]]:
+    """The file of a journal, writable and of the present version, and what tells whether it is replaced.
+
+    Raises `JournalError` where there is none.
+    """
+    SQLiteReader.open(shown).close()
+    with translated_errors(shown):
+        database = Database.writable(shown)
+        try:
+            migrate(database)  # reads from it, which makes the log
+            if is_read_only:
+                database.execute("PRAGMA query_only = ON")
+            return database, private_files.identities(shown, f"{shown}-wal")
+        except BaseException:
+            database.close()
+            raise

@@ -12,9 +12,8 @@ from attrs import evolve
 
 from mmsclient._store import private_files, sqlite_evidence
 from mmsclient._store.heard import ARRIVED_AFTER_ALL, Heard, gathered
-from mmsclient._store.sqlite_database import Database, storable, translated_errors
-from mmsclient._store.sqlite_migration import migrate
-from mmsclient._store.sqlite_reader import SQLiteReader
+from mmsclient._store.sqlite_database import Database, storable
+from mmsclient._store.sqlite_reader import open_migrated
 from mmsclient._store.sqlite_turns import Turns
 
 __all__ = ["SQLiteRecorder"]
@@ -42,16 +41,7 @@ class SQLiteRecorder:
     @classmethod
     def open(cls, path: str | os.PathLike[str]) -> Self:
         """Open the journal at `path`. Raises `JournalError` where there is none."""
-        shown = os.fspath(path)
-        SQLiteReader.open(shown).close()
-        with translated_errors(shown):
-            database = Database.writable(shown)
-            try:
-                migrate(database)  # reads from it, which makes the log
-                return cls(database, private_files.identities(shown, f"{shown}-wal"))
-            except BaseException:
-                database.close()
-                raise
+        return cls(*open_migrated(os.fspath(path)))
 
     @property
     def is_current(self) -> bool:
