@@ -11,6 +11,9 @@ AT_WIRE = 10
 """Calls that may hold or open a connection without a token, at most: two thirds of a second's worth at 15 a second, so
 that handshakes of that length do not slow it down. No call is overtaken by more than these."""
 
+FIRST_AT_WIRE = 5
+"""So many to begin with, which is what a limiter grants at once from idle: how long tokens take is not known yet."""
+
 SHORT_WAIT, LONG_WAIT = 0.35 * STALE_AFTER, 0.7 * STALE_AFTER
 """Seconds of waiting for a token with a connection ready: after a shorter wait one more may, up to `AT_WIRE`; after a
 longer one, as many fewer as it was too long. A connection that waited too long is opened anew with the token in hand,
@@ -31,7 +34,7 @@ class Admission:
     def __init__(self, max_in_flight: int) -> None:
         self._in_flight = CapacityLimiter(max_in_flight)
         self._most_at_wire = min(AT_WIRE, max_in_flight)
-        self._at_wire = CapacityLimiter(self._most_at_wire)
+        self._at_wire = CapacityLimiter(min(FIRST_AT_WIRE, self._most_at_wire))
         self._asking = CapacityLimiter(1)
 
     @property

@@ -40,7 +40,19 @@ class SlotGrant:
         key: The owner's name for it.
     """
 
-    __slots__ = ("_answered", "_is_over", "_kind", "_loop", "_owner", "_rule", "_sent", "episode", "key", "size")
+    __slots__ = (
+        "_answered",
+        "_is_over",
+        "_loop",
+        "_owner",
+        "_rule",
+        "_sent",
+        "episode",
+        "exchange",
+        "key",
+        "kind",
+        "size",
+    )
 
     def __init__(
         self,
@@ -56,18 +68,20 @@ class SlotGrant:
         self._owner = owner
         self._rule = rule
         self._loop = loop
-        self._kind = kind
         self._sent: float | None = None
         self._answered: float | None = None
         self._is_over = False
+        self.kind: CallKind = kind
         self.size: int = size
+        self.exchange: float | None = None
+        """Seconds from the last byte sent to the response, when that has come the usual way."""
         self.episode: int = episode
         self.key: str = key
 
     def sent(self) -> None:
         if not self._is_over:
             self._sent = self._loop.time()
-            self._owner.sent(self, self._rule.counted_by(self._kind, self._sent, None))
+            self._owner.sent(self, self._rule.counted_by(self.kind, self._sent, None))
 
     def answered(self) -> None:
         self._answered = self._loop.time()
@@ -79,7 +93,9 @@ class SlotGrant:
         sent = self._loop.time() if self._sent is None else self._sent
         unusual = throttled or self._sent is None
         answered = self._answered
-        counted_by = self._rule.counted_by(self._kind, sent, answered, size=self.size, unusual=unusual)
+        if answered is not None and not unusual:
+            self.exchange = answered - sent
+        counted_by = self._rule.counted_by(self.kind, sent, answered, size=self.size, unusual=unusual)
         self._owner.ended(self, counted_by)
         if throttled:
             self._owner.throttled(self, retry_after)

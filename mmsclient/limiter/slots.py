@@ -21,6 +21,9 @@ MARGIN = 0.006
 MEMORY, ENOUGH = 512, 15
 """Responses that the min RTT is taken from, and how many there must be before it is used."""
 
+OWN = 5
+"""Of these, so many must be of the process's own calls: the way of others may be longer."""
+
 ALLOWANCE = 30
 """For how far the true minimum may lie below theirs: so many mean excesses, over their number."""
 
@@ -61,6 +64,7 @@ class MinRTT:
         self._exchanges: deque[float] = deque()
         self._sizes: deque[int] = deque()
         self._sorted_sizes: list[int] = []
+        self._own = 0
         self._sum = 0.0  # of all of them
         self._minima: deque[float] = deque()  # their minimum, the minimum of those after it, and so on
         self.estimate: float = 0.0
@@ -70,6 +74,11 @@ class MinRTT:
     def is_known(self) -> bool:
         """There were enough exchanges."""
         return len(self._exchanges) >= ENOUGH
+
+    @property
+    def is_own(self) -> bool:
+        """There were a few exchanges of this process: others may have a longer way than it has."""
+        return self._own >= OWN
 
     @property
     def least_size(self) -> int:
@@ -86,11 +95,15 @@ class MinRTT:
         Returns:
             What may be taken off it by those before it: the min RTT, or 0 if it was shorter or its call smaller.
         """
-        before = self._before(size)
-        self._remember(exchange)
-        self._remember_size(size)
-        self.estimate = _estimate(self._minima[0], self._sum, len(self._exchanges))
+        before = self._before(size) if self.is_own else 0.0
+        self._remember(exchange, size)
+        self._own += 1
         return before if before <= exchange else 0.0
+
+    def learn_of_another(self, exchange: float, size: int) -> None:
+        """Takes one of another process into account: while there are fewer than 512, and if it is the shortest."""
+        if len(self._exchanges) < MEMORY or exchange < self._minima[0]:
+            self._remember(exchange, size)
 
     def _before(self, size: int) -> float:
         """The min RTT for a call of that size."""
@@ -101,7 +114,12 @@ class MinRTT:
         no_larger = [exchange for exchange, other in zip(self._exchanges, self._sizes, strict=True) if other <= size]
         return min(self.estimate, _estimate(min(no_larger, default=0.0), sum(no_larger), len(no_larger)))
 
-    def _remember(self, exchange: float) -> None:
+    def _remember(self, exchange: float, size: int) -> None:
+        self._remember_seconds(exchange)
+        self._remember_size(size)
+        self.estimate = _estimate(self._minima[0], self._sum, len(self._exchanges))
+
+    def _remember_seconds(self, exchange: float) -> None:
         """Takes it in, and the oldest out: in constant time on average, for this is done for each call."""
         if len(self._exchanges) == MEMORY:
             oldest = self._exchanges.popleft()
@@ -155,7 +173,8 @@ class SlotRule:
 
     def class_of(self, kind: CallKind, size: int) -> CallClass:
         """The class of a call that carries so many bytes."""
-        return CallClass(kind) if size >= self.min_rtt[kind].least_size else CallClass.SMALLER
+        min_rtt = self.min_rtt[kind]
+        return CallClass(kind) if min_rtt.is_own and size >= min_rtt.least_size else CallClass.SMALLER
 
     def class_begins_at(self, kind: CallKind, size: int) -> int:
         """Bytes from which on calls of that kind are of its class, or of one whose slots are free no later."""

@@ -24,9 +24,9 @@ T = TypeVar("T")
 class Client(Protocol):
     """What is needed of a client of Redis."""
 
-    def evalsha(self, sha: str, numkeys: int, /, *keys_and_args: str) -> Awaitable[list[int]]: ...
+    def evalsha(self, sha: str, numkeys: int, /, *keys_and_args: str) -> Awaitable[bytes | str]: ...
 
-    def eval(self, script: str, numkeys: int, /, *keys_and_args: str) -> Awaitable[list[int]]: ...
+    def eval(self, script: str, numkeys: int, /, *keys_and_args: str) -> Awaitable[bytes | str]: ...
 
     def exists(self, /, *names: str) -> Awaitable[int]: ...
 
@@ -52,6 +52,8 @@ class SyncResult:
     """By the clock of Redis, in microseconds."""
     least_size: int
     """Bytes: what was granted is for a call of that many, or more."""
+    exchanges: Sequence[tuple[int, float, int]] = ()
+    """Of other processes, which are new to this one: the kind of call, seconds, bytes."""
 
 
 class RedisCalls:
@@ -83,9 +85,17 @@ class RedisCalls:
             result = await self._send(self._client.evalsha(sha, len(self._keys), *self._keys, argument))
         except NoScriptError:
             result = await self._send(self._client.eval(source, len(self._keys), *self._keys, argument))
-        granted, wait, episode, rate, slowed, pause, now, least_size = result
+        granted, wait, episode, rate, slowed, pause, now, least_size, *exchanges = map(int, result.split())
         return SyncResult(
-            bool(granted), wait / 1_000_000, episode, rate / 1_000_000, slowed, pause / 1_000_000, now, least_size
+            granted=bool(granted),
+            wait=wait / 1_000_000,
+            episode=episode,
+            speed=rate / 1_000_000,
+            slowed=slowed,
+            pause=pause / 1_000_000,
+            now=now,
+            least_size=least_size,
+            exchanges=_exchanges(exchanges),
         )
 
     async def probe(self) -> None:
@@ -101,6 +111,12 @@ class RedisCalls:
         self.round_trips += 1
         async with asyncio.timeout(self._timeout):
             return await command
+
+
+def _exchanges(numbers: Sequence[int]) -> list[tuple[int, float, int]]:
+    """As `SyncResult.exchanges`."""
+    each = zip(numbers[::3], numbers[1::3], numbers[2::3], strict=True)
+    return [(kind, exchange / 1_000_000, size) for kind, exchange, size in each]
 
 
 @cache

@@ -14,7 +14,7 @@ from mmsclient.limiter.changes import Changes
 from mmsclient.limiter.feedback import Pause, pause_after
 from mmsclient.limiter.grant import GrantOwner, SlotGrant
 from mmsclient.limiter.redis.callers import NextCall
-from mmsclient.limiter.redis.settings import LINGER, RENEW, SOON, microseconds
+from mmsclient.limiter.redis.settings import LINGER, MOST_EXCHANGES, RENEW, SOON, microseconds
 from mmsclient.limiter.slots import CountedBy, SlotRule
 
 
@@ -28,6 +28,8 @@ class Reports:
     """Grants that nobody used, with the time."""
     throttled: list[tuple[int, float]] = attrs.field(factory=list)
     """Refusals, as their episode and the end of the pause."""
+    exchanges: list[str] = attrs.field(factory=list)
+    """For the other processes to learn from: the grant, the kind, microseconds, bytes. They can wait."""
 
     def __bool__(self) -> bool:
         return bool(self.free or self.unused or self.throttled)
@@ -38,6 +40,7 @@ class Reports:
             "free": [(grant, [microseconds(now - at) for at in counted_by]) for grant, counted_by in self.free.items()],
             "unused": list(self.unused),
             "over": [(episode, microseconds(until - now)) for episode, until in self.throttled],
+            "exchanges": self.exchanges,
         }
 
 
@@ -147,6 +150,10 @@ class Leases:
         self._end(grant)
         self._free(grant, counted_by)
         del self._counted_by[grant]
+        if grant.exchange is not None:
+            exchange = f"{grant.key} {grant.kind:d} {microseconds(grant.exchange)} {grant.size}"
+            self._reports.exchanges.append(exchange)
+            del self._reports.exchanges[:-MOST_EXCHANGES]
 
     def throttled(self, grant: SlotGrant, retry_after: float | None) -> None:
         self.refusals += 1
@@ -167,6 +174,7 @@ class Leases:
             {grant: at for grant, at in reports.free.items() if now < max(at) + self._lasts} | late.free,
             {grant: at for grant, at in reports.unused.items() if now < at + self._lasts} | late.unused,
             [report for report in reports.throttled if now < report[1]] + late.throttled,
+            reports.exchanges + late.exchanges,
         )
 
     def lose(self, key: str, now: float) -> None:

@@ -1,10 +1,11 @@
 -- One sync of one process with the state of one account: it reports on its calls, and may ask for the next.
 -- docs/limiter.md has the rule. All times are microseconds, `now` is this server's clock.
 
-local STATE, BUSY, LINE, PLACES, KINDS, MEMBERS = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[#KEYS]
+local STATE, BUSY, LINE, PLACES, KINDS = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
+local EXCHANGES, MEMBERS = KEYS[6], KEYS[#KEYS]
 local COOLING = {} -- for each class of calls: the kinds, and uploads smaller than those that a process knows of
-for i = 6, #KEYS - 1 do
-  COOLING[i - 5] = KEYS[i]
+for i = 7, #KEYS - 1 do
+  COOLING[i - 6] = KEYS[i]
 end
 local sync = cjson.decode(ARGV[1])
 local me, slots, kind = sync.process, sync.slots, sync.kind + 1
@@ -74,7 +75,7 @@ end
 
 local is_lost = not last or now < last or entries ~= count() or (sync.heard or 0) > last
 if is_lost then
-  redis.call('DEL', BUSY, LINE, PLACES, KINDS, MEMBERS, unpack(COOLING))
+  redis.call('DEL', BUSY, LINE, PLACES, KINDS, EXCHANGES, MEMBERS, unpack(COOLING))
   bucket, pace = 0, 0
   keep('lost', slots, settled)
 end
@@ -145,6 +146,21 @@ for _, cooling in ipairs(COOLING) do
   redis.call('ZREMRANGEBYSCORE', cooling, '-inf', now)
 end
 redis.call('ZREMRANGEBYSCORE', BUSY, '-inf', now - sync.lease)
+
+-- Exchanges of all processes, with the time at which they were told: each learns from those of the others.
+
+for _, exchange in ipairs(sync.exchanges) do
+  redis.call('ZADD', EXCHANGES, 'NX', now, exchange)
+end
+redis.call('ZREMRANGEBYSCORE', EXCHANGES, '-inf', now - sync.fresh)
+redis.call('ZREMRANGEBYRANK', EXCHANGES, 0, -sync.most_exchanges - 1)
+local told = {}
+for _, exchange in ipairs(redis.call('ZRANGEBYSCORE', EXCHANGES, string.format('(%.0f', sync.heard or 0), '+inf')) do
+  local process, numbers = string.match(exchange, '^(%w+):%d+ (.*)$')
+  if process ~= me then
+    told[#told + 1] = numbers
+  end
+end
 
 -- Feedback.
 
@@ -264,4 +280,6 @@ for _, key in ipairs(KEYS) do
   redis.call('PEXPIRE', key, sync.kept)
 end
 local speed, pause = math.floor(present_rate() * 1000000), math.max(0, held - now)
-return { granted, wait, episode, speed, slowed, pause, now, granted_from }
+-- In one string, which a client reads faster than many numbers.
+return string.format('%d %.0f %.0f %d %d %.0f %.0f %.0f ', granted, wait, episode, speed, slowed, pause, now, granted_from)
+  .. table.concat(told, ' ')

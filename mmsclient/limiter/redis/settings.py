@@ -29,6 +29,9 @@ PROBE = 0.5
 """Seconds between two probes whether Redis is back; and, where processes go by their parts while it is away, the most
 between two syncs while it is there."""
 
+MOST_EXCHANGES, FRESH = 64, 60.0
+"""Exchanges of others that a process learns at once, and seconds for which Redis keeps them for that."""
+
 MISSED_FOR = 300.0
 """Seconds for which a process that does not say anything is thought to go by its part, and that is kept free for it."""
 
@@ -104,6 +107,8 @@ class Settings:
             "renew": microseconds(RENEW),
             "grace": microseconds(GRACE + self.timeout),
             "kept": KEPT * 1000,
+            "most_exchanges": MOST_EXCHANGES,
+            "fresh": microseconds(FRESH),
             "longest_pause": microseconds(LONGEST_RETRY_AFTER),
             "slower": SLOWER,
             "slowest": SLOWEST,
@@ -157,7 +162,8 @@ def keys_of(account: str) -> list[str]:
     """The keys of an account in Redis, all in one slot of a cluster. They tell nothing of its name."""
     tag = hashlib.blake2b(account.encode(errors="surrogatepass"), key=b"mmsclient.limiter", digest_size=16).hexdigest()
     cooling = [f"cooling:{each.name.lower()}" for each in CallClass]
-    return [f"mmsclient:{{{tag}}}:{part}" for part in ("state", "busy", "line", "places", "kinds", *cooling, "members")]
+    parts = ("state", "busy", "line", "places", "kinds", "exchanges", *cooling, "members")
+    return [f"mmsclient:{{{tag}}}:{part}" for part in parts]
 
 
 def microseconds(seconds: float) -> int:

@@ -167,6 +167,8 @@ class Sync:
     def _take(self, now: float, wanted: Want | None, callers: int, result: SyncResult) -> None:
         """Redis has answered."""
         self._heard = result.now
+        for kind, exchange, size in result.exchanges:
+            self._rule.min_rtt[kind].learn_of_another(exchange, size)
         if self._shares:
             self._beat_at = now + PROBE
         self._leases.pause.extend_to(now + result.pause)

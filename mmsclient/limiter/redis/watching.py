@@ -128,7 +128,7 @@ class CapWatch:
         await self._client.aclose()
 
     def _figures(self, now: float, state: Sequence[Any], entries: Sequence[Entries]) -> CapFigures:
-        busy, line, places, callers, *cooling, _ = entries
+        busy, line, places, callers, _exchanges, *cooling, _members = entries
         last, episode, held, slow = (None if each is None else float(each) for each in state)
         under_way = [_text(each) for each, at in busy if at / 1e6 > now - self._lease]
         by_kind = [{_text(each) for each, free in of_a_kind if free / 1e6 > now} for of_a_kind in cooling]

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from mmsclient.errors import ConfigurationError
 from mmsclient.limiter import CallKind, Limiter, NoLimit, SignalsCapacity, TokenBucket
 from mmsclient.limiter.feedback import Slowdown
-from mmsclient.limiter.slots import ALLOWANCE, ENOUGH, MARGIN, MEMORY, MinRTT, SlotRule
+from mmsclient.limiter.slots import ALLOWANCE, ENOUGH, MARGIN, MEMORY, OWN, CallClass, MinRTT, SlotRule
 from tests.support.counting import gcra, used
 from tests.support.demand import (
     CALLS,
@@ -77,6 +77,23 @@ def test_the_min_rtt_is_that_of_the_last_exchanges(exchanges: list[float]) -> No
     last = exchanges[-MEMORY:]
     excess = sum(last) / len(last) - min(last)
     assert min_rtt.estimate == pytest.approx(max(0.0, min(last) - ALLOWANCE * excess / len(last)), abs=1e-9)
+
+
+def test_the_min_rtt_is_learned_of_other_processes_too_and_used_after_a_few_own_exchanges() -> None:
+    rule, read = SlotRule(15, jitter=0.25), CallKind.READ
+    min_rtt = rule.min_rtt[read]
+    for _ in range(MEMORY):
+        min_rtt.learn_of_another(0.1, 0)
+    assert min_rtt.estimate == pytest.approx(0.1)
+    min_rtt.learn_of_another(0.2, 0)  # enough are known, and this tells nothing
+    assert min_rtt.estimate == pytest.approx(0.1)
+    min_rtt.learn_of_another(0.08, 0)  # somebody has a shorter way
+    assert 0.07 < min_rtt.estimate < 0.08
+    for _ in range(OWN):
+        assert rule.class_of(read, 0) is CallClass.SMALLER
+        assert rule.counted_by(read, 10.0, 10.15) == [10.15] * 4
+    assert rule.class_of(read, 0) is CallClass.READ
+    assert rule.counted_by(read, 10.0, 10.15)[read] == pytest.approx(10.15 - 0.08, abs=0.01)
 
 
 @pytest.mark.parametrize("many", [ENOUGH, 150, 400, 2 * MEMORY])

@@ -18,7 +18,7 @@ from mmsclient._api.calls import account
 from mmsclient._api.types import Call
 from mmsclient._capacity import CapacityLimiter
 from mmsclient._transport import retry
-from mmsclient._transport.admission import AT_WIRE
+from mmsclient._transport.admission import AT_WIRE, FIRST_AT_WIRE
 from mmsclient._transport.connections import Keepalive
 from mmsclient._transport.session import Session
 from mmsclient.errors import CallError
@@ -143,7 +143,7 @@ def test_as_many_stand_at_the_wire_as_get_their_tokens_in_time(rate: float, fewe
             if 60 < session.stats.attempts < 250:
                 waiting.append(wire.waiting)
         assert fewest <= min(waiting) <= max(waiting) <= most
-        assert wire.most == AT_WIRE
+        assert wire.most == (AT_WIRE if rate >= 15 else FIRST_AT_WIRE + 1)  # the first tokens came at once
         await asyncio.gather(*calls)
         assert wire.connections - 300 <= anew
 
