@@ -12,7 +12,7 @@ from mmsclient._capacity import CapacityLimiter
 from mmsclient.errors import ConfigurationError
 from mmsclient.limiter.changes import Changes, News, RateListener
 from mmsclient.limiter.grant import SlotGrant
-from mmsclient.limiter.pacing import Pacer
+from mmsclient.limiter.pacing import Pacer, burst_or_default
 from mmsclient.limiter.protocol import CallKind, Grant, TokenBucketStats
 from mmsclient.limiter.slots import CallClass, CountedBy, SlotRule, check_rule, checked_call
 from mmsclient.limiter.usage import Usage
@@ -36,14 +36,14 @@ class TokenBucket:
 
     Args:
         rate: Calls that the server allows in any second, rounded down; below 1, one call in any `1 / rate` seconds.
-        burst: Calls that go at once after a rest.
+        burst: Calls that go at once after a rest; None: 5, or what is due in a hundredth of a second if that is more.
         jitter: Seconds by which the way to the server may vary.
 
     Raises:
         ConfigurationError: An argument is wrong.
     """
 
-    def __init__(self, rate: float = 15, burst: int = 5, *, jitter: float = 0.25) -> None:
+    def __init__(self, rate: float = 15, burst: int | None = None, *, jitter: float = 0.25) -> None:
         check_rule(rate, burst, jitter)
         self._rule = SlotRule(rate, jitter)
         self._changes = Changes()
@@ -52,7 +52,7 @@ class TokenBucket:
         # cancelled; so the queue stands before them, and only its head asks them.
         self._turn = CapacityLimiter(1)
         self._news = News(self._rule.rate)
-        self._pacer = Pacer(self._rule.rate, burst, self._news)
+        self._pacer = Pacer(self._rule.rate, burst_or_default(burst, rate), self._news)
         self._slots = _Slots(self._rule, self._pacer, self._changes)
         self._usage = Usage(self._rule.rate)
         self._waiting = 0

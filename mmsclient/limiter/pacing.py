@@ -12,8 +12,23 @@ from mmsclient.limiter.feedback import Pause, Slowdown
 GAP = 1.02
 """Calls that queue are this share of `1 / rate` apart: about what the slots keep up with, so that they seldom jolt."""
 
-EARNED = 3
-"""Calls that may follow at once on calls that their slots held up. More uses more of the cap and is less smooth."""
+BURST, EARNED = 5, 3
+"""Calls that go at once from idle, if nobody says how many; and calls that may follow at once on calls that their slots
+held up. More uses more of the cap and is less smooth."""
+
+TOGETHER = 0.01
+"""Seconds. Calls that are due within so little time may go at once, as their way mixes them up anyway: at high rates
+five are due in less than a process or Redis may take for one."""
+
+
+def burst_or_default(burst: int | None, rate: float) -> int:
+    """Calls that go at once from idle."""
+    return max(BURST, int(rate * TOGETHER)) if burst is None else burst
+
+
+def even_burst(burst: int, rate: float) -> int:
+    """Calls that go at once while callers queue: one, and those that catch up on what their slots held up."""
+    return min(burst, 1 + max(EARNED, int(rate * TOGETHER)))
 
 
 class Pacer:
@@ -33,7 +48,7 @@ class Pacer:
         self._slowdown = Slowdown(rate, pause)
         self._burst = burst
         self._bucket = _bucket(burst, rate)
-        self._even = _bucket(min(burst, 1 + EARNED), rate)
+        self._even = _bucket(even_burst(burst, rate), rate)
 
     @property
     def episodes(self) -> int:

@@ -203,14 +203,15 @@ class SlotRule:
         return [min(answered - each, latest) for each in (*ways, 0.0)]
 
 
-def check_rule(rate: float, burst: int, jitter: float) -> None:
+def check_rule(rate: float, burst: int | None, jitter: float) -> None:
     """Checks the options that all limiters have.
 
     Raises:
         ConfigurationError: One of them is wrong.
     """
     require("rate", rate, is_number(rate) and rate > 0, "calls a second, more than 0")
-    check_whole("burst", burst, 1)
+    if burst is not None:
+        check_whole("burst", burst, 1)
     check_seconds("jitter", jitter, zero=True)
 
 

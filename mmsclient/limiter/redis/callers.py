@@ -1,4 +1,4 @@
-"""The queue of one process: first come, first served, and only the first asks Redis."""
+"""The queue of one process: first come, first served, and only the first few ask Redis."""
 
 from __future__ import annotations
 
@@ -13,6 +13,10 @@ from mmsclient.errors import LimiterUnavailableError
 from mmsclient.limiter.changes import Changes
 from mmsclient.limiter.grant import SlotGrant
 from mmsclient.limiter.protocol import CallKind, Grant
+
+AT_ONCE = 4
+"""Callers that ask in one trip to Redis, at most. At 15 calls a second there is seldom a slot for more than one; at a
+thousand, a trip for each took as long as the calls may be apart."""
 
 
 @attrs.frozen
@@ -41,21 +45,29 @@ class Offer:
         return call.kind is self.kind and call.size >= self.least_size
 
 
+@attrs.frozen(eq=False)
+class _Asking:
+    """One of the first callers."""
+
+    call: NextCall
+    answer: asyncio.Future[Offer | None]
+    """None: look again."""
+
+
 class Callers:
     """The callers that wait for a grant.
 
     Args:
         changes: Told when `waiting` changes.
-        plan: Called when there is a new first caller, and when one has left.
+        plan: Called when there is one more of the first callers, and when one has left.
     """
 
     def __init__(self, changes: Changes, plan: Callable[[], None]) -> None:
         self._changes = changes
         self._plan = plan
-        self._turn = CapacityLimiter(1)
-        self._first: asyncio.Future[Offer | None] | None = None
-        self.call: NextCall = NextCall(CallKind.READ)
-        """The first caller's, or that of the last that was one."""
+        self._turns = CapacityLimiter(AT_ONCE)
+        self._asking: list[_Asking] = []  # the first come first
+        self._latest = NextCall(CallKind.READ)
         self._failure: tuple[float, str] = (-math.inf, "")
         self._is_closed = False
         self.waiting: int = 0
@@ -66,7 +78,17 @@ class Callers:
     @property
     def is_asking(self) -> bool:
         """Somebody waits for an offer."""
-        return self._first is not None and not self._first.done()
+        return bool(self.calls)
+
+    @property
+    def calls(self) -> list[NextCall]:
+        """What the first callers wait for an offer for."""
+        return [asking.call for asking in self._asking if not asking.answer.done()]
+
+    @property
+    def call(self) -> NextCall:
+        """The first caller's, or that of the last that was one of the first."""
+        return next(iter(self.calls), self._latest)
 
     async def wait(self, asked: float, call: NextCall) -> Grant:
         """Waits for the turn and then for a grant.
@@ -81,23 +103,25 @@ class Callers:
         self.waiting += 1
         self._changes.happened()
         try:
-            await self._turn.acquire()
+            await self._turns.acquire()
             try:
-                self.call = call
-                return await self._wait_as_first(asked)
+                self._latest = call
+                return await self._ask(asked, call)
             finally:
-                self._turn.release()
+                self._turns.release()
         finally:
             self.waiting -= 1
             self._changes.happened()
             self._plan()
 
     def offer(self, offer: Offer) -> None:
-        """Hands the first caller a grant, which is given back if there is none, or it is not for that caller's call."""
-        if offer.is_for(self.call) and self._wake(offer):
-            offer.grant.size = self.call.size  # the caller that it was asked for may have left
-        else:
-            offer.give_back()
+        """Hands a grant to the first caller that it is for: the one that asked may have left. Else it is given back."""
+        for asking in self._asking:
+            if not asking.answer.done() and offer.is_for(asking.call):
+                offer.grant.size = asking.call.size
+                asking.answer.set_result(offer)
+                return
+        offer.give_back()
 
     def delay(self) -> None:
         """The first caller has to wait."""
@@ -105,43 +129,45 @@ class Callers:
 
     def fail_first(self, error: BaseException) -> None:
         """The first caller could not be served: it gets that error."""
-        if self._first is not None and not self._first.done():
-            self._first.set_exception(error)
+        for asking in self._asking:
+            if not asking.answer.done():
+                asking.answer.set_exception(error)
+                return
 
     def fail(self, now: float, reason: str) -> None:
         """Redis cannot be reached: everybody who is in the queue now gets an error."""
         self._failure = (now, reason)
-        self._wake(None)
+        self._look_again()
 
     def close(self) -> None:
         """Everybody gets an error, who comes later too."""
         self._is_closed = True
-        self._wake(None)
+        self._look_again()
 
-    async def _wait_as_first(self, asked: float) -> Grant:
+    async def _ask(self, asked: float, call: NextCall) -> Grant:
         while True:
             failed, reason = self._failure
             if self._is_closed:
                 raise LimiterUnavailableError("the limiter is closed; nothing was sent")
             if failed >= asked:
                 raise LimiterUnavailableError(f"the limiter cannot reach Redis ({reason}); nothing was sent")
-            first: asyncio.Future[Offer | None] = asyncio.get_running_loop().create_future()
-            self._first = first
+            answer: asyncio.Future[Offer | None] = asyncio.get_running_loop().create_future()
+            asking = _Asking(call, answer)
+            self._asking.append(asking)
             self._plan()
             try:
-                offer = await first
+                offer = await answer
             except asyncio.CancelledError:
-                if first.done() and not first.cancelled() and not first.exception() and (offer := first.result()):
+                if answer.done() and not answer.cancelled() and not answer.exception() and (offer := answer.result()):
                     offer.give_back()
                 raise
             finally:
-                self._first = None
+                self._asking.remove(asking)
             if offer is not None:
                 return offer.grant
 
-    def _wake(self, offer: Offer | None) -> bool:
-        """Hands the first caller an offer, or has it look again. False if there is nobody."""
-        if self._first is None or self._first.done():
-            return False
-        self._first.set_result(offer)
-        return True
+    def _look_again(self) -> None:
+        """Each of those that ask, as something has happened to all of them."""
+        for asking in self._asking:
+            if not asking.answer.done():
+                asking.answer.set_result(None)

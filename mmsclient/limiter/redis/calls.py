@@ -37,7 +37,8 @@ class Client(Protocol):
 class SyncResult:
     """What the script returns."""
 
-    granted: bool
+    granted: int
+    """So many of what was asked for, the first ones."""
     wait: float
     """Seconds after which to ask again."""
     episode: int
@@ -51,7 +52,7 @@ class SyncResult:
     now: int
     """By the clock of Redis, in microseconds."""
     least_size: int
-    """Bytes: what was granted is for a call of that many, or more."""
+    """Bytes: a slot that is free for an upload of that many, or more, is free for any of them."""
     exchanges: Sequence[tuple[int, float, int]] = ()
     """Of other processes, which are new to this one: the kind of call, seconds, bytes."""
 
@@ -87,7 +88,7 @@ class RedisCalls:
             result = await self._send(self._client.eval(source, len(self._keys), *self._keys, argument))
         granted, wait, episode, rate, slowed, pause, now, least_size, *exchanges = map(int, result.split())
         return SyncResult(
-            granted=bool(granted),
+            granted=granted,
             wait=wait / 1_000_000,
             episode=episode,
             speed=rate / 1_000_000,

@@ -44,7 +44,7 @@ class SharedTokenBucket:
             stays yours to close.
         account: Any name; processes with the same one share a cap. Redis sees only a keyed hash.
         rate: Calls that the server allows in any second, of all processes, as for `TokenBucket`.
-        burst: Calls that go at once after a rest.
+        burst: Calls that go at once after a rest, as for `TokenBucket`.
         jitter: Seconds by which the way to the server may vary.
         on_unavailable: What happens while Redis is away.
         processes: With `on_unavailable="share"`: how many processes share the cap.
@@ -61,7 +61,7 @@ class SharedTokenBucket:
         *,
         account: str,
         rate: float = 15,
-        burst: int = 5,
+        burst: int | None = None,
         jitter: float = 0.25,
         on_unavailable: OnUnavailable = "raise",
         processes: int | None = None,

@@ -1,4 +1,4 @@
--- One sync of one process with the state of one account: it reports on its calls, and may ask for the next.
+-- One sync of one process with the state of one account: it reports on its calls, and may ask for the next few.
 -- docs/limiter.md has the rule. All times are microseconds, `now` is this server's clock.
 
 local STATE, BUSY, LINE, PLACES, KINDS = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
@@ -8,7 +8,7 @@ for i = 7, #KEYS - 1 do
   COOLING[i - 6] = KEYS[i]
 end
 local sync = cjson.decode(ARGV[1])
-local me, slots, kind = sync.process, sync.slots, sync.kind + 1
+local me, slots = sync.process, sync.slots
 local time = redis.call('TIME')
 local now = time[1] * 1000000 + time[2]
 local settled = now + sync.jitter + sync.window -- when a call that leaves at this moment surely counts no longer
@@ -31,12 +31,14 @@ if now >= least_till then
   least, least_till = 0, settled
 end
 least = math.max(least, sync.least)
-local granted_from = 0 -- bytes: a slot that is free for this call is free for those of that size, too
-if sync.size and sync.size < math.max(least, least_before) then
-  kind = #COOLING
-elseif sync.size then
-  granted_from = math.max(least, least_before)
+local full_size = math.max(least, least_before) -- bytes: a slot that is free for an upload of it is free for larger ones
+
+-- The index in COOLING of a call of that kind, and of that size if it is an upload.
+local function class_of(kind, size)
+  return size >= 0 and size < full_size and #COOLING or kind + 1
 end
+
+local kind = class_of(sync.next[1], sync.next[2]) -- of the process's first call in line
 
 -- The slots: a call in flight is in BUSY with the time it was last heard of, one given back is in COOLING of each kind
 -- with the time its slot is free for a call of that kind.
@@ -236,13 +238,14 @@ local function ready(before)
 end
 
 local granted = 0
-if sync.want then
+for _, want in ipairs(sync.wants) do
+  kind = class_of(want[2], want[3])
   local before = redis.call('ZRANK', LINE, me) or redis.call('ZCARD', LINE)
-  if redis.call('ZSCORE', BUSY, sync.want) then -- asked again because the answer was lost
-    granted = 1
+  if redis.call('ZSCORE', BUSY, want[1]) then -- asked again because the answer was lost
+    granted = granted + 1
   elseif ready(before) <= now then
-    granted = 1
-    redis.call('ZADD', BUSY, now, sync.want)
+    granted = granted + 1
+    redis.call('ZADD', BUSY, now, want[1])
     local rate = present_rate()
     if slow == 1 then
       bucket = math.max(bucket, now) + sync.gap
@@ -255,6 +258,8 @@ if sync.want then
       slow, bucket, pace = 1, now + sync.burst * sync.gap, now + sync.earned * sync.gap
     end
     redis.call('ZREM', LINE, me)
+  else
+    break
   end
 end
 
@@ -281,5 +286,5 @@ for _, key in ipairs(KEYS) do
 end
 local speed, pause = math.floor(present_rate() * 1000000), math.max(0, held - now)
 -- In one string, which a client reads faster than many numbers.
-return string.format('%d %.0f %.0f %d %d %.0f %.0f %.0f ', granted, wait, episode, speed, slowed, pause, now, granted_from)
+return string.format('%d %.0f %.0f %d %d %.0f %.0f %.0f ', granted, wait, episode, speed, slowed, pause, now, full_size)
   .. table.concat(told, ' ')

@@ -10,7 +10,7 @@ import attrs
 from mmsclient._api.checks import check_seconds, check_whole, require
 from mmsclient.errors import ConfigurationError
 from mmsclient.limiter.feedback import LONGEST_RETRY_AFTER, RECOVERY, SLOWER, SLOWEST
-from mmsclient.limiter.pacing import EARNED, GAP
+from mmsclient.limiter.pacing import GAP, burst_or_default, even_burst
 from mmsclient.limiter.slots import CallClass, SlotRule, check_rule
 
 LINGER = 0.4
@@ -102,7 +102,7 @@ class Settings:
             "jitter": microseconds(self.jitter),
             "gap": microseconds(GAP / rule.rate),
             "burst": self.burst,
-            "earned": min(self.burst, 1 + EARNED),
+            "earned": even_burst(self.burst, rule.rate),
             "lease": microseconds(self.lease(rule)),
             "renew": microseconds(RENEW),
             "grace": microseconds(GRACE + self.timeout),
@@ -134,7 +134,7 @@ def checked(
     *,
     account: str,
     rate: float,
-    burst: int,
+    burst: int | None,
     jitter: float,
     on_unavailable: OnUnavailable,
     processes: int | None,
@@ -155,7 +155,7 @@ def checked(
     if processes is not None:
         check_whole("processes", processes, 1, slots)
     check_seconds("timeout", timeout, most=LONGEST_TIMEOUT)
-    return Settings(rate=rate, burst=burst, jitter=jitter, processes=processes, timeout=timeout)
+    return Settings(rate=rate, burst=burst_or_default(burst, rate), jitter=jitter, processes=processes, timeout=timeout)
 
 
 def keys_of(account: str) -> list[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
+from collections.abc import Sequence
 from functools import partial
 
 import attrs
@@ -17,22 +18,24 @@ from mmsclient.limiter.redis.calls import RedisCalls, SyncResult
 from mmsclient.limiter.redis.fallback import Fallback
 from mmsclient.limiter.redis.leases import Leases, Reports
 from mmsclient.limiter.redis.settings import PROBE, SOON, Settings
-from mmsclient.limiter.slots import SlotRule
+from mmsclient.limiter.slots import CallClass, SlotRule
 
 log: logging.Logger = logging.getLogger(__name__)
+
+NO_SIZE = -1
+"""Of a call, for the script."""
 
 
 @attrs.frozen
 class Want:
-    """What is asked for: one grant."""
+    """One grant that is asked for."""
 
     key: str
     call: NextCall
-    """The first caller's."""
 
 
 class Sync:
-    """Reports on the process's calls and asks for the first caller's grant, in one command, one at a time.
+    """Reports on the process's calls and asks for the first callers' grants, in one command, one at a time.
 
     Args:
         settings: The limiter's options.
@@ -126,7 +129,7 @@ class Sync:
 
     async def _sync(self, loop: asyncio.AbstractEventLoop) -> None:
         """Reports, asks if somebody waits, and hands on what was granted."""
-        wanted = Want(self._leases.next_key(), self._callers.call) if self._callers.is_asking else None
+        wanted = [Want(self._leases.next_key(), call) for call in self._callers.calls]
         callers, reports = 0 if self._is_stopped else self._callers.waiting, self._leases.take_reports()
         try:
             result = await self._calls.sync(self._request(loop.time(), wanted, callers, reports))
@@ -134,8 +137,8 @@ class Sync:
             # Redis may have done it all the same. To report twice does no harm, and an unknown grant is not used.
             now = loop.time()
             self._leases.put_back(reports, now)
-            if wanted is not None:
-                self._leases.lose(wanted.key, now)
+            for want in wanted:
+                self._leases.lose(want.key, now)
             self._fail(now, error)
         else:
             self._take(loop.time(), wanted, callers, result)
@@ -143,28 +146,28 @@ class Sync:
             self._task = None
         self.plan()
 
-    def _request(self, now: float, wanted: Want | None, callers: int, reports: Reports) -> dict[str, object]:
-        call = self._callers.call if wanted is None else wanted.call
-        request = {
+    def _request(self, now: float, wanted: Sequence[Want], callers: int, reports: Reports) -> dict[str, object]:
+        request: dict[str, object] = {
             **self._for_script,
             **reports.for_script(now),
             "process": self._leases.process,
-            "kind": self._rule.class_of(call.kind, call.size),
+            "wants": [(want.key, *self._of_call(want.call)) for want in wanted],
+            "next": self._of_call(self._callers.call),
             "least": self._rule.min_rtt[CallKind.UPLOAD].least_size,
             "callers": callers,
             "busy": self._leases.sending,
         }
-        if call.kind is CallKind.UPLOAD:
-            request["size"] = call.size
-        if wanted is not None:
-            request["want"] = wanted.key
         if self._heard is not None:
             request["heard"] = self._heard
         if self._is_stopped:
             request["leaves"] = True
         return request
 
-    def _take(self, now: float, wanted: Want | None, callers: int, result: SyncResult) -> None:
+    def _of_call(self, call: NextCall) -> tuple[CallClass, int]:
+        """What the script has to know of it; a call that is no upload has no size."""
+        return self._rule.class_of(call.kind, call.size), call.size if call.kind is CallKind.UPLOAD else NO_SIZE
+
+    def _take(self, now: float, wanted: Sequence[Want], callers: int, result: SyncResult) -> None:
         """Redis has answered."""
         self._heard = result.now
         for kind, exchange, size in result.exchanges:
@@ -176,18 +179,19 @@ class Sync:
         if self._fallback.is_on:
             log.info("the limiter is back at Redis")
             self._fallback.end()
-        refused = wanted is not None and not result.granted
         self._ask_at = now + result.wait
         self._is_in_line = callers > result.granted
-        if refused:
+        if len(wanted) > result.granted:
             self._callers.delay()
         self.speed = result.speed
         self._news.rate(result.speed * self._rule.rate)
         self.throttlings += result.slowed
-        if wanted is not None and result.granted:
-            grant = self._leases.grant(wanted.key, wanted.call, result.episode)
+        for want in wanted[: result.granted]:
+            call = want.call
+            grant = self._leases.grant(want.key, call, result.episode)
             give_back = partial(self._leases.give_back, grant)
-            self._callers.offer(Offer(wanted.call.kind, result.least_size, grant, give_back))
+            least_size = result.least_size if call.size >= result.least_size else 0
+            self._callers.offer(Offer(call.kind, least_size, grant, give_back))
 
     # --- Redis away ----------------------------------------------------------------------------------------------
 

@@ -386,6 +386,19 @@ async def take(limiter: TokenBucket, granted: list[float]) -> None:
         grant.release()
 
 
+@pytest.mark.parametrize(("rate", "burst"), [(1, 5), (15, 5), (500, 5), (1000, 10)])
+def test_so_many_go_at_once_from_idle_by_default(rate: float, burst: int) -> None:
+    async def main() -> None:
+        limiter, clock = TokenBucket(rate), asyncio.get_running_loop().time
+        start, granted = clock(), list[float]()
+        async with asyncio.TaskGroup() as group:
+            for _ in range(min(int(rate), burst + 5)):
+                group.create_task(take(limiter, granted))
+        assert [at - start < 1e-6 for at in granted].count(True) == min(int(rate), burst)
+
+    run(main())
+
+
 def test_a_burst_from_idle_waits_nothing() -> None:
     async def main() -> None:
         limiter, granted = TokenBucket(), list[float]()
@@ -648,7 +661,7 @@ def test_a_second_loop_is_an_error() -> None:
     "wrong",
     [
         *({"rate": value} for value in (0, -1, float("inf"), float("nan"), "15", None, True)),
-        *({"burst": value} for value in (0, 1.5, None)),
+        *({"burst": value} for value in (0, 1.5, "5")),
         *({"jitter": value} for value in (-0.1, float("nan"))),
     ],
 )

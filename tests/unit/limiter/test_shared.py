@@ -240,6 +240,27 @@ def test_four_busy_processes_get_the_cap_smoothly_in_equal_shares_with_few_round
     run(main())
 
 
+@pytest.mark.parametrize(("count", "rate", "way", "share"), [(8, 1000, 0.002, 0.945), (1, 300, 0.003, 0.94)])
+def test_high_rates_are_used_though_a_trip_to_redis_takes_as_long_as_several_calls_are_apart(
+    server: Server, count: int, rate: int, way: float, share: float
+) -> None:
+    async def main() -> None:
+        processes, start = Processes(server, count, rate=rate), asyncio.get_running_loop().time()
+        processes.network.fastest, processes.network.slowest = 0.8 * way, 1.2 * way
+        arrivals, rng, clock = list[float](), random.Random(1), asyncio.get_running_loop().time
+
+        async def caller(limiter: SharedTokenBucket) -> None:
+            while clock() < start + 5:
+                await exchange(limiter, Call(work=rng.uniform(0, 0.06)), arrivals)
+
+        await asyncio.gather(*(caller(limiter) for limiter in processes.limiters for _ in range(1200 // count)))
+        await processes.close()
+        assert fullest(sorted(arrivals)) <= rate
+        assert used([arrival for arrival in sorted(arrivals) if start + 2.5 < arrival < start + 5], rate) >= share
+
+    run(main())
+
+
 @pytest.mark.parametrize("rate", [0.5, 1, 3])
 def test_many_processes_on_few_slots_get_equal_shares_too(server: Server, rate: float) -> None:
     async def main() -> None:
@@ -693,7 +714,7 @@ def test_stats(server: Server) -> None:
         assert (stats.calls, stats.waits, stats.waiting, stats.in_flight) == (30, 30, 0, 0)
         assert stats.seconds_waited > 30 * SETTLING
         assert stats.share == pytest.approx(30 / (60 * 15))
-        assert 31 <= stats.round_trips <= 45
+        assert stats.round_trips <= 31  # some of them asked together
         await processes.close()
 
     run(main())

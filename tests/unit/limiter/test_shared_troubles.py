@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import redis as redis_package
 
-from mmsclient.errors import ConfigurationError
+from mmsclient.errors import ConfigurationError, LimiterUnavailableError
 from mmsclient.limiter import CallKind, SharedTokenBucket
+from mmsclient.limiter.redis.callers import AT_ONCE
 from tests.support.demand import WRONG_CALLS, Call, demand, exchange, fullest, picture
 from tests.support.redis_server import Server
 from tests.support.shared_cap import Network, Patient, Processes
@@ -260,6 +261,56 @@ def test_callers_with_little_patience_get_their_share_while_redis_is_away_whatev
     run(main())
 
 
+def test_the_first_callers_ask_in_one_trip_and_what_is_lost_on_it_is_free_again(server: Server) -> None:
+    async def main() -> None:
+        processes, clock = Processes(server, 2, rate=4), asyncio.get_running_loop().time
+        first, other = processes.limiters
+        (await first.acquire()).release()
+        await asyncio.sleep(2)
+        before, processes.network.fault = processes.trips, "lost"  # carried out, and no answer
+        lost = await asyncio.gather(
+            *(first.acquire_for(kind) for kind in [*CallKind, *CallKind]), return_exceptions=True
+        )
+        assert [type(each) for each in lost] == [LimiterUnavailableError] * 6
+        assert processes.trips == before + 1
+        processes.network.fault = ""
+        await asyncio.sleep(1)
+        before, start = processes.trips, clock()
+        grants = await asyncio.gather(*(other.acquire_for(kind) for kind in [*CallKind, CallKind.READ]))
+        assert clock() - start < 0.01
+        assert processes.trips == before + 1
+        for grant in grants:
+            grant.release()
+        await processes.close()
+
+    run(main())
+
+
+def test_no_process_takes_the_turn_of_another_by_asking_for_several(server: Server) -> None:
+    async def main() -> None:
+        processes, served = Processes(server, 2, burst=100), list[int]()
+        many, one = processes.limiters
+        (await many.acquire()).release()
+        await asyncio.sleep(3)
+
+        async def call(limiter: SharedTokenBucket, number: int) -> None:
+            grant = await limiter.acquire()
+            served.append(number)
+            grant.sent()
+            await asyncio.sleep(0.1)
+            grant.answered()
+            grant.release()
+
+        calls = [asyncio.create_task(call(many, 0)) for _ in range(40)]
+        await asyncio.sleep(0.5)  # fifteen have a slot, and the next stands in line
+        calls += [asyncio.create_task(call(one, 1)) for _ in range(10)]
+        await asyncio.gather(*calls)
+        assert served[15:35].count(1) >= 9  # by turns
+        await processes.close()
+
+    run(main())
+
+
 @pytest.mark.parametrize(("size", "trips"), [(400_000, 1), (300_000, 1), (299_000, 2)])
 def test_a_grant_whose_caller_has_left_goes_to_the_next_unless_its_picture_is_smaller_than_any_process_knows(
     server: Server, size: int, trips: int
@@ -270,10 +321,11 @@ def test_a_grant_whose_caller_has_left_goes_to_the_next_unless_its_picture_is_sm
         await demand(knows, [picture(300_000)] * 40)
         await asyncio.sleep(1.3)  # all slots are free
         processes.network.fastest = processes.network.slowest = 0.1
-        leaving = asyncio.create_task(other.acquire_for(CallKind.UPLOAD, 300_000))
+        leaving = [asyncio.create_task(other.acquire_for(CallKind.UPLOAD, 300_000)) for _ in range(AT_ONCE)]
         waiting = asyncio.create_task(other.acquire_for(CallKind.UPLOAD, size))
         await asyncio.sleep(0.15)  # the answer is on its way
-        leaving.cancel()
+        for each in leaving:
+            each.cancel()
         grant = await waiting
         assert other.stats.round_trips == trips
         grant.release()
