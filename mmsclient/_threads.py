@@ -11,6 +11,8 @@ from weakref import WeakKeyDictionary
 
 import anyio.to_thread
 
+from mmsclient.errors import MMSError
+
 if TYPE_CHECKING:
     from anyio import CapacityLimiter
 
@@ -41,18 +43,27 @@ class Threads:
             abandon_on_cancel: A caller that is cancelled leaves at once. Otherwise it waits for the function.
 
         Raises:
-            RuntimeError: No thread can be started.
+            NoThreadError: No thread can be started. The function was not called.
         """
-        limiter = self._limiter()
-        return await anyio.to_thread.run_sync(
-            function, *arguments, abandon_on_cancel=abandon_on_cancel, limiter=limiter
-        )
+        limiter, began = self._limiter(), False
+
+        def called() -> T:
+            nonlocal began
+            began = True
+            return function(*arguments)
+
+        try:
+            return await anyio.to_thread.run_sync(called, abandon_on_cancel=abandon_on_cancel, limiter=limiter)
+        except RuntimeError:
+            if began:
+                raise
+            raise NoThreadError from None
 
     async def run_or_here(self, function: Callable[[*Ts], T], *arguments: *Ts) -> T:
-        """As `run`; without a thread where none can be started. `function` must bear to be called again."""
+        """As `run`; without a thread where none can be started."""
         try:
             return await self.run(function, *arguments)
-        except RuntimeError:
+        except NoThreadError:
             return function(*arguments)
 
     def _limiter(self) -> CapacityLimiter:
@@ -64,13 +75,16 @@ class Threads:
         return limiter
 
 
-class NoThreadError(OSError):
+class NoThreadError(MMSError, OSError):
     """The process, or its user, has as many threads as it may have."""
 
     problem = "no thread can be started"
 
     def __init__(self) -> None:
         super().__init__(errno.EAGAIN, self.problem)
+
+    def __reduce__(self) -> tuple[type[NoThreadError], tuple[()]]:
+        return type(self), ()
 
 
 def started(work: Callable[[], object], name: str) -> threading.Thread:

@@ -38,7 +38,7 @@ async def load(source: ImageSource, *, fit: bool = False) -> Image:
 
 async def _fitted(source: PictureSource | ReadableFile) -> FittedPicture:
     data, size = await _read(source, MAX_SOURCE_BYTES)
-    return await FITTING.run(_fit, data, size, name_of(source))
+    return await FITTING.run_or_here(_fit, data, size, name_of(source))
 
 
 def _fit(data: bytes, size: int, name: str) -> FittedPicture:
@@ -54,7 +54,7 @@ async def _read(source: PictureSource | ReadableFile, most: int) -> tuple[bytes,
             data = bytes(source)
             return data, len(data)
         if isinstance(source, str | os.PathLike):
-            return await READING.run(read_path, source, most)
+            return await READING.run_or_here(read_path, source, most)
         data = await _read_file(source, most)
         return data, len(data)
 

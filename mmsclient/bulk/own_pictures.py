@@ -6,6 +6,7 @@ import asyncio
 import hashlib
 import inspect
 import json
+import logging
 import os
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -20,7 +21,7 @@ from mmsclient._api.checks import checked_line, checked_text
 from mmsclient._api.media import Image
 from mmsclient._reading.image_file import ImageSource, load
 from mmsclient._store.models import ListEntry
-from mmsclient._threads import Threads
+from mmsclient._threads import NoThreadError, Threads
 from mmsclient.bulk.journal_thread import JournalThread
 from mmsclient.bulk.personal import reason_of
 from mmsclient.bulk.recipients import Row
@@ -38,8 +39,13 @@ __all__ = [
     "is_picture_function",
 ]
 
+log: logging.Logger = logging.getLogger(__name__)
+
 T = TypeVar("T")
 R = TypeVar("R")
+
+PAUSE = 1.0
+"""Seconds between two tries to start a thread."""
 
 AT_ONCE = 4
 """Pictures that are made at a time."""
@@ -198,13 +204,10 @@ class PictureMaker:
                     source.close()  # type: ignore[union-attr]
 
     async def _called(self, fields: Mapping[str, Any]) -> ImageSource:
-        """What the function returns; one that is not async runs in a thread."""
+        """What the function returns."""
         error: Exception | None = None
         try:
-            if self._is_async:
-                made = self._function(fields)
-            else:
-                made, error = await self._threads.run(self._tried, fields, abandon_on_cancel=True)
+            made, error = (self._function(fields), None) if self._is_async else await self._in_thread(fields)
             if error is None:
                 return await made if inspect.isawaitable(made) else made
         except Exception as raised:
@@ -215,6 +218,18 @@ class PictureMaker:
         said = f"{type(error).__name__}: {said}" if said else type(error).__name__
         problem = f"a picture of its row; the function raised {said}"
         raise InvalidRequestError("image", type(error).__name__, problem) from error
+
+    async def _in_thread(self, fields: Mapping[str, Any]) -> tuple[Any, Exception | None]:
+        """As `_tried`, in a thread. Where none can be started it is waited for: the row is not to blame."""
+        told = False
+        while True:
+            try:
+                return await self._threads.run(self._tried, fields, abandon_on_cancel=True)
+            except NoThreadError as error:
+                if not told:
+                    log.warning("a picture waits until its function can be called: %s", error.problem)
+                told = True
+                await asyncio.sleep(PAUSE)
 
     def _tried(self, fields: Mapping[str, Any]) -> tuple[Any, Exception | None]:
         try:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import pickle
 import threading
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import ExitStack, closing
 from functools import partial
 from pathlib import Path
@@ -18,16 +19,19 @@ import psycopg
 import pytest
 
 import mmsclient
-from mmsclient import AsyncMMSClient
+from mmsclient import AsyncMMSClient, MMSError
 from mmsclient._threads import Threads
 from mmsclient.bulk import RecipientState, html_report, read_report, read_status
 from mmsclient.outbox import Outbox
 from mmsclient.sandbox import Sandbox
 from tests.conftest import PNG, until
+from tests.support.no_threads import Refuse
+from tests.support.no_threads import refuse as refuse  # noqa: PLC0414 - a fixture
 from tests.support.pictures import from_a_phone
 from tests.support.postgres_server import Server
 
 ONE = "+61400000000"
+ANYIO = "AnyIO worker thread"
 MANY = [f"+614{number:08}" for number in range(1000)]
 """Whose answer is large."""
 
@@ -101,6 +105,43 @@ async def test_an_application_that_holds_all_its_threads(
     call: Any, mms: AsyncMMSClient, picture: Path, taken: None
 ) -> None:
     assert await call(mms, picture) == 1
+
+
+async def test_a_picture_is_read_where_no_thread_can_be_started(
+    mms: AsyncMMSClient, picture: Path, refuse: Refuse
+) -> None:
+    refuse(ANYIO, 2)
+    assert await a_file(mms, picture) == 1
+    assert await a_fitted_picture(mms, picture) == 1
+
+
+async def test_own_pictures_wait_for_a_thread(
+    mms: AsyncMMSClient,
+    picture: Path,
+    refuse: Refuse,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    monkeypatch.setattr("mmsclient.bulk.own_pictures.PAUSE", 0.001)
+    refuse(ANYIO, 3)
+    campaign = mms.campaign(text="Hi", image=lambda _: PNG, journal=picture.with_suffix(".db"))
+    assert (await campaign.send_all([ONE])).counts[RecipientState.ACCEPTED] == 1
+    assert caplog.text.count("no thread can be started") == 1
+
+
+async def test_what_needs_a_thread_says_that_none_can_be_started(
+    mms: AsyncMMSClient, picture: Path, refuse: Refuse
+) -> None:
+    await a_campaign(mms, picture)
+    refuse(ANYIO, 100)
+    with pytest.raises(MMSError, match="no thread can be started") as caught:
+        await asyncio.wait_for(in_another_loop(read_report, picture.with_suffix(".db")), 60)
+    assert str(pickle.loads(pickle.dumps(caught.value))) == str(caught.value)  # noqa: S301
+
+
+async def in_another_loop(call: Callable[..., Awaitable[Any]], *arguments: object) -> object:
+    """It has no idle thread yet."""
+    return await asyncio.to_thread(lambda: asyncio.run(call(*arguments)))  # type: ignore[arg-type]
 
 
 async def test_an_order_in_a_transaction_of_the_application(postgres: Server, api: Sandbox, taken: None) -> None:
