@@ -79,8 +79,12 @@ def lock_worker(path: Path) -> FileLock:
 
 def _check_header(path: Path) -> None:
     """Raise `JournalError` unless the file is an outbox of this version; nothing is written before."""
-    if flaw := private_files.flaw_of(path.stat()):
+    file = path.stat()
+    if flaw := private_files.flaw_of(file):
         raise JournalError(path, flaw)
+    if file.st_nlink > 1:
+        problem = f"the file has {file.st_nlink} names (hard links), so two workers could send from it; copy it"
+        raise JournalError(path, problem)
     with translated_errors(str(path)):
         try:
             application, version = private_files.header_of(path)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ from mmsclient._store.stores import is_url
 from mmsclient._words import counted
 from mmsclient.bulk import Campaign, CampaignOptions, CSVList, Preflight, read_csv, read_report
 from mmsclient.cli import reporting, sending, steering
+from mmsclient.cli.asking import answer, is_on_terminal
 from mmsclient.cli.bulk_output import (
     Commands,
     balance_in_words,
@@ -32,7 +32,7 @@ from mmsclient.cli.good_hours import AT_ONCE, HoursOptions
 from mmsclient.cli.kinds import AS_MMS, KindOptions
 from mmsclient.cli.output import Form, show_facts
 from mmsclient.cli.picture import is_missing, picture_of
-from mmsclient.cli.safeguards import UNLIMITED, UNSAID, Approval, Limits, SafeguardOptions, is_on_terminal
+from mmsclient.cli.safeguards import UNLIMITED, UNSAID, Approval, Limits, SafeguardOptions
 from mmsclient.cli.status import Status, UsageError, complain
 from mmsclient.cli.templates import NO_TEMPLATE, TemplateOptions
 from mmsclient.cli.words import path_word, words_of
@@ -346,7 +346,7 @@ async def _send(
     if status is not None or approval is None:
         return Status.DONE if status is None else status
     try:
-        approval.is_given = _answer(approval.question(others)) in YES
+        approval.is_given = answer(approval.question(others)) in YES
     finally:  # Ctrl-C too
         if not approval.is_given:
             resume = commands.untested().resume((await campaign.report()).list_read)
@@ -380,19 +380,4 @@ async def _agreed(planned: Preflight) -> bool:
         raise UsageError(f"{what}? There is no terminal to ask on: give --yes")
     await _show_plan(planned, Form.TABLE)
     balance = balance_in_words(planned.credits_available)
-    return _answer(f"{what} at {planned.server}, with a balance of {balance}? [y/N] ") in YES
-
-
-def _answer(question: str) -> str:
-    """What the person says; nothing at the end of the input. Ctrl-C ends the command at once."""
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # the loop's would wait for Enter
-    try:
-        return input(question).strip().lower()
-    except EOFError:
-        print()
-        return ""
-    except KeyboardInterrupt:
-        print()
-        raise
-    finally:
-        signal.signal(signal.SIGINT, before)
+    return answer(f"{what} at {planned.server}, with a balance of {balance}? [y/N] ") in YES

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Annotated
 
 from attrs import asdict
 from cyclopts import App, Parameter
@@ -26,6 +27,7 @@ def fit(
     max_bytes: int = FITS_ANY_TEXT,
     max_width: int = MAX_SIZE[0],
     max_height: int = MAX_SIZE[1],
+    overwrite: Annotated[bool, Parameter(show_default=False)] = False,
     json: OneJSON = False,
 ) -> None:
     """Make a picture fit: scaled down, upright, without its metadata. Needs the extra `images`.
@@ -42,9 +44,13 @@ def fit(
         Pixels.
     max_height
         Pixels.
+    overwrite
+        Replace the output where it is there already.
     """
     if output.exists() and image.exists() and output.samefile(image):
         raise UsageError(f"the output is the picture itself: {output}")
+    if output.exists() and not overwrite:
+        raise UsageError(f"the output is there already: {output}; choose another name, or give --overwrite")
     picture = fit_picture(image, max_bytes=max_bytes, max_size=(max_width, max_height))
     output.write_bytes(picture.data)
     show_fitted(picture, Form.chosen(json), output)

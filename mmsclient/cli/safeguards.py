@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated
@@ -12,14 +11,10 @@ from cyclopts import Group, Parameter
 from mmsclient._words import counted
 from mmsclient.bulk import CampaignOptions, Recipient
 from mmsclient.bulk.brake import MOST
+from mmsclient.cli.asking import is_on_terminal
 from mmsclient.cli.words import words_of
 
-__all__ = ["UNLIMITED", "UNSAID", "Approval", "Limits", "SafeguardOptions", "is_on_terminal"]
-
-
-def is_on_terminal() -> bool:
-    """There is somebody who can be asked."""
-    return bool(sys.stdin and sys.stdin.isatty() and sys.stdout.isatty())
+__all__ = ["UNLIMITED", "UNSAID", "Approval", "Limits", "SafeguardOptions"]
 
 
 class Approval:

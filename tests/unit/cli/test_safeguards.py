@@ -71,6 +71,17 @@ def test_a_script_that_hears_of_none_sends_to_nobody_else(cli: Cli, api: Sandbox
 
 
 @pytest.mark.skipif(os.name == "nt", reason="no such terminals there")
+def test_what_was_typed_before_a_question_is_no_answer_to_it(api: Sandbox, folder: Path) -> None:
+    with on_a_terminal(*SEND, *TEST) as (process, wait_for, terminal):
+        os.write(terminal, b"y\ny\n")
+        wait_for("[y/N] ")
+        os.write(terminal, b"n\n")
+        wait_for("nothing was sent")
+        assert process.wait(timeout=60) == 1
+    assert not api.messages
+
+
+@pytest.mark.skipif(os.name == "nt", reason="no such terminals there")
 @pytest.mark.parametrize(
     ("answer", "status", "said", "messages"),
     [("y\n", 0, "Accepted", 21), ("n\n", 5, "to go on all the same: mmsclient bulk resume", 1), ("\x04", 5, "", 1)],

@@ -400,6 +400,15 @@ def taken(listed: list[str], accepted: int) -> Fault:
 # One worker for a file ------------------------------------------------------------------------------------------------
 
 
+async def test_a_file_with_two_names_is_refused(mms: AsyncMMSClient, tmp_path: Path) -> None:
+    async with Outbox(mms, tmp_path / "outbox.db") as outbox:
+        await put(outbox, "a")
+    os.link(tmp_path / "outbox.db", tmp_path / "other.db")
+    for name in ("outbox.db", "other.db"):
+        with pytest.raises(OutboxError, match="2 names"):
+            await Outbox(mms, tmp_path / name).counts()
+
+
 async def test_a_file_has_one_worker(api: Sandbox, mms: AsyncMMSClient, tmp_path: Path) -> None:
     path = tmp_path / "outbox.db"
     async with Outbox(mms, path) as outbox:

@@ -254,6 +254,11 @@ def test_a_picture_is_not_written_over(cli: Cli) -> None:
     assert Path("IMG_2041.JPG").read_bytes() == PHOTO
     assert cli("picture", "fit", "missing.jpg", "out.jpg").status == Status.WRONG_USAGE
     assert not Path("out.jpg").exists()
+    Path("spring.db").write_bytes(b"a journal")
+    refused = cli("picture", "fit", "IMG_2041.JPG", "spring.db")
+    assert (refused.status, Path("spring.db").read_bytes()) == (Status.WRONG_USAGE, b"a journal")
+    assert "give --overwrite" in refused.err
+    assert cli("picture", "fit", "IMG_2041.JPG", "spring.db", "--overwrite").status == 0
 
 
 # Without the extra ----------------------------------------------------------------------------------------------------
