@@ -9,7 +9,7 @@ from mmsclient._transport.connections import STALE_AFTER
 
 AT_WIRE = 10
 """Calls that may hold or open a connection without a token, at most: two thirds of a second's worth at 15 a second, so
-that handshakes of that length do not slow it down. No call is overtaken by more than these."""
+that handshakes of that length do not slow it down once it has grown so far. No call is overtaken by more than these."""
 
 FIRST_AT_WIRE = 5
 """So many to begin with, which is what a limiter grants at once from idle: how long tokens take is not known yet."""

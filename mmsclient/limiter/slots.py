@@ -22,7 +22,7 @@ MEMORY, ENOUGH = 512, 15
 """Responses that the min RTT is taken from, and how many there must be before it is used."""
 
 OWN = 5
-"""Of these, so many must be of the process's own calls: the way of others may be longer."""
+"""Of these, so many must be of the process's own calls, and the others know them still: their way may be longer."""
 
 ALLOWANCE = 30
 """For how far the true minimum may lie below theirs: so many mean excesses, over their number."""
@@ -64,7 +64,7 @@ class MinRTT:
         self._exchanges: deque[float] = deque()
         self._sizes: deque[int] = deque()
         self._sorted_sizes: list[int] = []
-        self._own = 0
+        self._own: deque[float] = deque(maxlen=OWN)  # when the last of this process were answered
         self._sum = 0.0  # of all of them
         self._minima: deque[float] = deque()  # their minimum, the minimum of those after it, and so on
         self.estimate: float = 0.0
@@ -78,26 +78,32 @@ class MinRTT:
     @property
     def is_own(self) -> bool:
         """There were a few exchanges of this process: others may have a longer way than it has."""
-        return self._own >= OWN
+        return len(self._own) == OWN
+
+    def lapse(self, before: float) -> None:
+        """What this process learned before then is forgotten by the others."""
+        while self._own and self._own[0] < before:
+            self._own.popleft()
 
     @property
     def least_size(self) -> int:
         """Bytes. Of this size, or a smaller one, were enough exchanges; a call smaller than that may take less time."""
         return self._sorted_sizes[self._needed - 1] if len(self._sorted_sizes) >= self._needed else 0
 
-    def learn(self, exchange: float, size: int = 0) -> float:
+    def learn(self, exchange: float, size: int = 0, at: float = 0.0) -> float:
         """Takes one more exchange into account.
 
         Args:
             exchange: Its seconds.
             size: Bytes that its call carried.
+            at: When it was answered.
 
         Returns:
             What may be taken off it by those before it: the min RTT, or 0 if it was shorter or its call smaller.
         """
         before = self._before(size) if self.is_own else 0.0
         self._remember(exchange, size)
-        self._own += 1
+        self._own.append(at)
         return before if before <= exchange else 0.0
 
     def learn_of_another(self, exchange: float, size: int) -> None:
@@ -171,6 +177,11 @@ class SlotRule:
         """Seconds after which a call that leaves now surely counts no longer."""
         return self.jitter + self.hold
 
+    def lapse(self, now: float) -> None:
+        """The others have forgotten this process's exchanges of long ago: they know so many, and learned newer ones."""
+        for each in self.min_rtt:
+            each.lapse(now - MEMORY / self.rate)
+
     def class_of(self, kind: CallKind, size: int) -> CallClass:
         """The class of a call that carries so many bytes."""
         min_rtt = self.min_rtt[kind]
@@ -196,7 +207,7 @@ class SlotRule:
         latest = sent + self.jitter
         if answered is None:
             return [latest] * len(CallClass)
-        way = 0.0 if unusual else self.min_rtt[kind].learn(answered - sent, size)
+        way = 0.0 if unusual else self.min_rtt[kind].learn(answered - sent, size, answered)
         others = [self.min_rtt[other] for other in KINDS if other is not kind]
         way = min([way, *(other.estimate for other in others if other.is_known)])
         ways = [way if other is kind or self.min_rtt[other].is_known else 0.0 for other in KINDS]

@@ -45,13 +45,15 @@ class Offer:
         return call.kind is self.kind and call.size >= self.least_size
 
 
-@attrs.frozen(eq=False)
+@attrs.define(eq=False)
 class _Asking:
     """One of the first callers."""
 
     call: NextCall
     answer: asyncio.Future[Offer | None]
     """None: look again."""
+    is_delayed: bool = False
+    """It was not granted at once."""
 
 
 class Callers:
@@ -72,8 +74,6 @@ class Callers:
         self._is_closed = False
         self.waiting: int = 0
         """How many they are."""
-        self.delays: int = 0
-        """What kept the first of them waiting so far: a refusal to grant at once, a failure."""
 
     @property
     def is_asking(self) -> bool:
@@ -90,23 +90,28 @@ class Callers:
         """The first caller's, or that of the last that was one of the first."""
         return next(iter(self.calls), self._latest)
 
-    async def wait(self, asked: float, call: NextCall) -> Grant:
+    async def wait(self, asked: float, call: NextCall) -> tuple[Grant, bool]:
         """Waits for the turn and then for a grant.
 
         Args:
             asked: The time now.
             call: What is to be granted.
 
+        Returns:
+            The grant, and whether it had to be waited for.
+
         Raises:
             LimiterUnavailableError: Redis failed since then, or the limiter is closed.
         """
+        is_queued = self.waiting > 0
         self.waiting += 1
         self._changes.happened()
         try:
             await self._turns.acquire()
             try:
                 self._latest = call
-                return await self._ask(asked, call)
+                grant, is_delayed = await self._ask(asked, call)
+                return grant, is_queued or is_delayed
             finally:
                 self._turns.release()
         finally:
@@ -124,8 +129,9 @@ class Callers:
         offer.give_back()
 
     def delay(self) -> None:
-        """The first caller has to wait."""
-        self.delays += 1
+        """The first callers, as far as they have no grant yet, have to wait."""
+        for asking in self._asking:
+            asking.is_delayed |= not asking.answer.done()
 
     def fail_first(self, error: BaseException) -> None:
         """The first caller could not be served: it gets that error."""
@@ -144,7 +150,8 @@ class Callers:
         self._is_closed = True
         self._look_again()
 
-    async def _ask(self, asked: float, call: NextCall) -> Grant:
+    async def _ask(self, asked: float, call: NextCall) -> tuple[Grant, bool]:
+        is_delayed = False
         while True:
             failed, reason = self._failure
             if self._is_closed:
@@ -152,7 +159,7 @@ class Callers:
             if failed >= asked:
                 raise LimiterUnavailableError(f"the limiter cannot reach Redis ({reason}); nothing was sent")
             answer: asyncio.Future[Offer | None] = asyncio.get_running_loop().create_future()
-            asking = _Asking(call, answer)
+            asking = _Asking(call, answer, is_delayed)
             self._asking.append(asking)
             self._plan()
             try:
@@ -163,8 +170,9 @@ class Callers:
                 raise
             finally:
                 self._asking.remove(asking)
+            is_delayed = asking.is_delayed
             if offer is not None:
-                return offer.grant
+                return offer.grant, is_delayed
 
     def _look_again(self) -> None:
         """Each of those that ask, as something has happened to all of them."""

@@ -14,11 +14,14 @@ import attrs
 
 from mmsclient._extras import needed
 from mmsclient.errors import ConfigurationError
+from mmsclient.limiter.protocol import CallKind
 
 if TYPE_CHECKING:
     from redis.asyncio import Redis, RedisCluster
 
 T = TypeVar("T")
+
+_KINDS = frozenset(CallKind)
 
 
 class Client(Protocol):
@@ -53,7 +56,7 @@ class SyncResult:
     """By the clock of Redis, in microseconds."""
     least_size: int
     """Bytes: a slot that is free for an upload of that many, or more, is free for any of them."""
-    exchanges: Sequence[tuple[int, float, int]] = ()
+    exchanges: Sequence[tuple[CallKind, float, int]] = ()
     """Of other processes, which are new to this one: the kind of call, seconds, bytes."""
 
 
@@ -114,10 +117,10 @@ class RedisCalls:
             return await command
 
 
-def _exchanges(numbers: Sequence[int]) -> list[tuple[int, float, int]]:
-    """As `SyncResult.exchanges`."""
+def _exchanges(numbers: Sequence[int]) -> list[tuple[CallKind, float, int]]:
+    """As `SyncResult.exchanges`. A newer version may know other kinds."""
     each = zip(numbers[::3], numbers[1::3], numbers[2::3], strict=True)
-    return [(kind, exchange / 1_000_000, size) for kind, exchange, size in each]
+    return [(CallKind(kind), exchange / 1_000_000, size) for kind, exchange, size in each if kind in _KINDS]
 
 
 @cache

@@ -158,9 +158,9 @@ class SharedTokenBucket:
         """As `acquire`, for a call of that kind; of an upload with its size in bytes."""
         call = NextCall(*checked_call(kind, size))
         loop = self._bind_loop()
-        asked, delays, queued = loop.time(), self._callers.delays, self._callers.waiting > 0
-        grant = await self._callers.wait(asked, call)
-        self._usage.count(asked, loop.time(), waited=queued or self._callers.delays > delays)
+        asked = loop.time()
+        grant, waited = await self._callers.wait(asked, call)
+        self._usage.count(asked, loop.time(), waited=waited)
         return grant
 
     async def aclose(self) -> None:

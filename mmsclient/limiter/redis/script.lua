@@ -155,11 +155,12 @@ for _, exchange in ipairs(sync.exchanges) do
   redis.call('ZADD', EXCHANGES, 'NX', now, exchange)
 end
 redis.call('ZREMRANGEBYSCORE', EXCHANGES, '-inf', now - sync.fresh)
+redis.call('ZREMRANGEBYSCORE', EXCHANGES, string.format('(%.0f', now), '+inf')
 redis.call('ZREMRANGEBYRANK', EXCHANGES, 0, -sync.most_exchanges - 1)
 local told = {}
 for _, exchange in ipairs(redis.call('ZRANGEBYSCORE', EXCHANGES, string.format('(%.0f', sync.heard or 0), '+inf')) do
-  local process, numbers = string.match(exchange, '^(%w+):%d+ (.*)$')
-  if process ~= me then
+  local process, numbers = string.match(exchange, '^(%w+):%d+ (%d+ %d+ %d+)$')
+  if numbers and #numbers < 50 and process ~= me then
     told[#told + 1] = numbers
   end
 end

@@ -129,6 +129,7 @@ class Sync:
 
     async def _sync(self, loop: asyncio.AbstractEventLoop) -> None:
         """Reports, asks if somebody waits, and hands on what was granted."""
+        self._rule.lapse(loop.time())
         wanted = [Want(self._leases.next_key(), call) for call in self._callers.calls]
         callers, reports = 0 if self._is_stopped else self._callers.waiting, self._leases.take_reports()
         try:
@@ -181,8 +182,6 @@ class Sync:
             self._fallback.end()
         self._ask_at = now + result.wait
         self._is_in_line = callers > result.granted
-        if len(wanted) > result.granted:
-            self._callers.delay()
         self.speed = result.speed
         self._news.rate(result.speed * self._rule.rate)
         self.throttlings += result.slowed
@@ -192,6 +191,8 @@ class Sync:
             give_back = partial(self._leases.give_back, grant)
             least_size = result.least_size if call.size >= result.least_size else 0
             self._callers.offer(Offer(call.kind, least_size, grant, give_back))
+        if len(wanted) > result.granted:
+            self._callers.delay()
 
     # --- Redis away ----------------------------------------------------------------------------------------------
 

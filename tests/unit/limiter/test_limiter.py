@@ -93,6 +93,12 @@ def test_the_min_rtt_is_learned_of_other_processes_too_and_used_after_a_few_own_
         assert rule.class_of(read, 0) is CallClass.SMALLER
         assert rule.counted_by(read, 10.0, 10.15) == [10.15] * 4
     assert rule.class_of(read, 0) is CallClass.READ
+    rule.lapse(10.15 + MEMORY / 15 - 1)
+    assert rule.class_of(read, 0) is CallClass.READ
+    rule.lapse(10.15 + MEMORY / 15 + 1)  # the others may have forgotten the way of this one
+    assert rule.class_of(read, 0) is CallClass.SMALLER
+    for _ in range(OWN):
+        rule.counted_by(read, 60.0, 60.15)
     assert rule.counted_by(read, 10.0, 10.15)[read] == pytest.approx(10.15 - 0.08, abs=0.01)
 
 

@@ -720,6 +720,21 @@ def test_stats(server: Server) -> None:
     run(main())
 
 
+def test_who_is_granted_at_once_has_not_waited_though_another_asked_with_it(server: Server) -> None:
+    async def main() -> None:
+        processes = Processes(server, 1, burst=1)
+        limiter = processes.limiters[0]
+        (await limiter.acquire()).release()
+        await asyncio.sleep(3)
+        waits = limiter.stats.waits
+        for grant in await asyncio.gather(limiter.acquire(), limiter.acquire()):
+            grant.release()
+        assert limiter.stats.waits == waits + 1
+        await processes.close()
+
+    run(main())
+
+
 def test_changes_are_told_by_redis_and_while_it_is_away(server: Server) -> None:
     async def main() -> None:
         processes = Processes(server, 1, on_unavailable="share", processes=1)

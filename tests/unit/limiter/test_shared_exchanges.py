@@ -140,3 +140,51 @@ def test_what_was_not_told_while_redis_was_away_is_told_then_as_far_as_it_matter
         await processes.close()
 
     run(main())
+
+
+@pytest.mark.parametrize("score", ["now", "+inf"])
+@pytest.mark.parametrize(
+    "member",
+    ["abcdef:1 3 50000 0", "abcdef:1 -9 5 0", "abcdef:1 0 x 0", "abcdef:1 0 5", f"abcdef:1 0 {10**400} 0", "?"],
+)
+def test_what_this_version_does_not_know_of_an_exchange_harms_nobody(server: Server, member: str, score: str) -> None:
+    async def main() -> None:
+        processes, clock = Processes(server, 2), asyncio.get_running_loop().time
+        await demand(processes.limiters[0], [Call()])
+        (key,) = (key for key in processes.keys if key.endswith(":exchanges"))
+        at = clock() * 1e6 if score == "now" else score
+        processes.network.redis.execute_command("ZADD", key, at, member)  # type: ignore[no-untyped-call]
+        start = clock()
+        await asyncio.gather(*(demand(limiter, [Call()] * 2) for limiter in processes.limiters))
+        assert clock() - start < 1
+        await asyncio.sleep(FRESH)
+        await demand(processes.limiters[0], [Call()])
+        assert member not in told(processes)
+        await processes.close()
+
+    run(main())
+
+
+def test_a_near_process_that_calls_now_and_then_keeps_the_cap_though_the_others_forget_it(server: Server) -> None:
+    async def main(seed: int) -> None:
+        processes, clock = Processes(server, 2, seed), asyncio.get_running_loop().time
+        near, far = processes.limiters
+        arrivals, rng, end = list[float](), random.Random(seed), clock() + 200
+
+        async def busy() -> None:
+            while clock() < end:
+                await exchange(far, Call(up=0.02, work=rng.uniform(0, 0.01), down=0.02), arrivals)
+
+        async def rare() -> None:
+            for _ in range(20):  # by then all know it
+                await exchange(near, Call(work=rng.uniform(0, 0.01)), arrivals)
+            while clock() < end - 30:
+                await asyncio.sleep(60)
+                await exchange(near, Call(work=rng.uniform(0, 0.01)), arrivals)
+
+        await asyncio.gather(rare(), *(busy() for _ in range(20)))
+        await processes.close()
+        assert fullest(sorted(arrivals)) <= 15
+
+    for seed in range(3):
+        run(main(seed))
