@@ -11,7 +11,8 @@ An order is in one of these states, and moves only as this table says:
 | sending | waiting | its call was surely not carried out, and may be later |
 | sending | unknown | its worker has died, or has lost its lease |
 | unknown | accepted, refused, waiting | the end comes late, from the worker that had claimed it |
-| unknown | waiting | an operator sends it again |
+| unknown | waiting | an operator sends it again, to those of its recipients of whom nothing is known |
+| waiting | unknown | that is taken back, where an answer had told of some |
 | unknown | accepted | evidence proves that its call was carried out (`outbox_evidence`) |
 | waiting, cancelled | accepted | the same, where an operator sends it again and it has not left |
 | accepted by evidence | accepted, refused, waiting | the end comes late, from the worker that had claimed it |
@@ -148,7 +149,7 @@ class HeldOrder:
     number: int | None
     """Its place among the ends; None as long as it has not ended."""
     result: Mapping[str, Any] = field(repr=False)
-    """As in `OrderEnd`; empty before a first call has ended."""
+    """As in `OrderEnd`, and the answers to its former calls (`outbox_resends`); empty before a first call has ended."""
 
     def differences(self, order: Order) -> tuple[str, ...]:
         """The names of the parts in which another order with the key differs. Recipients have no order."""
@@ -169,6 +170,7 @@ class Candidate:
     id: int
     key: str
     phones: tuple[int, ...] = field(repr=False)
+    """Those of whom nothing is known."""
     attempts: int = 0
     """Calls that it was in."""
     together: int | None = None
@@ -232,6 +234,13 @@ class OrderEnd:
             state is RecipientState.ACCEPTED for state, _ in self.recipients
         )
 
+    def told(self, *, is_doubted: bool) -> Sequence[tuple[RecipientState | None, str | None, bool]]:
+        """State and message id of each of its recipients, and whether one that evidence has told of stays as it is.
+
+        `is_doubted`: the order was sent again, so that evidence may be of an earlier call.
+        """
+        return [(*told, is_doubted and told[0] is not RecipientState.ACCEPTED) for told in self.recipients]
+
     def takes_back(self, state: OutboxState) -> bool:
         """It counts for an order in this `state` that was to be sent again, and has not been since."""
         return self.is_taken or (state is OutboxState.WAITING and self.state is not OutboxState.UNKNOWN)
@@ -291,11 +300,17 @@ class OutboxStore(Protocol):
         ...
 
     def cancel(self, key: str) -> bool:
-        """Take an order back that is waiting; False where there is none."""
+        """Take an order back that is waiting; False where there is none.
+
+        One that was to be sent again is unknown again, where an answer had told of some of its recipients.
+        """
         ...
 
     def resend(self, key: str) -> bool:
-        """Let an order wait again that is unknown; False where there is none."""
+        """Let an order wait again that is unknown, for those of its recipients of whom nothing is known.
+
+        False where there is none.
+        """
         ...
 
     def figures(self) -> OutboxFigures:

@@ -13,6 +13,7 @@ from attrs import field, frozen
 
 from mmsclient._store.call_evidence import Evidence
 from mmsclient._store.outbox import OrderEnd, OutboxState
+from mmsclient._store.outbox_resends import is_answered
 
 __all__ = ["IS_OPEN", "MAY_BE_PROVEN", "DoubtedOrder", "doubted_orders", "replaces_proof", "state_by_evidence"]
 
@@ -55,8 +56,10 @@ def state_by_evidence(
         result: What was to be told of it.
         left: Recipients of whom nothing is known.
     """
-    if "sent" not in result:
-        return None if state is OutboxState.ACCEPTED else (OutboxState.ACCEPTED, {}, True)
+    if state is OutboxState.ACCEPTED:
+        return None
+    if not is_answered(result):
+        return OutboxState.ACCEPTED, {}, True
     if left:  # its answer did not say whom the API had accepted
         return None
     return OutboxState.ACCEPTED, {name: told for name, told in result.items() if name != "error"}, False

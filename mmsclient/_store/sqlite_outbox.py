@@ -13,13 +13,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
-from attrs import frozen
-
-from mmsclient._store.errors import JournalMismatchError
 from mmsclient._store.file_lock import FileLock
 from mmsclient._store.models import Owner, RecipientState
 from mmsclient._store.outbox import (
-    DIED,
     MOST_COUNTED,
     Candidate,
     HeldOrder,
@@ -33,11 +29,12 @@ from mmsclient._store.outbox import (
     chosen,
 )
 from mmsclient._store.outbox_evidence import replaces_proof
-from mmsclient._store.ownership import BegunBy, objection_of, tell_of_another_key
+from mmsclient._store.outbox_resends import died, end_again, set_aside, taken_back
 from mmsclient._store.sqlite_database import Database, translated_errors
 from mmsclient._store.sqlite_outbox_ends import end_order, next_number
 from mmsclient._store.sqlite_outbox_evidence import SQLiteOutboxRecorder, forget_unneeded, settle, settle_all
 from mmsclient._store.sqlite_outbox_files import OutboxFile, lock_worker, open_outbox
+from mmsclient._store.sqlite_outbox_owner import belong_to
 from mmsclient.errors import KeyReusedError
 
 __all__ = ["SQLiteOutbox", "SQLiteOutboxWorker"]
@@ -57,14 +54,19 @@ _PUT = (
 )
 _EQUAL = (
     "SELECT id, key, attempts, together, (SELECT json_group_array(phone) FROM (SELECT phone FROM recipient"
-    " WHERE recipient.outbox = outbox.id ORDER BY position)) FROM outbox"
-    " WHERE state = 'waiting' AND message = ? AND due <= ? ORDER BY due, id LIMIT 1000"
+    " WHERE recipient.outbox = outbox.id AND (recipient.state IS NULL OR recipient.state = 'unknown')"
+    " ORDER BY position)) FROM outbox WHERE state = 'waiting' AND message = ? AND due <= ? ORDER BY due, id LIMIT 1000"
 )
 _CLAIM = "UPDATE outbox SET state = 'sending', claim = ?, claimed = ?, attempts = attempts + 1 WHERE id = ?"
 _WAIT = (
     "UPDATE outbox SET state = 'waiting', due = ?, together = ?, ended = NULL, number = NULL, result = ?, proven = 0"
     " WHERE id = ?"
 )
+_RESEND = (
+    "UPDATE outbox SET state = 'waiting', due = ?, doubted = ifnull(doubted, claimed), claim = NULL, ended = NULL,"
+    " number = NULL, result = ? WHERE id = ?"
+)
+_ACCEPTED = "SELECT EXISTS (SELECT 1 FROM recipient WHERE outbox = ? AND state = 'accepted')"
 _DUE = (  # by these indexes, since the planner would take others, and sort
     "SELECT count(*), min(max(put, ifnull(not_before, put))), (SELECT count(*) FROM (SELECT 1 FROM outbox"
     " INDEXED BY outbox_unsettled WHERE state = 'unknown' LIMIT ?1)) FROM (SELECT put, not_before FROM outbox"
@@ -72,10 +74,6 @@ _DUE = (  # by these indexes, since the planner would take others, and sort
     " WHERE not_before IS NULL OR not_before <= ?2"
 )
 _COUNTS = "SELECT state, count(*) FROM outbox GROUP BY state"
-_HAS_SENT = (
-    "SELECT ? <> (SELECT count(*) FROM outbox WHERE state = 'cancelled')"
-    " OR EXISTS (SELECT 1 FROM outbox WHERE state = 'sending')"
-)
 _UNUSED = (
     "DELETE FROM picture WHERE NOT EXISTS (SELECT 1 FROM outbox WHERE outbox.picture = picture.sha256"
     " AND state IN ('waiting', 'sending', 'unknown'))"
@@ -120,8 +118,12 @@ class SQLiteOutbox:
         """See `OutboxStore.cancel`."""
 
         def work(database: Database) -> bool:
-            waiting = database.rows("SELECT id FROM outbox WHERE key = ? AND state = 'waiting'", (key,))
-            for (id_,) in waiting:
+            waiting = database.rows("SELECT id, result FROM outbox WHERE key = ? AND state = 'waiting'", (key,))
+            for id_, result in waiting:
+                if (unknown := taken_back(result)) is not None:
+                    database.execute("UPDATE outbox SET claim = NULL WHERE id = ?", (id_,))
+                    end_order(database, id_, OutboxState.UNKNOWN, unknown)
+                    continue
                 sql = "UPDATE outbox SET state = 'cancelled', ended = ?, number = ? WHERE id = ?"
                 database.execute(sql, (time.time(), next_number(database), id_))
             return bool(waiting)
@@ -130,11 +132,14 @@ class SQLiteOutbox:
 
     def resend(self, key: str) -> bool:
         """See `OutboxStore.resend`."""
-        sql = (
-            "UPDATE outbox SET state = 'waiting', due = ?, doubted = ifnull(doubted, claimed), claim = NULL,"
-            " ended = NULL, number = NULL WHERE key = ? AND state = 'unknown'"
-        )
-        return self._write(lambda database: database.execute(sql, (time.time(), key)).rowcount == 1)
+
+        def work(database: Database) -> bool:
+            unknown = database.rows("SELECT id, result FROM outbox WHERE key = ? AND state = 'unknown'", (key,))
+            for id_, result in unknown:
+                database.execute(_RESEND, (time.time(), set_aside(result), id_))
+            return bool(unknown)
+
+        return self._write(work)
 
     def figures(self) -> OutboxFigures:
         """See `OutboxStore.figures`."""
@@ -216,7 +221,7 @@ class SQLiteOutboxWorker:
         self._file = file
         self._lock = lock
         try:
-            _written(file, lambda database: _belong_to(database, str(file.path), owner))
+            _written(file, lambda database: belong_to(database, str(file.path), owner))
             self._lost = _written(file, _lose_and_settle)
         except BaseException:
             file.database.close()
@@ -337,32 +342,36 @@ def _held(row: Sequence[Any]) -> HeldOrder:
 
 
 def _finish(database: Database, claim: str, order: Candidate, end: OrderEnd) -> bool:
-    sql = "SELECT state, proven, doubted IS NOT NULL FROM outbox WHERE id = ? AND claim = ?"
+    sql = "SELECT state, proven, doubted IS NOT NULL, result FROM outbox WHERE id = ? AND claim = ?"
     if not (found := database.rows(sql, (order.id, claim))):
         return False
-    state, is_proven, is_doubted = found[0]
+    state, is_proven, is_doubted, former = found[0]
     if is_proven:
         if not replaces_proof(end, is_doubted=is_doubted):
             return True
-    elif state not in (OutboxState.SENDING, OutboxState.UNKNOWN) or state == end.state:  # it was recorded before
-        return OutboxState(state) is end.state
+    elif state not in (OutboxState.SENDING, OutboxState.UNKNOWN) or state == end.state:
+        return True  # it was recorded before
+    sql = "UPDATE recipient SET state = ?, message_id = ?, proven = 0 WHERE outbox = ? AND phone = ?"
+    told = zip(order.phones, end.told(is_doubted=is_doubted), strict=True)
+    rows = [(state, message_id, order.id, phone, keeps) for phone, (state, message_id, keeps) in told]
+    database.execute_many(f"{sql} AND NOT (proven AND ?)", rows)
+    if is_doubted:
+        ((is_accepted,),) = database.rows(_ACCEPTED, (order.id,))
+        end = end_again(former, end, is_accepted=is_accepted)
     result = json.dumps(dict(end.result))
     if end.state is OutboxState.WAITING:
         database.execute(_WAIT, (time.time() + end.delay, end.together, result, order.id))
     else:
         end_order(database, order.id, end.state, result)
-    sql = "UPDATE recipient SET state = ?, message_id = ?, proven = 0 WHERE outbox = ? AND phone = ?"
-    rows = [(*told, order.id, phone) for phone, told in zip(order.phones, end.recipients, strict=True)]
-    database.execute_many(sql, rows)
     settle(database, order.id)
     return True
 
 
 def _lose(database: Database) -> int:
     """What the worker before was sending is unknown."""
-    lost = database.rows("SELECT id FROM outbox WHERE state = 'sending' ORDER BY id")
-    for (id_,) in lost:
-        end_order(database, id_, OutboxState.UNKNOWN, DIED)
+    lost = database.rows("SELECT id, result FROM outbox WHERE state = 'sending' ORDER BY id")
+    for id_, result in lost:
+        end_order(database, id_, OutboxState.UNKNOWN, died(result))
     return len(lost)
 
 
@@ -370,29 +379,3 @@ def _lose_and_settle(database: Database) -> int:
     lost = _lose(database)
     settle_all(database)
     return lost
-
-
-@frozen
-class _Whose:
-    """An outbox, as `ownership` asks for it."""
-
-    path: str
-    _database: Database
-
-    def begun_by(self) -> BegunBy | None:
-        meta = self._database.meta
-        salt = meta("key_salt")
-        return None if salt is None else (meta("base_url"), salt, meta("key_fingerprint"))
-
-    def has_sent(self) -> bool:
-        return bool(self._database.rows(_HAS_SENT, (int(self._database.meta("last_number") or 0),))[0][0])
-
-
-def _belong_to(database: Database, path: str, owner: Owner) -> None:
-    """From its first message on, the outbox is for its owner alone. Raises `JournalMismatchError`."""
-    outbox = _Whose(path, database)
-    if objection := objection_of(outbox, owner, "orders"):
-        raise JournalMismatchError(path, objection)
-    tell_of_another_key(outbox, owner, "outbox")
-    for fact in owner.facts().items():
-        database.set_meta(*fact)

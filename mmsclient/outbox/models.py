@@ -37,7 +37,8 @@ class OutboxResult:
     sent: SentBatch | None
     """What the API answered for this order, as `send` returns it; None as long as there is no answer. `credits_used` is
     None where other orders were in the same call. `raw` is without the list of messages, each of which has its own.
-    Where it is `proven`, no answer told, and this is what reports and replies have told so far."""
+    Where it was sent again after an answer: what all its answers told, `raw` being the last one's, and `credits_used`
+    the sum. Where it is `proven`, no answer told, and this is what reports and replies have told so far."""
     error: MMSError | None
     """Why it was refused, is unknown, or was not sent yet; None where nothing went wrong."""
     put_at: datetime

@@ -125,7 +125,8 @@ class Orders:
     async def cancel(self, key: str) -> bool:
         """Take an order back that is waiting. False where it is not: it was claimed, has ended, or is not there.
 
-        A cancelled order keeps its key: for another try, put it under another one.
+        A cancelled order keeps its key: for another try, put it under another one. One that was to be sent again,
+        and of whose recipients an answer had accepted some, is unknown again instead.
         """
         checked_key(key)
         done = await self._run(lambda store: store.cancel(key))
@@ -135,7 +136,8 @@ class Orders:
     async def resend_unknown(self, key: str) -> bool:
         """Send an order again that is unknown, **maybe for the second time**. False where it is not unknown.
 
-        For a person who has found out that it did not go out.
+        For a person who has found out that it did not go out. It goes to those of its recipients of whom nothing is
+        known when it leaves: neither to those whom an answer named as accepted, nor to those who are proven by then.
         """
         checked_key(key)
         done = await self._run(lambda store: store.resend(key))

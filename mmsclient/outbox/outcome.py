@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from decimal import Decimal
+from itertools import chain
 from typing import Any
 
 from attrs import evolve
@@ -16,6 +17,7 @@ from mmsclient._keyed.outcome import end_of, kept_error, proven_batch, restored_
 from mmsclient._store.ledger import SendState
 from mmsclient._store.models import RecipientResult, RecipientState, number_of
 from mmsclient._store.outbox import Candidate, HeldOrder, HeldRecipient, OrderEnd, OutboxClaim, OutboxState
+from mmsclient._store.outbox_resends import BEFORE
 from mmsclient._words import counted
 from mmsclient.bulk.outcome import WHICH, may_be_a_recipient, outcome_of_answer
 from mmsclient.errors import (
@@ -150,7 +152,7 @@ def _restored_message(kept: Mapping[str, Any]) -> SentMessage:
 
 def result_of(held: HeldOrder) -> OutboxResult:
     """An order as the caller is told of it."""
-    error, sent = held.result.get("error"), held.result.get("sent")
+    error = held.result.get("error")
     failure = None if error is None else _error(held.state, error)
     if isinstance(failure, OutcomeUnknownError):
         failure.sent_at = _time(held.claimed_at)
@@ -158,7 +160,7 @@ def result_of(held: HeldOrder) -> OutboxResult:
         key=held.key,
         state=held.state,
         recipients=tuple(_recipient(held, recipient) for recipient in held.recipients),
-        sent=_proven(held) if sent is None else _restored_sent(sent),
+        sent=_sent(held),
         error=failure,
         put_at=datetime.fromtimestamp(held.put_at, UTC),
         not_before=_time(held.not_before),
@@ -166,6 +168,27 @@ def result_of(held: HeldOrder) -> OutboxResult:
         ended_at=_time(held.ended_at),
         attempts=held.attempts,
         number=held.number,
+    )
+
+
+def _sent(held: HeldOrder) -> SentBatch | None:
+    """What the API answered for it; where it was sent again, all that it answered, as one."""
+    last, before = held.result.get("sent"), held.result.get(BEFORE)
+    if before is None:
+        return _proven(held) if last is None else _restored_sent(last)
+    answers = [_restored_sent(answer) for answer in (*before, *(() if last is None else (last,)))]
+    states = {number_of(each.phone): held.state if each.state is None else each.state for each in held.recipients}
+    refused = tuple(number for number, state in states.items() if state == REFUSED)
+    accepted = sum(state == ACCEPTED for state in states.values())
+    costs = [answer.credits_used for answer in answers if answer.credits_used is not None]
+    return evolve(
+        answers[-1],
+        accepted=accepted,
+        total=len(states),
+        messages=tuple(chain.from_iterable(answer.messages for answer in answers)),
+        refused=refused if accepted + len(refused) == len(states) else None,
+        credits_used=sum(costs, Decimal(0)) if len(costs) == len(answers) else None,
+        flaws=tuple(chain.from_iterable(answer.flaws for answer in answers)),
     )
 
 

@@ -14,9 +14,11 @@ from psycopg.rows import tuple_row
 from mmsclient._store.errors import JournalError
 from mmsclient._store.models import Owner
 from mmsclient._store.outbox import HeldOrder, Order, OutboxFigures, OutboxState
+from mmsclient._store.outbox_resends import set_aside, taken_back
 from mmsclient._store.postgres.address import Address
 from mmsclient._store.postgres.database import Database, Transaction
 from mmsclient._store.postgres.migrations import check_version, migrate
+from mmsclient._store.postgres.outbox_ends import end_orders
 from mmsclient._store.postgres.outbox_evidence import settle_all
 from mmsclient._store.postgres.outbox_rows import CHANNEL, Placeholders, Statement, held, put_statement, select
 from mmsclient._store.postgres.outbox_worker import PostgresOutboxWorker, lose_dead
@@ -34,8 +36,8 @@ UPDATE outbox SET state = 'cancelled', ended = clock_timestamp(), number = %s WH
 """
 _RESEND = """
 UPDATE outbox SET state = 'waiting', due = clock_timestamp(), doubted = coalesce(doubted, claimed),
-    sender = NULL, ended = NULL, number = NULL
-WHERE key = %s AND state = 'unknown'
+    sender = NULL, ended = NULL, number = NULL, result = %s
+WHERE id = %s
 """
 _DUE = "SELECT extract(epoch FROM min(due)) FROM outbox WHERE state = 'waiting' AND due <= clock_timestamp()"
 
@@ -118,10 +120,15 @@ class PostgresOutbox:
         """See `OutboxStore.cancel`."""
 
         def work(transaction: Transaction) -> bool:
-            sql = "SELECT state FROM outbox WHERE key = %s FOR UPDATE"
+            sql = "SELECT state, id, result FROM outbox WHERE key = %s FOR UPDATE"
             row = transaction.row(sql, (key,))
             if row is None or row[0] != OutboxState.WAITING:
                 return transaction.is_repeated and row is not None and row[0] == OutboxState.CANCELLED
+            _, id_, result = row
+            if (unknown := taken_back(result)) is not None:
+                transaction.execute("UPDATE outbox SET claim = NULL WHERE id = %s", (id_,))
+                end_orders(transaction, [(id_, OutboxState.UNKNOWN, unknown)])
+                return True
             (number,) = transaction.row("UPDATE outbox_fact SET last_number = last_number + 1 RETURNING last_number")
             transaction.execute(_CANCEL, (number, key))
             transaction.execute("SELECT pg_notify(%s, current_schema)", (CHANNEL,))
@@ -133,9 +140,13 @@ class PostgresOutbox:
         """See `OutboxStore.resend`."""
 
         def work(transaction: Transaction) -> bool:
-            done = transaction.execute(_RESEND, (key,)) == 1
+            sql = "SELECT id, result FROM outbox WHERE key = %s AND state = 'unknown' FOR UPDATE"
+            if (unknown := transaction.row(sql, (key,))) is None:
+                return False
+            id_, result = unknown
+            transaction.execute(_RESEND, (set_aside(result), id_))
             transaction.execute("SELECT pg_notify(%s, current_schema)", (CHANNEL,))
-            return done
+            return True
 
         return self._ready().run(work)
 

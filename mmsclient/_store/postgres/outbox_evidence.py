@@ -33,22 +33,25 @@ SELECT o.id, extract(epoch FROM coalesce(doubted, claimed))::float8, extract(epo
     extract(epoch FROM heard)::float8, r.phone, evidence.message_id
 FROM (SELECT * FROM outbox WHERE {{scope}}) AS o
 JOIN outbox_recipient AS r ON r.outbox = o.id JOIN evidence ON evidence.phone = r.phone
-WHERE CASE o.state WHEN 'refused' THEN heard = doubted ELSE r.state IS NULL OR r.state = 'unknown' END
+WHERE CASE coalesce(r.state, o.state) WHEN 'refused' THEN heard = doubted
+    ELSE r.state IS NULL OR r.state = 'unknown' END
 AND evidence.kind IS DISTINCT FROM 'sms' AND NOT {NAMED}
 AND heard BETWEEN coalesce(doubted, claimed) AND claimed + make_interval(secs => {PROOF_WINDOW})
 ORDER BY o.id
 """  # noqa: S608
 _HEARD_OF_ALL = _HEARD.format(scope=MAY_BE_PROVEN)
-# A late answer to an earlier call also settles an order whose last one was refused.
-_HEARD_OF_SOME = _HEARD.format(scope=f"id = ANY(%s) AND ({IS_OPEN} OR state = 'refused' AND doubted IS NOT NULL)")
+# A late answer to an earlier call also settles those whom the last one refused.
+_HEARD_OF_SOME = _HEARD.format(
+    scope=f"id = ANY(%s) AND ({IS_OPEN} OR state IN ('accepted', 'refused') AND doubted IS NOT NULL)"
+)
 
 # Of its first call that is in doubt.
 _NOTE_ANSWERS = f"""
 INSERT INTO evidence (phone, message_id, heard, kind)
-SELECT phone, message_id, doubted, 'mms'
+SELECT phone, answered.message_id, doubted, 'mms'
 FROM unnest(%s::bigint[], %s::bigint[], %s::text[]) WITH ORDINALITY AS answered (id, phone, message_id, place)
-JOIN outbox USING (id)
-WHERE doubted IS NOT NULL AND state IN ('waiting', 'sending', 'unknown', 'refused', 'cancelled') ORDER BY place
+JOIN outbox USING (id) JOIN outbox_recipient AS r USING (phone)
+WHERE r.outbox = id AND doubted IS NOT NULL AND coalesce(r.state, outbox.state) <> 'accepted' ORDER BY place
 {ANSWER_COUNTS}
 """  # noqa: S608
 

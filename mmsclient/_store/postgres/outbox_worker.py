@@ -5,14 +5,16 @@ from __future__ import annotations
 import json
 import logging
 import secrets
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import psycopg
+from attrs import evolve
 
 from mmsclient._store.errors import JournalError
 from mmsclient._store.models import Owner
-from mmsclient._store.outbox import DIED, MOST_COUNTED, Candidate, OrderEnd, OutboxClaim, OutboxDue, OutboxState, chosen
+from mmsclient._store.outbox import MOST_COUNTED, Candidate, OrderEnd, OutboxClaim, OutboxDue, OutboxState, chosen
 from mmsclient._store.outbox_evidence import replaces_proof
+from mmsclient._store.outbox_resends import died, end_again
 from mmsclient._store.postgres import outbox_evidence
 from mmsclient._store.postgres.address import Address
 from mmsclient._store.postgres.database import Database, Transaction, columns, storable
@@ -30,10 +32,16 @@ SELECT message FROM outbox WHERE state = 'waiting' AND due <= statement_timestam
 ORDER BY due, id LIMIT 1 FOR UPDATE SKIP LOCKED
 """
 _EQUAL = """
-SELECT id, key, (SELECT array_agg(phone ORDER BY position) FROM outbox_recipient AS r WHERE r.outbox = o.id),
-    attempts, together
+SELECT id, key, (
+    SELECT array_agg(phone ORDER BY position) FROM outbox_recipient AS r
+    WHERE r.outbox = o.id AND (r.state IS NULL OR r.state = 'unknown')
+), attempts, together, doubted IS NOT NULL
 FROM outbox AS o WHERE state = 'waiting' AND message = %s AND due <= statement_timestamp()
 ORDER BY due, id LIMIT 1000 FOR UPDATE SKIP LOCKED
+"""
+# Evidence may have come between the beginning of that statement and its lock.
+_STILL_OPEN = """
+SELECT outbox, phone FROM outbox_recipient WHERE outbox = ANY(%s) AND (state IS NULL OR state = 'unknown')
 """
 _CLAIM = """
 UPDATE outbox SET state = 'sending', sender = %s, claim = %s, claimed = clock_timestamp(), attempts = attempts + 1
@@ -50,7 +58,7 @@ WHERE claim = %s AND state IN ('sending', 'unknown')
 # One that an operator has sent again keeps its claim until it is claimed again, and has no sender.
 _LOCK = """
 SELECT id, coalesce(claim = %s, false), state, proven, doubted IS NOT NULL,
-    state IN ('waiting', 'cancelled') AND sender IS NULL
+    state IN ('waiting', 'cancelled') AND sender IS NULL, result
 FROM outbox WHERE id = ANY(%s) ORDER BY id FOR UPDATE
 """
 _TAKE_BACK = "UPDATE outbox SET doubted = nullif(doubted, claimed) WHERE id = ANY(%s)"
@@ -62,9 +70,12 @@ WHERE outbox.id = given.id
 """
 _RECIPIENTS = """
 UPDATE outbox_recipient SET state = given.state, message_id = given.message_id, proven = false
-FROM unnest(%s::bigint[], %s::bigint[], %s::text[], %s::text[]) AS given (outbox, phone, state, message_id)
+FROM unnest(%s::bigint[], %s::bigint[], %s::text[], %s::text[], %s::boolean[])
+    AS given (outbox, phone, state, message_id, keeps)
 WHERE outbox_recipient.outbox = given.outbox AND outbox_recipient.phone = given.phone
+    AND NOT (outbox_recipient.proven AND given.keeps)
 """
+_ACCEPTED = "SELECT DISTINCT outbox FROM outbox_recipient WHERE outbox = ANY(%s) AND state = 'accepted'"
 _DUE = """
 SELECT count(*), extract(epoch FROM clock_timestamp() - min(greatest(put, not_before))), (
     SELECT count(*) FROM (SELECT FROM outbox WHERE state = 'unknown' LIMIT %s) AS of_it
@@ -73,7 +84,7 @@ SELECT count(*), extract(epoch FROM clock_timestamp() - min(greatest(put, not_be
 ) AS first WHERE not_before IS NULL OR not_before <= clock_timestamp()
 """
 _OTHERS = "SELECT DISTINCT sender FROM outbox WHERE state = 'sending' AND sender <> %s"
-_LEFT = "SELECT id, sender FROM outbox WHERE state = 'sending' AND sender = ANY(%s) ORDER BY id FOR UPDATE"
+_LEFT = "SELECT id, sender, result FROM outbox WHERE state = 'sending' AND sender = ANY(%s) ORDER BY id FOR UPDATE"
 _OLD = "DELETE FROM outbox WHERE ended < clock_timestamp() - make_interval(secs => %s)"
 _UNUSED = """
 DELETE FROM outbox_picture WHERE NOT EXISTS (
@@ -148,9 +159,9 @@ class PostgresOutboxWorker:
             mine: list[tuple[Candidate, OrderEnd]] = []
             resent: list[int] = []  # and not claimed since
             former: list[tuple[Candidate, OrderEnd]] = []
-            for id_, is_last, state, is_proven, is_doubted, is_resent in transaction.rows(
-                _LOCK, (claim.id, list(orders))
-            ):
+            doubted: dict[int, str | None] = {}  # and what their results were
+            rows = transaction.rows(_LOCK, (claim.id, list(orders)))
+            for id_, is_last, state, is_proven, is_doubted, is_resent, result in rows:
                 _, end = of_it = orders[id_]
                 if not is_last or (is_resent and not end.takes_back(OutboxState(state))):
                     former.append(of_it)
@@ -161,9 +172,10 @@ class PostgresOutboxWorker:
                 is_open = is_resent or state in (OutboxState.SENDING, OutboxState.UNKNOWN)
                 if is_open or (is_proven and replaces_proof(end, is_doubted=is_doubted)):
                     mine.append(of_it)
+                    doubted |= {id_: result} if is_doubted else {}
             if resent:
                 transaction.execute(_TAKE_BACK, (resent,))
-            _end(transaction, mine)
+            _end(transaction, mine, doubted)
             outbox_evidence.note_answers(transaction, former)
             outbox_evidence.settle(transaction, [order.id for order, _ in (*mine, *former)])
             return done
@@ -218,20 +230,33 @@ class PostgresOutboxWorker:
         if first is None:
             return None
         found = transaction.rows(_EQUAL, first)
-        taken = chosen([Candidate(i, key, tuple(phones), *rest) for i, key, phones, *rest in found])
+        taken = chosen([Candidate(i, key, tuple(phones), *rest) for i, key, phones, *rest, _ in found])
+        taken = _still_open(transaction, taken, {i for i, *_, is_doubted in found if is_doubted})
         transaction.execute(_CLAIM, (self._lease.id, claim, [each.id for each in taken]))
         text, subject, picture = transaction.row(_MESSAGE, (taken[0].id,))
         return OutboxClaim(claim, text, subject, bytes(picture), tuple(taken))
+
+
+def _still_open(transaction: Transaction, taken: Sequence[Candidate], doubted: Collection[int]) -> list[Candidate]:
+    """Those that were sent again, all locked by now, without the recipients of whom something is known meanwhile."""
+    ids = [each.id for each in taken if each.id in doubted]
+    still_open = set(transaction.rows(_STILL_OPEN, (ids,))) if ids else set()
+    return [
+        evolve(each, phones=tuple(phone for phone in each.phones if (each.id, phone) in still_open))
+        if each.id in doubted
+        else each
+        for each in taken
+    ]
 
 
 def lose_dead(transaction: Transaction, but: str = "") -> dict[int, str]:
     """What dead workers were sending is unknown; the ids of these orders, and who sent them. `but`: who lives."""
     others = [row[0] for row in transaction.rows(_OTHERS, (but,))]
     dead = dead_among(transaction, others) if others else []
-    left = dict(transaction.rows(_LEFT, (dead,))) if dead else {}
+    left = transaction.rows(_LEFT, (dead,)) if dead else []
     if left:
-        end_orders(transaction, [(id_, OutboxState.UNKNOWN, DIED) for id_ in left])
-    return left
+        end_orders(transaction, [(id_, OutboxState.UNKNOWN, died(result)) for id_, _, result in left])
+    return {id_: sender for id_, sender, _ in left}
 
 
 def forget(transaction: Transaction, keep: float) -> int:
@@ -250,7 +275,25 @@ def forget(transaction: Transaction, keep: float) -> int:
     return forgotten
 
 
-def _end(transaction: Transaction, mine: Sequence[tuple[Candidate, OrderEnd]]) -> None:
+def _end(
+    transaction: Transaction, mine: Sequence[tuple[Candidate, OrderEnd]], doubted: Mapping[int, str | None]
+) -> None:
+    recipients = [
+        (order.id, phone, state, storable(message_id), keeps)
+        for order, end in mine
+        for phone, (state, message_id, keeps) in zip(
+            order.phones, end.told(is_doubted=order.id in doubted), strict=True
+        )
+    ]
+    transaction.execute(_RECIPIENTS, columns(recipients, 5))
+    if doubted:
+        accepted = {row[0] for row in transaction.rows(_ACCEPTED, (list(doubted),))}
+        mine = [
+            (order, end_again(doubted[order.id], end, is_accepted=order.id in accepted))
+            if order.id in doubted
+            else (order, end)
+            for order, end in mine
+        ]
     texts = [json.dumps(dict(end.result)) for _, end in mine]
     waiting = [
         (order.id, end.delay, end.together, text)
@@ -259,12 +302,6 @@ def _end(transaction: Transaction, mine: Sequence[tuple[Candidate, OrderEnd]]) -
     ]
     if waiting:
         transaction.execute(_WAIT, columns(waiting, 4))
-    recipients = [
-        (order.id, phone, state, storable(message_id))
-        for order, end in mine
-        for phone, (state, message_id) in zip(order.phones, end.recipients, strict=True)
-    ]
-    transaction.execute(_RECIPIENTS, columns(recipients, 4))
     over = [
         (order.id, end.state, text)
         for (order, end), text in zip(mine, texts, strict=True)

@@ -391,6 +391,96 @@ async def test_where_the_answer_does_not_tell_whom_it_refused_they_are_unknown(n
     assert (results[2].sent.accepted, results[2].sent.refused) == (0, None)
 
 
+FIRST = "id-+61400000000"
+
+
+async def in_doubt(api: Sandbox, outbox: Outbox, numbers: list[str]) -> OutboxResult:
+    """An order whose answer names the first of three, and counts two."""
+    api.faults.add(taken(numbers[:1], 2), call="send-mms", times=1)
+    await put(outbox, "a", numbers)
+    result = await ended(outbox, "a")
+    assert [(each.state, each.message_id) for each in result.recipients] == [(ACCEPTED, FIRST), *[(UNKNOWN, None)] * 2]
+    return result
+
+
+def report(number: str, message_id: str) -> DeliveryReport:
+    return DeliveryReport(
+        message_id=message_id, recipient=number, status=DeliveryStatus.DELIVERED, custom_string=None, source=None
+    )
+
+
+async def test_an_order_is_sent_again_to_those_alone_of_whom_nothing_is_known(api: Sandbox, new: New) -> None:
+    numbers = [f"+6140000000{number}" for number in range(3)]
+    async with new() as outbox:
+        first = await in_doubt(api, outbox, numbers)
+        assert await outbox.resend_unknown("a")
+        result = await ended(outbox, "a")
+        assert not await outbox.resend_unknown("a")
+    assert [send.recipients for send in api.sends] == [tuple(numbers[1:])]
+    assert (result.state, result.error, result.attempts) == (ACCEPTED, None, 2)
+    assert [each.state for each in result.recipients] == [ACCEPTED] * 3
+    assert result.recipients[0].message_id == FIRST
+    assert first.sent is not None
+    assert result.sent is not None
+    assert (result.sent.accepted, result.sent.total, result.sent.refused) == (3, 3, ())
+    assert [(each.id, each.to) for each in result.sent.messages] == [
+        (each.message_id, each.number) for each in result.recipients
+    ]
+    assert result.sent.credits_used is not None
+    assert first.sent.credits_used is not None
+    assert result.sent.credits_used > first.sent.credits_used
+
+
+async def test_what_is_told_of_an_order_that_is_sent_again_and_of_which_some_are_proven_meanwhile(
+    api: Sandbox, new: New
+) -> None:
+    numbers = [f"+6140000000{number}" for number in range(3)]
+    held = Held()
+    async with new() as outbox:
+        await in_doubt(api, outbox, numbers)
+        await outbox.record(report(numbers[1], "2"))
+        api.faults.add(held, call="send-mms", times=1)
+        assert await outbox.resend_unknown("a")
+        await until(lambda: api.sends)
+        under_way = await outbox.result("a")
+        assert under_way is not None
+        assert (under_way.state, [each.message_id for each in under_way.recipients]) == (SENDING, [FIRST, "2", None])
+        assert under_way.sent is not None
+        assert (under_way.sent.accepted, under_way.sent.total, under_way.sent.refused) == (2, 3, None)
+        held.answer.set()
+        result = await ended(outbox, "a")
+    assert [send.recipients for send in api.sends] == [(numbers[2],)]
+    assert [(each.state, each.proven) for each in result.recipients] == [
+        (ACCEPTED, False),
+        (ACCEPTED, True),
+        (ACCEPTED, False),
+    ]
+    assert result.sent is not None
+    assert (result.sent.accepted, result.sent.total, result.sent.refused) == (3, 3, ())
+
+
+async def test_an_order_that_was_accepted_in_part_is_unknown_again_where_it_is_cancelled_instead(
+    api: Sandbox, new: New
+) -> None:
+    numbers = [f"+6140000000{number}" for number in range(3)]
+    async with new() as outbox:
+        first = await in_doubt(api, outbox, numbers)
+    outbox = new()
+    assert await outbox.resend_unknown("a")
+    assert await outbox.cancel("a")
+    result = await ended(outbox, "a")
+    assert (result.state, result.recipients, api.sends) == (UNKNOWN, first.recipients, [])
+    assert isinstance(result.error, OutcomeUnknownError)
+    assert "it was cancelled when it was to be sent again" in str(result.error)
+    assert await outbox.reconcile() == 0
+    await outbox.record(report(numbers[2], "3"))
+    assert (await ended(outbox, "a")).state is UNKNOWN
+    await outbox.record(report(numbers[1], "2"))
+    result = await ended(outbox, "a")
+    assert (result.state, [each.message_id for each in result.recipients]) == (ACCEPTED, [FIRST, "2", "3"])
+    assert result.error is None
+
+
 def taken(listed: list[str], accepted: int) -> Fault:
     """An answer of three that lists some."""
     messages = [{"message_id": f"id-{phone}", "to": phone} for phone in listed]

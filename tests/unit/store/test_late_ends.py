@@ -579,3 +579,53 @@ def test_it_stays_cancelled_where_a_late_answer_says_anything_else(
     assert outbox.cancel("a")
     assert worker.finish(claim, told(claim, state)) == 0
     assert held(outbox)[0] == "cancelled"
+
+
+def partly_answered_again(outbox: OutboxStore, worker: OutboxWorkerStore) -> OutboxClaim:
+    """The first call of an order to three that was unknown, and whose second one named the first of them.
+
+    It is to be sent again to the others.
+    """
+    claim = resent(outbox, worker, ONE, TWO, THREE)
+    again = claimed(worker)
+    worker.finish(again, told(again, OutboxState.UNKNOWN, NAMED, (State.UNKNOWN, None), (State.UNKNOWN, None)))
+    assert outbox.resend("a")
+    return claim
+
+
+@pytest.mark.parametrize("is_before", [True, False], ids=["before", "after"])
+def test_a_late_answer_to_the_first_call_counts_for_whom_the_last_one_refuses(
+    outbox: OutboxStore, worker: OutboxWorkerStore, is_before: bool
+) -> None:
+    claim = partly_answered_again(outbox, worker)
+    third = claimed(worker)
+    assert third.phones == (TWO, THREE)
+    late = told(claim, OutboxState.ACCEPTED, (State.ACCEPTED, "A1"), (State.ACCEPTED, "B1"), (State.REFUSED, None))
+    if is_before:
+        assert worker.finish(claim, late) == 0
+    worker.finish(third, told(third, OutboxState.REFUSED, (State.REFUSED, None), (State.REFUSED, None)))
+    if not is_before:
+        assert worker.finish(claim, late) == 0
+    assert held(outbox) == ("accepted", [NAMED, (State.ACCEPTED, "B1"), (State.REFUSED, None)])
+    number = outbox.last_number()
+    with closing(outbox.open_recorder()) as recorder:
+        recorder.record([Reported("C1", THREE, DeliveryStatus.DELIVERED)])
+    assert worker.settle() == 0
+    assert (held(outbox)[1][2], outbox.last_number()) == ((State.REFUSED, None), number)
+
+
+def test_who_is_proven_while_an_order_is_claimed_is_not_sent_to_again(
+    outbox: OutboxStore, worker: OutboxWorkerStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A query sees what was committed when it began, and locks what it finds later."""
+    partly_answered_again(outbox, worker)
+    rows = Transaction.rows
+
+    def proven_meanwhile(transaction: Transaction, sql: str, values: Sequence[object] = ()) -> list[Any]:
+        seen = rows(transaction, sql, values)
+        if "SKIP LOCKED" in sql:
+            transaction.execute("UPDATE outbox_recipient SET state = 'accepted' WHERE phone = %s", (TWO,))
+        return seen
+
+    monkeypatch.setattr(Transaction, "rows", proven_meanwhile)
+    assert claimed(worker).phones == (THREE,)
