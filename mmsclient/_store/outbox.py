@@ -234,13 +234,6 @@ class OrderEnd:
             state is RecipientState.ACCEPTED for state, _ in self.recipients
         )
 
-    def told(self, *, is_doubted: bool) -> Sequence[tuple[RecipientState | None, str | None, bool]]:
-        """State and message id of each of its recipients, and whether one that evidence has told of stays as it is.
-
-        `is_doubted`: the order was sent again, so that evidence may be of an earlier call.
-        """
-        return [(*told, is_doubted and told[0] is not RecipientState.ACCEPTED) for told in self.recipients]
-
     def takes_back(self, state: OutboxState) -> bool:
         """It counts for an order in this `state` that was to be sent again, and has not been since."""
         return self.is_taken or (state is OutboxState.WAITING and self.state is not OutboxState.UNKNOWN)

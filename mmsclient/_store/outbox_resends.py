@@ -12,9 +12,10 @@ from typing import Any
 
 from attrs import evolve
 
+from mmsclient._store.models import RecipientState
 from mmsclient._store.outbox import DIED, OrderEnd, OutboxState
 
-__all__ = ["BEFORE", "died", "end_again", "is_answered", "set_aside", "taken_back"]
+__all__ = ["BEFORE", "died", "end_again", "is_answered", "set_aside", "taken_back", "told_of_each"]
 
 BEFORE = "before"
 """Where the result of an order has the answers to its former calls, the first one first, each as in `sent`."""
@@ -68,6 +69,14 @@ def end_again(result: str | None, end: OrderEnd, *, is_accepted: bool) -> OrderE
         told.pop("error", None)
         return evolve(end, state=OutboxState.ACCEPTED, result=told)
     return evolve(end, result=told)
+
+
+def told_of_each(end: OrderEnd, *, is_doubted: bool) -> list[tuple[RecipientState | None, str | None, bool]]:
+    """State and message id of each recipient in a call, and whether one whom evidence has proven stays as he is.
+
+    `is_doubted`: the order was sent again, so that evidence may be of a former call.
+    """
+    return [(*told, is_doubted and told[0] is not RecipientState.ACCEPTED) for told in end.recipients]
 
 
 def _read(result: str | None) -> dict[str, Any]:

@@ -28,8 +28,8 @@ from mmsclient._store.outbox import (
     OutboxState,
     chosen,
 )
-from mmsclient._store.outbox_evidence import replaces_proof
-from mmsclient._store.outbox_resends import died, end_again, set_aside, taken_back
+from mmsclient._store.outbox_evidence import MAY_BE_PROVEN, replaces_proof
+from mmsclient._store.outbox_resends import died, end_again, set_aside, taken_back, told_of_each
 from mmsclient._store.sqlite_database import Database, translated_errors
 from mmsclient._store.sqlite_outbox_ends import end_order, next_number
 from mmsclient._store.sqlite_outbox_evidence import SQLiteOutboxRecorder, forget_unneeded, settle, settle_all
@@ -75,8 +75,9 @@ _DUE = (  # by these indexes, since the planner would take others, and sort
 )
 _COUNTS = "SELECT state, count(*) FROM outbox GROUP BY state"
 _UNUSED = (
-    "DELETE FROM picture WHERE NOT EXISTS (SELECT 1 FROM outbox WHERE outbox.picture = picture.sha256"
+    "DELETE FROM picture WHERE NOT EXISTS (SELECT 1 FROM outbox WHERE outbox.picture = picture.sha256"  # noqa: S608
     " AND state IN ('waiting', 'sending', 'unknown'))"
+    f" AND sha256 NOT IN (SELECT picture FROM outbox WHERE {MAY_BE_PROVEN})"
 )
 
 
@@ -352,7 +353,7 @@ def _finish(database: Database, claim: str, order: Candidate, end: OrderEnd) -> 
     elif state not in (OutboxState.SENDING, OutboxState.UNKNOWN) or state == end.state:
         return True  # it was recorded before
     sql = "UPDATE recipient SET state = ?, message_id = ?, proven = 0 WHERE outbox = ? AND phone = ?"
-    told = zip(order.phones, end.told(is_doubted=is_doubted), strict=True)
+    told = zip(order.phones, told_of_each(end, is_doubted=is_doubted), strict=True)
     rows = [(state, message_id, order.id, phone, keeps) for phone, (state, message_id, keeps) in told]
     database.execute_many(f"{sql} AND NOT (proven AND ?)", rows)
     if is_doubted:

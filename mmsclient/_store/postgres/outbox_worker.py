@@ -14,7 +14,7 @@ from mmsclient._store.errors import JournalError
 from mmsclient._store.models import Owner
 from mmsclient._store.outbox import MOST_COUNTED, Candidate, OrderEnd, OutboxClaim, OutboxDue, OutboxState, chosen
 from mmsclient._store.outbox_evidence import replaces_proof
-from mmsclient._store.outbox_resends import died, end_again
+from mmsclient._store.outbox_resends import died, end_again, told_of_each
 from mmsclient._store.postgres import outbox_evidence
 from mmsclient._store.postgres.address import Address
 from mmsclient._store.postgres.database import Database, Transaction, columns, storable
@@ -22,6 +22,7 @@ from mmsclient._store.postgres.lease import now
 from mmsclient._store.postgres.outbox_ends import end_orders
 from mmsclient._store.postgres.outbox_owner import belong_to
 from mmsclient._store.postgres.senders import SenderLease, dead_among
+from mmsclient.errors import one_line
 
 __all__ = ["PostgresOutboxWorker", "forget", "lose_dead"]
 
@@ -88,7 +89,8 @@ _LEFT = "SELECT id, sender, result FROM outbox WHERE state = 'sending' AND sende
 _OLD = "DELETE FROM outbox WHERE ended < clock_timestamp() - make_interval(secs => %s)"
 _UNUSED = """
 DELETE FROM outbox_picture WHERE NOT EXISTS (
-    SELECT FROM outbox WHERE picture = sha256 AND state IN ('waiting', 'sending', 'unknown')
+    SELECT FROM outbox WHERE picture = sha256
+    AND (state IN ('waiting', 'sending', 'unknown') OR proven OR state = 'cancelled' AND doubted IS NOT NULL)
 )
 """
 
@@ -233,7 +235,10 @@ class PostgresOutboxWorker:
         taken = chosen([Candidate(i, key, tuple(phones), *rest) for i, key, phones, *rest, _ in found])
         taken = _still_open(transaction, taken, {i for i, *_, is_doubted in found if is_doubted})
         transaction.execute(_CLAIM, (self._lease.id, claim, [each.id for each in taken]))
-        text, subject, picture = transaction.row(_MESSAGE, (taken[0].id,))
+        if (message := transaction.row(_MESSAGE, (taken[0].id,))) is None:
+            problem = f"the picture of {one_line(taken[0].key, 200)!r} is gone; put the same order again, or cancel it"
+            raise JournalError(self._address.shown, problem)
+        text, subject, picture = message
         return OutboxClaim(claim, text, subject, bytes(picture), tuple(taken))
 
 
@@ -282,7 +287,7 @@ def _end(
         (order.id, phone, state, storable(message_id), keeps)
         for order, end in mine
         for phone, (state, message_id, keeps) in zip(
-            order.phones, end.told(is_doubted=order.id in doubted), strict=True
+            order.phones, told_of_each(end, is_doubted=order.id in doubted), strict=True
         )
     ]
     transaction.execute(_RECIPIENTS, columns(recipients, 5))

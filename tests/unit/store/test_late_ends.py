@@ -15,6 +15,7 @@ import pytest
 from attrs import frozen
 
 from mmsclient import DeliveryStatus
+from mmsclient._store.errors import JournalError
 from mmsclient._store.evidence import PROVEN, RESENT
 from mmsclient._store.heard import Replied, Reported
 from mmsclient._store.models import Claim, Exclusion, Recipient, RecipientResult
@@ -28,7 +29,7 @@ from mmsclient._store.stores import store_at
 from mmsclient.bulk import JournalBusyError, Row
 from mmsclient.bulk.recipients import check_all
 from tests.support.evidence import MESSAGE, end, lose, row
-from tests.support.outbox import claimed, keys, opened, order, working
+from tests.support.outbox import GIF, claimed, keys, opened, order, working
 from tests.support.postgres_server import Server, waits_for_a_lock
 from tests.support.waiting import until
 
@@ -629,3 +630,25 @@ def test_who_is_proven_while_an_order_is_claimed_is_not_sent_to_again(
 
     monkeypatch.setattr(Transaction, "rows", proven_meanwhile)
     assert claimed(worker).phones == (THREE,)
+
+
+def test_an_order_that_a_late_answer_makes_unknown_again_has_its_picture(
+    outbox: OutboxStore, worker: OutboxWorkerStore
+) -> None:
+    claim = resent(outbox, worker, ONE, TWO)
+    assert outbox.cancel("a")
+    worker.purge(1000.0)
+    worker.finish(claim, told(claim, OutboxState.UNKNOWN, NAMED, (State.UNKNOWN, None)))
+    assert outbox.resend("a")
+    assert claimed(worker).picture == GIF
+
+
+def test_an_order_whose_picture_is_gone_says_so(
+    outbox: OutboxStore, worker: OutboxWorkerStore, url: str, postgres: Server
+) -> None:
+    outbox.put(order("a"))
+    postgres.ask("DELETE FROM mmsclient.outbox_picture", url)
+    with pytest.raises(JournalError, match="the picture of 'a' is gone; put the same order again, or cancel it"):
+        worker.claim()
+    outbox.put(order("a"))
+    assert claimed(worker).picture == GIF

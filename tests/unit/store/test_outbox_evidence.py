@@ -28,7 +28,7 @@ from mmsclient.bulk import Row
 from mmsclient.bulk.recipients import check_all
 from tests.support.evidence import MESSAGE, row
 from tests.support.keyed import HELLO, held, owner, state
-from tests.support.outbox import ONE, THREE, TWO, claimed, opened, order, state_of, working
+from tests.support.outbox import GIF, ONE, THREE, TWO, claimed, opened, order, state_of, working
 from tests.support.postgres_server import Server
 
 WAITING, SENDING, ACCEPTED, REFUSED, UNKNOWN, _ = OutboxState
@@ -315,6 +315,16 @@ def test_the_workers_own_word_comes_late_and_counts(
         else:
             assert state_of(outbox, "a") is end
             assert told(outbox, "a") == [("accepted" if end is ACCEPTED else None, ends[0].recipients[0][1], False)]
+
+
+def test_an_order_that_its_worker_lets_wait_again_late_has_its_picture(
+    outbox: OutboxStore, worker: OutboxWorkerStore, recorder: ReportRecorder
+) -> None:
+    claim = lost(outbox, worker, "a")
+    recorder.record([report("A")])
+    worker.purge(1000.0)
+    assert worker.finish(claim, whole(claim, WAITING)) == 1
+    assert claimed(worker).picture == GIF
 
 
 def test_evidence_keeps_an_order_from_being_sent_again(
