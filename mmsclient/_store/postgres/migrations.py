@@ -15,6 +15,8 @@ __all__ = ["check_version", "migrate"]
 
 LOCK_TIMEOUT = 300
 """Milliseconds; a server looks for those who wait for each other after a second, unless it is told otherwise."""
+ENCODINGS = ("UTF8", "SQL_ASCII")
+"""Of databases, that hold every text: the second takes bytes as they are."""
 ATTEMPTS = 100
 """How often all tables are tried to be locked together."""
 
@@ -25,10 +27,11 @@ def migrate(database: Database) -> list[str]:
     Those who do so at the same moment wait for each other.
 
     Raises:
-        JournalError: The tables are of a newer version, or the role must not make any.
+        JournalError: The tables are of a newer version, the role must not make any, or the database's encoding does not
+            hold every text.
     """
     files = _files()
-    if database.run(partial(_version, database)) == len(files):
+    if database.run(partial(_version_to_write, database)) == len(files):
         return []
 
     def work(transaction: Transaction) -> list[str]:
@@ -93,6 +96,15 @@ def _refuse_newer(database: Database, found: int) -> None:
     if found > len(_files()):
         problem = f"its tables are of version {found}, and this package reads {len(_files())}; use a newer mmsclient"
         raise JournalError(database.path, problem)
+
+
+def _version_to_write(database: Database, transaction: Transaction) -> int:
+    """As `_version`, for those who write: where a text cannot be held, the end of a call could not be recorded."""
+    (encoding,) = transaction.row("SHOW server_encoding")
+    if encoding not in ENCODINGS:
+        problem = f"its encoding is {encoding}, which does not hold every text; make one with ENCODING 'UTF8'"
+        raise JournalError(database.path, problem)
+    return _version(database, transaction)
 
 
 def _version(database: Database, transaction: Transaction) -> int:

@@ -25,7 +25,7 @@ from mmsclient._store.postgres.address import Address
 from mmsclient._store.postgres.database import Database, Transaction
 from mmsclient._store.postgres.journal import PostgresJournal
 from mmsclient._store.postgres.opening import PostgresStore
-from mmsclient._store.stores import store_at
+from mmsclient._store.stores import outbox_at, store_at
 from mmsclient.bulk import JournalBusyError, JournalError, JournalMismatchError, JournalUnavailableError, Row
 from mmsclient.bulk.recipients import check_all
 from mmsclient.errors import ConfigurationError, InvalidRequestError
@@ -229,6 +229,46 @@ def test_the_recipients_of_a_campaign_go_with_it(url: str, postgres: Server, of_
     postgres.ask("DELETE FROM mmsclient.campaign WHERE name = 'spring'", url)
     for table, left in (("recipient", 1), ("message", int(of_their_own)), ("lease", 1)):
         assert postgres.ask(f"SELECT count(*) FROM mmsclient.{table}", url) == [(left,)], table  # noqa: S608
+
+
+def test_who_may_delete_a_campaign_does_nothing_else_with_the_rights_of_its_owner(url: str, postgres: Server) -> None:
+    """Temporary tables of the same names, and their triggers, are not taken for the campaign's."""
+    store_at(url, "spring").open(MESSAGE).close()
+    guest = url.replace("mms:", "deleting:")
+    with psycopg.connect(url, autocommit=True) as connection:
+        connection.execute("DROP ROLE IF EXISTS deleting")
+        connection.execute("CREATE ROLE deleting LOGIN")
+        connection.execute("GRANT USAGE ON SCHEMA mmsclient TO deleting")
+        connection.execute("GRANT SELECT, DELETE ON ALL TABLES IN SCHEMA mmsclient TO deleting")
+    try:
+        with psycopg.connect(guest, autocommit=True) as connection:
+            connection.execute("CREATE TEMP TABLE recipient AS SELECT id AS campaign FROM mmsclient.campaign")
+            connection.execute("GRANT ALL ON recipient TO public")
+            connection.execute("DELETE FROM mmsclient.campaign")
+            assert connection.execute("SELECT count(*) FROM recipient").fetchone() == (1,)
+        functions = "SELECT proconfig FROM pg_proc WHERE proname IN ('recipients_go', 'outbox_put')"
+        assert postgres.ask(functions, url) == [(["search_path=mmsclient, pg_temp"],)] * 2
+    finally:
+        with psycopg.connect(url, autocommit=True) as connection:
+            connection.execute("DROP OWNED BY deleting")
+            connection.execute("DROP ROLE deleting")
+
+
+@pytest.mark.parametrize("encoding", ["LATIN1", "WIN1252"])
+def test_a_database_that_does_not_hold_every_text_is_refused(postgres: Server, encoding: str) -> None:
+    """Else the end of a call could not be recorded for a character in the API's words."""
+    name = f"encoded_{encoding.lower()}"
+    options = "TEMPLATE template0 LC_COLLATE 'C' LC_CTYPE 'C'"
+    postgres.ask(f"CREATE DATABASE {name} ENCODING '{encoding}' {options}")
+    url = postgres.url.replace("/postgres?", f"/{name}?")
+    try:
+        with closing(outbox_at(url)) as outbox:
+            for use in (lambda: store_at(url, "spring").open(MESSAGE), outbox.last_number, outbox.open_recorder):
+                with pytest.raises(JournalError, match=f"its encoding is {encoding}.*; make one with ENCODING 'UTF8'"):
+                    use()
+        assert postgres.ask("SELECT to_regnamespace('mmsclient')::text", url) == [(None,)]
+    finally:
+        postgres.ask(f"DROP DATABASE {name}")
 
 
 TEXTS = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"])) | st.just("NULL")
