@@ -14,6 +14,9 @@ from mmsclient.cli.output import printable
 
 app: App = App(name="store", default_parameter=Parameter(negative=()))
 
+MOST_DAYS = 36_500
+"""Further back than a database's clock was ever set."""
+
 
 @app.command
 def migrate(url: str) -> None:
@@ -35,7 +38,7 @@ def migrate(url: str) -> None:
 
 
 @app.command
-def purge(url: str, *, older_than: Annotated[int, Parameter(validator=Number(gte=4))]) -> None:
+def purge(url: str, *, older_than: Annotated[int, Parameter(validator=Number(gte=4, lte=MOST_DAYS))]) -> None:
     """Forget old campaigns, delivery reports, keys of single sends and orders of the outbox.
 
     What is begun again after that is sent again: a campaign to everybody, a send with such a key, an order.
@@ -46,7 +49,7 @@ def purge(url: str, *, older_than: Annotated[int, Parameter(validator=Number(gte
         Of the database: postgresql://user@host/database.
     older_than
         Days for which nothing was sent in a campaign that is forgotten, or since a keyed send or an order ended; at
-        least 4, since reports may come for 3.
+        least 4, since reports may come for 3, and at most 36500.
     """
     with needed("postgres", "`mmsclient store`"):
         from mmsclient._store.postgres.address import Address  # noqa: PLC0415

@@ -28,6 +28,12 @@ DELETE FROM campaign WHERE id = ANY(%s) AND NOT EXISTS (
     SELECT 1 FROM campaign AS first WHERE campaign.name = first.name || '{FALLBACK}' AND first.id <> ALL(%s)
 ) RETURNING name
 """  # noqa: S608 - our own constant
+# Of a campaign that is kept, also under another id than its answer named: who was reached by a former call.
+_OLD_REPORTS = """
+DELETE FROM delivery WHERE reported < clock_timestamp() - make_interval(days => %s)
+AND NOT EXISTS (SELECT 1 FROM recipient WHERE recipient.message_id = delivery.message_id)
+AND NOT EXISTS (SELECT 1 FROM recipient WHERE recipient.phone = delivery.phone)
+"""
 # As long as a phone stands in a call, what was heard of it may prove that, or keep it from being sent to again.
 _OLD_EVIDENCE = f"""
 DELETE FROM evidence WHERE heard < clock_timestamp() - make_interval(days => %s)
@@ -60,8 +66,7 @@ def purge(database: Database, days: int) -> Purged:
     def work(transaction: Transaction) -> Purged:
         old = [each for (each,) in transaction.rows(_OLD_CAMPAIGNS, (days,))]
         campaigns = sorted(name for (name,) in transaction.rows(_FORGET, (old, old)))
-        sql = "DELETE FROM delivery WHERE reported < clock_timestamp() - make_interval(days => %s)"
-        reports = transaction.execute(sql, (days,))
+        reports = transaction.execute(_OLD_REPORTS, (days,))
         keyed_sends.lose_dead(transaction)
         keys = keyed_sends.forget_old(transaction, days * DAY)
         orders = forget(transaction, days * DAY)

@@ -152,9 +152,41 @@ def test_what_is_old_is_forgotten(cli: Cli, url: str, postgres: Server) -> None:
     assert kept == {"new": "accepted", "new unknown": "unknown", "lost": "unknown", "going on": "sending"}
     assert cli("bulk", "report", url, "--name", "old").error.endswith("(old): there is no such campaign")
     assert cli("bulk", "report", url, "--name", "being sent").status == 0
-    assert cli("store", "purge", url, "--older-than", "3").status == 2
+    for wrong in ("3", "36501", "99999999999"):
+        assert cli("store", "purge", url, "--older-than", wrong).status == 2
+    assert cli("store", "purge", url, "--older-than", "36500").out.startswith("forgotten: 0 campaigns")
     heard_of = postgres.ask("SELECT phone > 2, phone FROM mmsclient.evidence ORDER BY phone", url)
     assert [row[0] or row[1] for row in heard_of] == [2, True]  # a phone of a campaign keeps what was heard of it
+
+
+def test_the_reports_of_a_campaign_are_kept_with_it(cli: Cli, url: str, postgres: Server) -> None:
+    """Those of its messages, and those of its phones under other ids: without them, who is done counts as open."""
+    for name in ("going on", "over"):
+        assert cli(*sending(url, "--name", name)).status == 0
+    within = f"{url}&options=-csearch_path%3Dmmsclient"
+    for change in (
+        "UPDATE campaign SET created = now() - interval '40 days'",
+        "UPDATE batch SET started = now() - interval '40 days', ended = NULL",
+        "UPDATE batch SET ended = now() FROM campaign WHERE campaign.id = campaign AND name = 'going on'",
+        "UPDATE recipient SET phone = phone + 1000 FROM campaign WHERE campaign.id = campaign AND name = 'over'",
+        (
+            "INSERT INTO delivery SELECT message_id, place * phone, 'Failed', true, now() - interval '40 days'"
+            " FROM recipient, (VALUES (0), (1)) AS named (place) WHERE message_id IS NOT NULL"
+        ),
+        (
+            "INSERT INTO delivery SELECT 'another', phone, 'Failed', true, now() - interval '40 days'"
+            " FROM recipient WHERE line = 2"
+        ),
+    ):
+        assert postgres.ask(f"{change} RETURNING 1", within)
+    kept = "SELECT count(*) FROM delivery JOIN recipient ON recipient.message_id = delivery.message_id"
+    assert postgres.ask(kept, within) == [(1000,)]
+    assert cli("store", "purge", url, "--older-than", "30").out.splitlines() == [
+        "campaign over",
+        "forgotten: 1 campaign, 501 delivery reports, 0 keyed sends, 0 orders",
+    ]
+    assert postgres.ask(kept, within) == [(500,)]
+    assert cli("bulk", "report", url, "--name", "going on", "--json").documents[0]["deliveries"] == {"Failed": 250}
 
 
 def test_the_sms_of_a_campaign_are_kept_with_it(cli: Cli, url: str, postgres: Server) -> None:
