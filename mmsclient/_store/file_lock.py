@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 import threading
@@ -33,7 +34,8 @@ class FileLock:
 
     A file beside the journal and not the journal, so that reports can be read meanwhile. A fork does not hold it, and
     cannot release it. Raises `BlockingIOError` or `PermissionError` where it is held already, by this process or
-    another; other `OSError`s where it cannot be made.
+    another; other `OSError`s where it cannot be made, `FileExistsError` where its name is that of a file with something
+    in it, which is left as it is.
     """
 
     def __init__(self, path: Path) -> None:
@@ -104,6 +106,9 @@ if hasattr(os, "register_at_fork"):
 
 def _open_locked(path: Path) -> int:
     while True:
+        with suppress(FileNotFoundError):
+            if os.stat(path).st_size:
+                raise FileExistsError(errno.EEXIST, "a file that is no lock has its name", str(path))
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
         try:
             _lock(descriptor)

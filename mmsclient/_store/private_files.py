@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sqlite3
 import stat
@@ -16,6 +17,9 @@ BUSY = 60.0
 """Seconds that a connection waits for another one's transaction."""
 LOCK_POLL = 0.005
 """Seconds between the attempts to begin a log while others write."""
+
+_LOGS = ("-wal", "-journal")
+"""What SQLite calls the files beside a database that are a part of it."""
 
 DAMAGED = "the file is damaged; it was left as it is. Restore it from a copy"
 
@@ -119,21 +123,44 @@ def replaced_among(files: Mapping[str, os.stat_result]) -> str:
 
 def stray_log_of(path: Path) -> str:
     """Why no file is to be made at `path`, which is gone while a part of it is there; "" where one may be."""
-    if os.path.exists(f"{path}-wal"):  # SQLite would read it into the new file
-        return f"it is gone, but {path.name}-wal, a part of it, is there; put it back, or remove that too"
+    for log in _LOGS:
+        if os.path.lexists(f"{path}{log}"):  # SQLite would read it into the new file
+            return f"it is gone, but {path.name}{log}, a part of it, is there; put it back, or remove that too"
     return ""
 
 
 @contextmanager
 def made_whole(path: Path) -> Iterator[Path]:
-    """Within, a draft of `path` is filled, and closed; then it is there, whole and on the disk, or not at all."""
-    draft = Path(f"{path}-new")
-    for left in (draft, Path(f"{draft}-wal"), Path(f"{draft}-shm")):  # by a process that died here
-        left.unlink(missing_ok=True)
-    make_private(draft)
-    yield draft
-    os.replace(draft, path)
+    """Within, a draft of `path` is filled, and closed; then it is there, whole and on the disk, or not at all.
+
+    The draft has a name that nobody gives to a file of his own.
+    """
+    draft = path.with_name(f".{path.name}.mmsclient-draft")
+    _remove(draft)  # left by a process that died here
+    try:
+        make_private(draft)
+        yield draft
+        os.replace(draft, path)
+    except BaseException:
+        with suppress(OSError):
+            _remove(draft)
+        raise
     flush_folder(path.parent)
+
+
+def new_name(path: Path) -> Path:
+    """An empty file that was not there: `path`, or else the first that is free of `path-2`, `path-3` and so on."""
+    for name in (path, *(Path(f"{path}-{number}") for number in range(2, 1000))):
+        with suppress(FileExistsError):
+            if not stray_log_of(name):
+                os.close(os.open(name, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
+                return name
+    raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(path))
+
+
+def _remove(draft: Path) -> None:
+    for ending in ("", "-shm", *_LOGS):
+        Path(f"{draft}{ending}").unlink(missing_ok=True)
 
 
 def flush_folder(folder: Path) -> None:

@@ -14,7 +14,7 @@ from mmsclient._store.file_lock import FileLock, lock_within
 from mmsclient._store.ledger import objection_to
 from mmsclient._store.models import Owner
 from mmsclient._store.private_files import transaction
-from mmsclient._store.sqlite_schema import keep_copy, run_script
+from mmsclient._store.sqlite_schema import migrate, run_script
 from mmsclient.errors import LedgerUnavailableError
 
 __all__ = ["OpenLedger", "check_ledger", "translated"]
@@ -54,8 +54,8 @@ class OpenLedger:
             private_files.make_private(path)
             self.database = _connect(path)
             try:
+                migrate(self.database, str(path), VERSION, "ledger-{}.sql")
                 with transaction(self.database):
-                    _migrate(self.database, path)
                     if not _is_owned(self.database, path, owner):
                         _set_owner(self.database, owner)
                     self.database.execute("UPDATE meta SET value = value + 1 WHERE key = 'openings'")  # makes the log
@@ -157,15 +157,6 @@ def _is_owned(database: sqlite3.Connection, path: Path, owner: Owner) -> bool:
 
 def _set_owner(database: sqlite3.Connection, owner: Owner) -> None:
     database.executemany("INSERT OR REPLACE INTO meta VALUES (?, ?)", owner.facts().items())
-
-
-def _migrate(database: sqlite3.Connection, path: Path) -> None:
-    """Bring a ledger of an earlier version to the present one; a copy is kept beside it."""
-    ((version,),) = database.execute("PRAGMA user_version").fetchall()  # the file's header may be behind its log
-    if version < VERSION:
-        keep_copy(str(path), Path(f"{path}-v{version}"))
-        for number in range(version + 1, VERSION + 1):
-            run_script(database, f"ledger-{number}.sql")
 
 
 def _make_if_missing(path: Path, owner: Owner) -> None:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
+from mmsclient._store import sqlite_schema
 from mmsclient._store.sqlite_database import VERSION, Database
-from mmsclient._store.sqlite_schema import keep_copy
 
 __all__ = ["migrate", "read_as_present"]
 
@@ -37,13 +35,5 @@ def migrate(database: Database) -> None:
     Others may have it open: migrations only add tables, and columns of those that no version fills but by their names.
     One in memory or without a name is not copied.
     """
-    if database.version == VERSION:
-        return
-    with database.transaction():
-        version = database.version
-        if version == VERSION:  # another process was faster
-            return
-        if database.file:
-            keep_copy(database.file, Path(f"{database.file}-v{version}"))
-        for number in range(version + 1, VERSION + 1):
-            database.run_schema(number)
+    if database.version != VERSION:
+        sqlite_schema.migrate(database.connection, database.file, VERSION)

@@ -186,10 +186,61 @@ def test_a_journal_that_is_gone_but_for_its_log(path: Path) -> None:
     opened(path).close()
 
 
-def test_the_making_of_a_journal_is_all_or_nothing(path: Path) -> None:
-    Path(f"{path}-new").write_bytes(b"of a process that died while it made one")
+def test_a_rollback_journal_that_outlived_its_file_is_not_rolled_into_a_new_one(path: Path) -> None:
+    """It would make those of the old file's recipients whom it names recipients of the new message, as sent to."""
+    journal = opened(path)
+    journal.add(check_all(listing(*range(ONE, ONE + 3000))))
+    journal.close()
+    elsewhere(
+        "import os, sqlite3;"
+        f"database = sqlite3.connect({str(path)!r}, isolation_level=None);"
+        "database.execute('PRAGMA journal_mode = DELETE'); database.execute('PRAGMA cache_size = 2');"
+        "database.execute('BEGIN'); database.execute('UPDATE recipient SET reason = hex(randomblob(40))');"
+        "os._exit(0)"  # as a kill: what was written already is to be rolled back
+    )
+    path.unlink()
+    with pytest.raises(JournalError, match=r"spring\.db-journal, a part of it, is there; put it back"):
+        opened(path, message=evolve(MESSAGE, text="other"))
+    assert not path.exists()
+    Path(f"{path}-journal").unlink()
     opened(path).close()
-    assert not Path(f"{path}-new").exists()
+
+
+def test_the_making_of_a_journal_is_all_or_nothing(path: Path, tmp_path: Path) -> None:
+    for ending in ("", "-wal", "-shm", "-journal"):
+        (tmp_path / f".spring.db.mmsclient-draft{ending}").write_bytes(b"of a process that died while it made one")
+    opened(path).close()
+    assert [each.name for each in tmp_path.iterdir()] == ["spring.db"]
+
+
+def test_a_draft_that_is_not_finished_is_not_left_behind(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("os.replace", full)
+    with pytest.raises(JournalError, match=r"cannot be made \(No space left"):
+        opened(path)
+    assert list(path.parent.iterdir()) == []
+
+
+@pytest.mark.parametrize("ending", ["-new", "-new-wal", "-new-shm"])
+def test_the_making_of_a_journal_leaves_the_files_of_others(path: Path, ending: str) -> None:
+    other = path.with_name(f"spring.db{ending}")
+    journal = opened(other)
+    journal.add(check_all(listing(ONE, TWO)))
+    finish(journal, RecipientState.ACCEPTED)
+    journal.close()
+    opened(path, message=evolve(MESSAGE, text="other")).close()
+    again = opened(other)
+    assert states(again.reader) == {str(ONE): "accepted", str(TWO): "accepted"}
+    again.close()
+
+
+def test_a_journal_that_has_the_name_of_a_lock_is_left_as_it_is(path: Path) -> None:
+    opened(path.with_name("spring.db-lock")).close()
+    with pytest.raises(JournalError, match=r"lock file cannot be made \(a file that is no lock has its name"):
+        opened(path)
+    opened(path.with_name("spring.db-lock")).close()
 
 
 def test_a_journal_that_was_not_closed_keeps_all_that_was_committed(path: Path, tmp_path: Path) -> None:

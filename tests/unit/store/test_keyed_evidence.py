@@ -296,6 +296,21 @@ async def test_a_file_of_version_1_is_migrated_at_the_first_claim_and_a_copy_is_
         assert copy.execute("SELECT key, state FROM send").fetchall() == [("a", "unknown")]
 
 
+async def test_a_migration_that_fails_leaves_a_file_of_version_1_as_it_was(tmp_path: Path) -> None:
+    path = tmp_path / "sends.db"
+    version_1(path)
+    with closing(sqlite3.connect(path)) as file:
+        file.execute("CREATE TABLE heard (other)")
+    for _ in range(2):
+        store = opened(File(path))
+        with pytest.raises(LedgerUnavailableError, match="already exists"):
+            await held(store)
+        await store.aclose()
+    assert os.listdir(tmp_path) == ["sends.db"]  # no copy for each attempt
+    with closing(sqlite3.connect(path)) as file:
+        assert file.execute("PRAGMA user_version").fetchone() == (1,)
+
+
 # A campaign in the same database --------------------------------------------------------------------------------------
 
 

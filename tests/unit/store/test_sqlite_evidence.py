@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import sqlite3
+from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 
@@ -18,7 +21,7 @@ from mmsclient._store.sqlite_opening import open_copy, open_journal, settle_jour
 from mmsclient._store.sqlite_reader import SQLiteReader
 from mmsclient._store.sqlite_recorder import SQLiteRecorder
 from mmsclient._store.sqlite_schema import run_script
-from mmsclient.bulk import JournalBusyError, JournalError, Row
+from mmsclient.bulk import JournalBusyError, JournalError, JournalUnavailableError, Row
 from mmsclient.bulk.recipients import check_all
 from tests.support.evidence import end, lose, row
 from tests.support.old_journals import make_old
@@ -99,6 +102,37 @@ def test_those_who_were_to_be_sent_to_again_keep_their_call_in_a_journal_of_vers
     assert version(tmp_path / "spring.db-v3") == 3
 
 
+def test_the_copy_that_is_kept_replaces_no_file(tmp_path: Path) -> None:
+    path = tmp_path / "spring.db"
+    with closing(open_journal(path.with_name("spring.db-v1"), MESSAGE)) as journal:
+        journal.add(check_all([Row(f"+{ONE}", 1)]))
+    path.with_name("spring.db-v1-2").mkdir()
+    path.with_name("spring.db-v1-3-journal").touch()  # would be rolled into it
+    old_file(path)
+    open_journal(path, MESSAGE).close()
+    assert (version(path), version(tmp_path / "spring.db-v1-4")) == (VERSION, 1)
+    with closing(SQLiteReader.open(path.with_name("spring.db-v1"))) as reader:
+        assert reader.summary().counts[State.PENDING] == 1
+    names = ("", "-v1", "-v1-2", "-v1-3-journal", "-v1-4")
+    assert sorted(os.listdir(tmp_path)) == [f"spring.db{ending}" for ending in names]
+
+
+@pytest.mark.parametrize("writer", [settle_journal, SQLiteRecorder.open, lambda path: open_journal(path, MESSAGE)])
+def test_a_copy_that_cannot_be_kept_is_an_error_of_the_journal(
+    tmp_path: Path, writer: Callable[[Path], object], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    path = tmp_path / "spring.db"
+    old_file(path)
+    monkeypatch.setattr("os.replace", full)
+    with pytest.raises(JournalUnavailableError, match="No space left on device"):
+        writer(path)
+    assert version(path) == 1
+    assert not list(tmp_path.glob("*spring.db-v1*"))
+
+
 def test_a_migration_that_fails_leaves_the_file_as_it_was(tmp_path: Path) -> None:
     path = tmp_path / "spring.db"
     old_file(path)
@@ -112,6 +146,7 @@ def test_a_migration_that_fails_leaves_the_file_as_it_was(tmp_path: Path) -> Non
         assert database.execute("SELECT name FROM sqlite_master WHERE name = 'run'").fetchall() == []
         database.execute("DROP TABLE evidence")
     assert version(path) == 1
+    assert os.listdir(tmp_path) == ["spring.db"]  # no copy for each attempt
     open_journal(path, MESSAGE).close()
     assert version(path) == VERSION
     assert len(before) > 0

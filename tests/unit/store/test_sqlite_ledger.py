@@ -100,6 +100,10 @@ def log_alone(path: Path) -> None:
     path.with_name("sends.db-wal").touch()
 
 
+def rollback_journal_alone(path: Path) -> None:
+    path.with_name("sends.db-journal").touch()
+
+
 @pytest.mark.parametrize(
     ("make", "problem"),
     [
@@ -109,6 +113,7 @@ def log_alone(path: Path) -> None:
         (empty, "the file is empty"),
         (two_names, "2 names"),
         (log_alone, "sends.db-wal, a part of it"),
+        (rollback_journal_alone, "sends.db-journal, a part of it"),
         (Path.mkdir, "a directory"),
     ],
 )
@@ -121,8 +126,9 @@ def test_files_that_are_no_ledger_of_ours_are_left_as_they_are(path: Path, make:
 
 
 def test_what_a_maker_that_died_left_is_no_obstacle(path: Path) -> None:
-    for name in ("sends.db-new", "sends.db-new-wal", "sends.db-new-shm", "sends.db-new-lock"):
-        path.with_name(name).write_bytes(b"half")
+    for ending in ("", "-wal", "-shm", "-journal"):
+        path.with_name(f".sends.db.mmsclient-draft{ending}").write_bytes(b"half")
+    path.with_name("sends.db-new-lock").touch()
     ledger(path)
     assert [each.name for each in path.parent.iterdir()] == ["sends.db"]
 
