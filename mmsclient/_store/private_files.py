@@ -8,7 +8,7 @@ import sqlite3
 import stat
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from urllib.parse import quote
@@ -104,21 +104,6 @@ def damage_of(error: sqlite3.DatabaseError, foreign: str) -> str:
     if str(error) == "file is not a database":
         return foreign
     return f"{DAMAGED} ({error})" if type(error) is sqlite3.DatabaseError else ""  # malformed
-
-
-def identities(*paths: str) -> dict[str, os.stat_result]:
-    """Those of `paths` that are there, as `replaced_among` takes them."""
-    return {path: os.stat(path) for path in paths if os.path.exists(path)}
-
-
-def replaced_among(files: Mapping[str, os.stat_result]) -> str:
-    """The name of the first that is no longer the file it was, by its path; "" where all are."""
-    for path, file in files.items():
-        with suppress(OSError):
-            if os.path.samestat(file, os.stat(path)):
-                continue
-        return os.path.basename(path)
-    return ""
 
 
 def stray_log_of(path: Path) -> str:

@@ -18,14 +18,14 @@ class SQLiteCalls:
 
     Args:
         connect: Opens the connection.
-        closed: Is called once it is closed.
+        close: Closes it, where that takes more than its `close`.
     """
 
     shared_failures = (sqlite3.OperationalError,)
 
-    def __init__(self, connect: Callable[[], sqlite3.Connection], closed: Callable[[], object] = bool) -> None:
-        self._closed = closed
+    def __init__(self, connect: Callable[[], sqlite3.Connection], close: Callable[[], object] | None = None) -> None:
         self._database = connect()
+        self._close = self._database.close if close is None else close
 
     def commit(self, calls: Sequence[Call], /) -> list[Any]:
         """Run them in their order, and commit."""
@@ -34,5 +34,4 @@ class SQLiteCalls:
 
     def close(self) -> None:
         """Close the connection."""
-        self._database.close()
-        self._closed()
+        self._close()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import os
 import sqlite3
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -38,7 +37,6 @@ FOREIGN = "this is no journal of a campaign; it was left as it is. Choose anothe
 
 _TRANSIENT = frozenset({sqlite3.SQLITE_BUSY, sqlite3.SQLITE_PROTOCOL, sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR})
 """What SQLite says of a lock, and of a disk that is full, over its quota or away."""
-_FULL = frozenset({errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC)})
 
 
 class Database:
@@ -163,16 +161,13 @@ def passes_by_itself(error: sqlite3.Error) -> bool:
 
 @contextmanager
 def translated_errors(path: str) -> Iterator[None]:
-    """Raise what SQLite and the system find wrong within as a `JournalError`."""
+    """Raise what SQLite finds wrong within as a `JournalError`."""
     try:
         yield
-    except OSError as error:
-        kind = JournalUnavailableError if error.errno in _FULL else JournalError
-        raise kind(path, f"it cannot be used ({error.strerror}); what was recorded before stays") from None
     except (OverflowError, UnicodeError, sqlite3.InterfaceError) as error:
         raise JournalError(path, f"it cannot hold what is to be recorded ({error})") from None
     except sqlite3.DatabaseError as error:
         if damage := private_files.damage_of(error, FOREIGN):
             raise JournalError(path, damage) from None
-        kind = JournalUnavailableError if passes_by_itself(error) else JournalError
-        raise kind(path, f"{error}; what was recorded before stays") from None
+        cls = JournalUnavailableError if passes_by_itself(error) else JournalError
+        raise cls(path, f"{error}; what was recorded before stays") from None

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
-from mmsclient._store import handled_events, private_files
+from mmsclient._store import handled_events
 from mmsclient._store.handled_events import (
     KEPT,
     PURGE_EVERY,
@@ -26,6 +26,7 @@ from mmsclient._store.handled_events import (
 )
 from mmsclient._store.private_files import BUSY, log_writes_ahead, make_private, transaction
 from mmsclient._store.sqlite_rows import MOST_ROWS, in_parts
+from mmsclient._store.sqlite_watch import WatchedFiles
 from mmsclient.errors import ConfigurationError
 
 __all__ = ["SQLiteEvents", "events_in_file"]
@@ -63,14 +64,15 @@ class SQLiteEvents:
         self._file = connect(path)
         try:
             _clear(self._file)
-            self._files = private_files.identities(str(path), f"{path}-wal")
+            self._files = WatchedFiles(path)
+            self._files.watch_log()
         except BaseException:
             self._file.close()
             raise
 
     def commit(self, writes: Sequence[EventWrite], /) -> list[EventResult]:
         """Commit all in one transaction."""
-        if name := private_files.replaced_among(self._files):  # SQLite would go on with the old one
+        if name := self._files.replaced():  # SQLite would go on with the old one
             problem = f"seen: {name} was removed or replaced while it was open; restore it, or make a new receiver"
             raise sqlite3.OperationalError(problem)
         now = time.time()
@@ -92,7 +94,7 @@ class SQLiteEvents:
 
     def close(self) -> None:
         """Close the file."""
-        self._file.close()
+        self._files.close(self._file)
 
     @contextmanager
     def _transaction(self, writes: Sequence[EventWrite]) -> Iterator[None]:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import os
 import sqlite3
+from contextlib import suppress
 from pathlib import Path
 
 from mmsclient._store import private_files
 from mmsclient._store.errors import JournalBusyError, JournalError, JournalUnavailableError
 from mmsclient._store.file_lock import LOOKED_AT, FileLock, lock_within
 from mmsclient._store.sqlite_database import Database
+from mmsclient._store.sqlite_watch import WatchedFiles
 
 __all__ = ["OpenFiles", "lock_journal"]
 
@@ -20,7 +21,8 @@ class OpenFiles:
     def __init__(self, path: Path, lock: FileLock) -> None:
         self._path = str(path)
         self._lock = lock
-        self._files = {self._path: _only_name(path)}
+        _check_names(path)
+        self._files = WatchedFiles(path)
 
     def begin_log(self, database: Database) -> None:
         """Write to a log beside the file from now on, which others may read meanwhile."""
@@ -33,13 +35,26 @@ class OpenFiles:
         if mode == "wal":  # not every file system can
             with database.transaction():  # makes the log
                 database.set_meta("runs", database.meta("runs"))
-            log = f"{self._path}-wal"
-            self._files[log] = os.stat(log)
+            self._files.watch_log()
 
     def check(self) -> None:
         """Raise `JournalError` where a file is no longer the one that was opened."""
-        if name := private_files.replaced_among(self._files):
+        if name := self._files.replaced():
             raise JournalError(self._path, f"{name} was removed or replaced during the campaign; nothing more is sent")
+
+    def check_index(self) -> None:
+        """Raise `JournalError` where what is written may undo what others have written."""
+        if self._files.is_alone():
+            self.check()
+
+    def close(self, database: Database) -> None:
+        """Close the connection, and make one file of it again, unless others have it open."""
+        if not self._files.is_alone():
+            with suppress(sqlite3.Error):  # others may be reading
+                database.execute("PRAGMA busy_timeout = 0")
+                database.execute("PRAGMA journal_mode = DELETE")
+        with suppress(sqlite3.Error):
+            self._files.close(database.connection)
 
     def release(self) -> None:
         """Let others send with the journal."""
@@ -60,10 +75,9 @@ def lock_journal(path: Path) -> FileLock:
     raise JournalError(path, f"its lock file cannot be made ({reason}); choose a folder that can be written")
 
 
-def _only_name(path: Path) -> os.stat_result:
-    """What tells the file from others. Raises `JournalError` where it has several names: each has its own lock."""
-    file = path.stat()
-    if file.st_nlink > 1:
-        problem = f"the file has {file.st_nlink} names (hard links), so two campaigns could send with it; copy it"
+def _check_names(path: Path) -> None:
+    """Raise `JournalError` where the file has several names: each has its own lock."""
+    names = path.stat().st_nlink
+    if names > 1:
+        problem = f"the file has {names} names (hard links), so two campaigns could send with it; copy it"
         raise JournalError(path, problem)
-    return file

@@ -7,11 +7,9 @@ filesystems: SQLite's write-ahead log needs memory that its readers share.
 from __future__ import annotations
 
 import logging
-import sqlite3
 import time
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from contextlib import suppress
 from decimal import Decimal
 
 from mmsclient._store import sqlite_evidence
@@ -143,15 +141,12 @@ class SQLiteJournal:
 
     def close(self) -> None:
         """Close the journal and let others write it. May be called again."""
-        with suppress(sqlite3.Error):  # others may be reading
-            if self._files is not None:
-                self._database.execute("PRAGMA busy_timeout = 0")
-                self._database.execute("PRAGMA journal_mode = DELETE")  # one file again
-        with suppress(sqlite3.Error):
+        if self._files is None:
             self._database.close()
-        if self._files is not None:
-            self._files.release()
-            self._files = None
+            return
+        self._files.close(self._database)
+        self._files.release()
+        self._files = None
 
     # The list ---------------------------------------------------------------------------------------------------------
 
@@ -238,6 +233,8 @@ class SQLiteJournal:
         """Record what became of a call and of each of its recipients, and act on what proves more."""
         if not {result.state for result in results} <= END.targets:
             raise ValueError(f"a call leaves its recipients {', '.join(sorted(END.targets))}")
+        if self._files is not None:
+            self._files.check_index()
         credit_text = None if credits_used is None else str(credits_used)
         with self._database.transaction():
             ends = (

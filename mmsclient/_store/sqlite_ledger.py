@@ -141,6 +141,7 @@ class _Transactions:
         return None
 
     def finish(self, claim: KeyClaim, end: SendEnd, database: sqlite3.Connection) -> bool:
+        self._opened[-1].check_index()
         values = {"state": end.state, "now": time.time(), "result": json.dumps(dict(end.result)), "claim": claim.id}
         if not database.execute(_FINISH, values).rowcount:
             return bool(database.execute("SELECT 1 FROM send WHERE claim = ?", (claim.id,)).fetchall())

@@ -15,6 +15,7 @@ from mmsclient._store.ledger import objection_to
 from mmsclient._store.models import Owner
 from mmsclient._store.private_files import transaction
 from mmsclient._store.sqlite_schema import migrate, run_script
+from mmsclient._store.sqlite_watch import WatchedFiles
 from mmsclient.errors import LedgerUnavailableError
 
 __all__ = ["OpenLedger", "check_ledger", "translated"]
@@ -52,6 +53,7 @@ class OpenLedger:
         with translated(path):
             _check_header(path)
             private_files.make_private(path)
+            self._files = WatchedFiles(path)
             self.database = _connect(path)
             try:
                 migrate(self.database, str(path), VERSION, "ledger-{}.sql")
@@ -59,7 +61,7 @@ class OpenLedger:
                     if not _is_owned(self.database, path, owner):
                         _set_owner(self.database, owner)
                     self.database.execute("UPDATE meta SET value = value + 1 WHERE key = 'openings'")  # makes the log
-                self._files = private_files.identities(str(path), f"{path}-wal")
+                self._files.watch_log()
                 self.sender, self._lock = _new_sender(path)
             except BaseException:
                 self.database.close()
@@ -68,9 +70,14 @@ class OpenLedger:
 
     def check_files(self) -> None:
         """Raise `LedgerUnavailableError` where a file is no longer the one that was opened: another would be empty."""
-        if name := private_files.replaced_among(self._files):
+        if name := self._files.replaced():
             problem = f"{name} was removed or replaced while it was open; restore it, or make a new client"
             raise LedgerUnavailableError(problem, self._path)
+
+    def check_index(self) -> None:
+        """Raise `LedgerUnavailableError` where what is written may undo what others have written."""
+        if self._files.is_alone():
+            self.check_files()
 
     def is_dead(self, sender: str) -> bool:
         """The process that `sender` stands for has ended, or has closed its ledger."""
@@ -91,7 +98,7 @@ class OpenLedger:
     def close(self) -> None:
         """Close it; what is still sending is that of a dead sender now. A parent's, in a fork, is left alone."""
         if self._process == os.getpid():
-            self.database.close()
+            self._files.close(self.database)
             self._lock.release()
 
 

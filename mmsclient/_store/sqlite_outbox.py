@@ -200,7 +200,7 @@ class SQLiteOutbox:
     def close(self) -> None:
         """See `OutboxStore.close`."""
         if self._file is not None:
-            self._file.database.close()
+            self._file.close()
             self._file = None
 
     def _opened(self) -> OutboxFile:
@@ -288,7 +288,7 @@ class SQLiteOutboxWorker:
 
     def close(self) -> None:
         """See `OutboxWorkerStore.close`."""
-        self._file.database.close()
+        self._file.close()
         self._lock.release()
 
 

@@ -69,7 +69,7 @@ class SQLiteOutboxRecorder:
 
     def close(self) -> None:
         """Close the connection. May be called again."""
-        self._file.database.close()
+        self._file.close()
 
 
 def settle_heard(database: Database, phones: Collection[int]) -> None:

@@ -12,6 +12,7 @@ from mmsclient._store import private_files
 from mmsclient._store.errors import JournalBusyError, JournalError
 from mmsclient._store.file_lock import FileLock, lock_within
 from mmsclient._store.sqlite_database import Database, translated_errors
+from mmsclient._store.sqlite_watch import WatchedFiles
 
 __all__ = ["OutboxFile", "lock_worker", "open_outbox"]
 
@@ -33,12 +34,13 @@ class OutboxFile:
     def __init__(self, path: Path) -> None:
         self.path = path
         with translated_errors(str(path)):
+            self._files = WatchedFiles(path)
             self.database = Database.writable(str(path))
             try:
                 self.database.execute("PRAGMA foreign_keys = ON")
                 with self.database.transaction():
                     self.database.set_meta("opened", time.time())  # makes the log
-                self._files = private_files.identities(str(path), f"{path}-wal")
+                self._files.watch_log()
             except BaseException:
                 self.database.close()
                 raise
@@ -46,12 +48,16 @@ class OutboxFile:
     @property
     def is_current(self) -> bool:
         """Its files are those that were opened."""
-        return not private_files.replaced_among(self._files)
+        return not self._files.replaced()
 
     def check(self) -> None:
         """Raise `JournalError` where a file is no longer the one that was opened: another would be empty."""
-        if name := private_files.replaced_among(self._files):
+        if name := self._files.replaced():
             raise JournalError(self.path, f"{name} {REPLACED}")
+
+    def close(self) -> None:
+        """Close the connection. May be called again."""
+        self._files.close(self.database.connection)
 
 
 def open_outbox(path: Path, *, make: bool = True) -> OutboxFile:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any, Self
 
 from mmsclient._api.types import Kind
-from mmsclient._store import private_files, sqlite_messages
+from mmsclient._store import sqlite_messages
 from mmsclient._store.errors import JournalError
 from mmsclient._store.figures import Figures
 from mmsclient._store.models import (
@@ -34,6 +34,7 @@ from mmsclient._store.sqlite_evidence import reached_before, unknown_summary
 from mmsclient._store.sqlite_figures import figures
 from mmsclient._store.sqlite_migration import migrate, read_as_present
 from mmsclient._store.sqlite_steering import orders_in, standing
+from mmsclient._store.sqlite_watch import WatchedFiles
 from mmsclient._store.steering import Orders, Standing
 from mmsclient.models import DeliveryStatus
 
@@ -87,9 +88,9 @@ class SQLiteReader:
         files: Where it is a connection of its own that stays open: its files, as they were opened.
     """
 
-    def __init__(self, database: Database, files: Mapping[str, os.stat_result] | None = None) -> None:
+    def __init__(self, database: Database, files: WatchedFiles | None = None) -> None:
         self._database = database
-        self._files = files or {}
+        self._files = files
 
     @classmethod
     def open(cls, path: str | os.PathLike[str]) -> Self:
@@ -134,7 +135,7 @@ class SQLiteReader:
     @property
     def is_current(self) -> bool:
         """The file is the one that was opened."""
-        return not private_files.replaced_among(self._files)
+        return self._files is None or not self._files.replaced()
 
     def verify(self) -> None:
         """Read the whole file. Raises `JournalError` where it is damaged."""
@@ -149,7 +150,10 @@ class SQLiteReader:
 
     def close(self) -> None:
         """Close the connection. May be called again."""
-        self._database.close()
+        if self._files is None:
+            self._database.close()
+        else:
+            self._files.close(self._database.connection)
 
     def message(self) -> Message:
         """The message that the journal belongs to. Raises `JournalError` where it is not whole."""
@@ -317,19 +321,21 @@ def check_kind(path: str, application: int, version: int) -> None:
         raise JournalError(path, problem)
 
 
-def open_migrated(shown: str, *, is_read_only: bool = False) -> tuple[Database, dict[str, os.stat_result]]:
+def open_migrated(shown: str, *, is_read_only: bool = False) -> tuple[Database, WatchedFiles]:
     """The file of a journal, writable and of the present version, and what tells whether it is replaced.
 
     Raises `JournalError` where there is none.
     """
     SQLiteReader.open(shown).close()
     with translated_errors(shown):
+        files = WatchedFiles(shown)
         database = Database.writable(shown)
         try:
             migrate(database)  # reads from it, which makes the log
             if is_read_only:
                 database.execute("PRAGMA query_only = ON")
-            return database, private_files.identities(shown, f"{shown}-wal")
+            files.watch_log()
+            return database, files
         except BaseException:
             database.close()
             raise

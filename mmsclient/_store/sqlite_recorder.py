@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Self
 
 from attrs import evolve
 
-from mmsclient._store import private_files, sqlite_evidence
+from mmsclient._store import sqlite_evidence
 from mmsclient._store.heard import ARRIVED_AFTER_ALL, Heard, gathered
 from mmsclient._store.sqlite_database import Database, storable
 from mmsclient._store.sqlite_reader import open_migrated
 from mmsclient._store.sqlite_turns import Turns
+from mmsclient._store.sqlite_watch import WatchedFiles
 
 __all__ = ["SQLiteRecorder"]
 
@@ -33,9 +34,9 @@ class SQLiteRecorder:
         files: Where it is a connection of its own, beside that of a campaign: its files, as they were opened.
     """
 
-    def __init__(self, database: Database, files: Mapping[str, os.stat_result] | None = None) -> None:
+    def __init__(self, database: Database, files: WatchedFiles | None = None) -> None:
         self._database = database
-        self._files = files or {}
+        self._files = files
         self._turns: AbstractContextManager[None] = Turns() if files else nullcontext()
 
     @classmethod
@@ -46,7 +47,7 @@ class SQLiteRecorder:
     @property
     def is_current(self) -> bool:
         """The file is the one that was opened; else what is recorded may be lost."""
-        return not private_files.replaced_among(self._files)
+        return self._files is None or not self._files.replaced()
 
     def record(self, heard: Sequence[Heard]) -> None:
         """Note what was heard, and what it proves, in one transaction. See `ReportRecorder.record`."""
@@ -84,4 +85,7 @@ class SQLiteRecorder:
 
     def close(self) -> None:
         """Close the connection. May be called again."""
-        self._database.close()
+        if self._files is None:
+            self._database.close()
+        else:
+            self._files.close(self._database.connection)

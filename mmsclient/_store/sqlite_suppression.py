@@ -19,6 +19,7 @@ from mmsclient._store.errors import SuppressionListError, SuppressionListUnavail
 from mmsclient._store.private_files import transaction
 from mmsclient._store.sqlite_database import passes_by_itself, storable
 from mmsclient._store.sqlite_rows import in_parts
+from mmsclient._store.sqlite_watch import WatchedFiles
 from mmsclient._store.suppression import MISSING, Entry, Request, SuppressionStore, Unread
 
 __all__ = ["SQLiteSuppression", "suppression_in_file"]
@@ -48,18 +49,19 @@ class SQLiteSuppression:
     def __init__(self, path: Path) -> None:
         self._path = path
         self._database: sqlite3.Connection | None = None
-        self._files: Mapping[str, os.stat_result] = {}
+        self._files: WatchedFiles | None = None
 
     def commit(self, requests: Sequence[Request[Any]], /) -> list[Any]:
         """Run them in one transaction."""
         reads = all(request.reads for request in requests)
         with translated(self._path):
-            if name := private_files.replaced_among(self._files):  # SQLite would go on with the old one
+            if self._files is not None and (name := self._files.replaced()):  # SQLite would go on with the old one
                 problem = f"{name} was removed or replaced while it was open; put it back, or open the list again"
                 raise SuppressionListError(self._path, problem)
             if self._database is None:
                 self._database = _opened(self._path, makes=not reads)
-                self._files = private_files.identities(str(self._path))
+                self._files = WatchedFiles(self._path)
+                self._files.watch_log()
             with transaction(self._database, "DEFERRED" if reads else "IMMEDIATE"):
                 tables = _Tables(self._database)
                 return [request.run(tables) for request in requests]
@@ -67,8 +69,8 @@ class SQLiteSuppression:
     def close(self) -> None:
         """Close the file."""
         database, self._database = self._database, None
-        if database is not None:
-            database.close()
+        if database is not None and self._files is not None:
+            self._files.close(database)
 
 
 class _Tables:

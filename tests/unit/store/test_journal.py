@@ -186,18 +186,23 @@ def test_a_journal_that_is_gone_but_for_its_log(path: Path) -> None:
     opened(path).close()
 
 
+KILLED_WHILE_IT_WRITES = """
+import os, sqlite3
+database = sqlite3.connect({!r}, isolation_level=None)
+for each in ("PRAGMA journal_mode = DELETE", "PRAGMA cache_size = 2", "BEGIN"):
+    database.execute(each)
+database.execute("UPDATE recipient SET reason = hex(randomblob(40))")
+os._exit(0)
+"""
+"""It leaves a part of the change in the file, and in its rollback journal what was there before."""
+
+
 def test_a_rollback_journal_that_outlived_its_file_is_not_rolled_into_a_new_one(path: Path) -> None:
     """It would make those of the old file's recipients whom it names recipients of the new message, as sent to."""
     journal = opened(path)
     journal.add(check_all(listing(*range(ONE, ONE + 3000))))
     journal.close()
-    elsewhere(
-        "import os, sqlite3;"
-        f"database = sqlite3.connect({str(path)!r}, isolation_level=None);"
-        "database.execute('PRAGMA journal_mode = DELETE'); database.execute('PRAGMA cache_size = 2');"
-        "database.execute('BEGIN'); database.execute('UPDATE recipient SET reason = hex(randomblob(40))');"
-        "os._exit(0)"  # as a kill: what was written already is to be rolled back
-    )
+    elsewhere(KILLED_WHILE_IT_WRITES.format(str(path)))
     path.unlink()
     with pytest.raises(JournalError, match=r"spring\.db-journal, a part of it, is there; put it back"):
         opened(path, message=evolve(MESSAGE, text="other"))
