@@ -36,12 +36,17 @@ class FileLock:
     cannot release it. Raises `BlockingIOError` or `PermissionError` where it is held already, by this process or
     another; other `OSError`s where it cannot be made, `FileExistsError` where its name is that of a file with something
     in it, which is left as it is.
+
+    Args:
+        path: The file.
+        is_log: It is the log of a database, which is there, and is left to SQLite.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, is_log: bool = False) -> None:
         self._path = path
+        self._is_log = is_log
         with _forking:
-            self._descriptor: int | None = _open_locked(path)
+            self._descriptor: int | None = _open_log(path) if is_log else _open_locked(path)
             _held.add(self)
 
     def release(self) -> None:
@@ -49,8 +54,9 @@ class FileLock:
         with _forking:
             if self._descriptor is None:
                 return
-            with suppress(OSError):  # Windows removes no open file
-                self._path.unlink()
+            if not self._is_log:
+                with suppress(OSError):  # Windows removes no open file
+                    self._path.unlink()
             self.close()
 
     def close(self) -> None:
@@ -61,12 +67,12 @@ class FileLock:
         _held.discard(self)
 
 
-def lock_within(path: Path, seconds: float) -> FileLock:
+def lock_within(path: Path, seconds: float, *, is_log: bool = False) -> FileLock:
     """A lock that another may hold for a moment. Raises `BlockingIOError` where it is held for `seconds`."""
     give_up_at = time.monotonic() + seconds
     while True:
         try:
-            return FileLock(path)
+            return FileLock(path, is_log=is_log)
         except BlockingIOError:
             if time.monotonic() > give_up_at:
                 raise
@@ -87,6 +93,58 @@ def is_held(path: Path) -> bool:
         finally:
             os.close(descriptor)
     return False
+
+
+class DatabaseLock:
+    """Holds a database in a file, by a lock file beside it, and once it has one by its log, too.
+
+    A program that cleans up may remove the lock file, whose name another process could lock anew; the log stays as long
+    as the database is open. SQLite locks nothing in it, and by other calls of the system than this. On Windows, where
+    it would mind, nobody removes a file that is open.
+
+    Args:
+        path: The database.
+        ending: What the name of the lock file ends with.
+
+    Raises:
+        OSError: As `FileLock`.
+    """
+
+    def __init__(self, path: str | os.PathLike[str], ending: str) -> None:
+        self._log_path = _log_of(path)
+        self._log: FileLock | None = None
+        self._lock = lock_within(Path(f"{os.fspath(path)}{ending}"), LOOKED_AT)
+        try:
+            with suppress(FileNotFoundError):
+                self.hold_log()
+        except BaseException:
+            self._lock.release()
+            raise
+        self._release_log()  # SQLite may put another file there
+
+    def hold_log(self) -> None:
+        """Hold the log, which is there now. Raises `BlockingIOError` where another process does."""
+        if sys.platform != "win32":
+            self._log = lock_within(self._log_path, LOOKED_AT, is_log=True)
+
+    def _release_log(self) -> None:
+        if self._log is not None:
+            self._log.release()
+            self._log = None
+
+    def release(self) -> None:
+        """Let go. May be called again."""
+        self._release_log()
+        self._lock.release()
+
+
+def is_database_held(path: str | os.PathLike[str], ending: str) -> bool:
+    """Somebody has the `DatabaseLock`."""
+    return is_held(Path(f"{os.fspath(path)}{ending}")) or (sys.platform != "win32" and is_held(_log_of(path)))
+
+
+def _log_of(path: str | os.PathLike[str]) -> Path:
+    return Path(f"{os.fspath(path)}-wal")
 
 
 _held: WeakSet[FileLock] = WeakSet()
@@ -118,6 +176,16 @@ def _open_locked(path: Path) -> int:
             os.close(descriptor)
             raise
         os.close(descriptor)  # its holder removed it between the opening and the lock
+
+
+def _open_log(path: Path) -> int:
+    descriptor = os.open(path, os.O_RDWR)
+    try:
+        _lock(descriptor)
+    except BaseException:
+        os.close(descriptor)
+        raise
+    return descriptor
 
 
 def _is_there(descriptor: int, path: Path) -> bool:

@@ -3,22 +3,26 @@
 from __future__ import annotations
 
 import sqlite3
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from mmsclient._store import private_files
 from mmsclient._store.errors import JournalBusyError, JournalError, JournalUnavailableError
-from mmsclient._store.file_lock import LOOKED_AT, FileLock, lock_within
+from mmsclient._store.file_lock import DatabaseLock
 from mmsclient._store.sqlite_database import Database
 from mmsclient._store.sqlite_watch import WatchedFiles
 
-__all__ = ["OpenFiles", "lock_journal"]
+__all__ = ["LOCK", "OpenFiles", "lock_journal"]
+
+LOCK = "-lock"
+"""What the name of a journal's lock file ends with."""
 
 
 class OpenFiles:
     """Holds a journal's lock, and notices when the file or its log is removed or replaced."""
 
-    def __init__(self, path: Path, lock: FileLock) -> None:
+    def __init__(self, path: Path, lock: DatabaseLock) -> None:
         self._path = str(path)
         self._lock = lock
         _check_names(path)
@@ -36,6 +40,8 @@ class OpenFiles:
             with database.transaction():  # makes the log
                 database.set_meta("runs", database.meta("runs"))
             self._files.watch_log()
+            with _translated_locks(self._path):
+                self._lock.hold_log()
 
     def check(self) -> None:
         """Raise `JournalError` where a file is no longer the one that was opened."""
@@ -61,10 +67,16 @@ class OpenFiles:
         self._lock.release()
 
 
-def lock_journal(path: Path) -> FileLock:
+def lock_journal(path: Path) -> DatabaseLock:
     """Take the lock of the journal at `path`. Raises `JournalBusyError`, or `JournalError` where it cannot be made."""
+    with _translated_locks(path):
+        return DatabaseLock(path, LOCK)
+
+
+@contextmanager
+def _translated_locks(path: str | Path) -> Iterator[None]:
     try:
-        return lock_within(Path(f"{path}-lock"), LOOKED_AT)
+        yield
     except (BlockingIOError, PermissionError) as error:
         if isinstance(error, BlockingIOError) or not error.filename:
             problem = "a campaign is being sent with it; wait for that one to end, or stop it"
@@ -72,6 +84,8 @@ def lock_journal(path: Path) -> FileLock:
         reason = error.strerror
     except OSError as error:
         reason = error.strerror
+    else:
+        return
     raise JournalError(path, f"its lock file cannot be made ({reason}); choose a folder that can be written")
 
 

@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
-from mmsclient._store.file_lock import FileLock
+from mmsclient._store.file_lock import DatabaseLock
 from mmsclient._store.models import Owner, RecipientState
 from mmsclient._store.outbox import (
     MOST_COUNTED,
@@ -218,10 +218,11 @@ class SQLiteOutbox:
 class SQLiteOutboxWorker:
     """The `OutboxWorkerStore` of the one worker that a file has; `lock` says that it is this one."""
 
-    def __init__(self, file: OutboxFile, lock: FileLock, owner: Owner) -> None:
+    def __init__(self, file: OutboxFile, lock: DatabaseLock, owner: Owner) -> None:
         self._file = file
         self._lock = lock
         try:
+            file.hold_log(lock)
             _written(file, lambda database: belong_to(database, str(file.path), owner))
             self._lost = _written(file, _lose_and_settle)
         except BaseException:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import sqlite3
 import time
-from contextlib import closing
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from importlib import resources
 from pathlib import Path
 
 from mmsclient._store import private_files
 from mmsclient._store.errors import JournalBusyError, JournalError
-from mmsclient._store.file_lock import FileLock, lock_within
+from mmsclient._store.file_lock import DatabaseLock, lock_within
 from mmsclient._store.sqlite_database import Database, translated_errors
 from mmsclient._store.sqlite_watch import WatchedFiles
 
@@ -55,6 +56,12 @@ class OutboxFile:
         if name := self._files.replaced():
             raise JournalError(self.path, f"{name} {REPLACED}")
 
+    def hold_log(self, lock: DatabaseLock) -> None:
+        """Let the lock hold the log, if it has one. Raises `JournalBusyError` where another worker does."""
+        if self._files.has_log:
+            with translated_locks(self.path):
+                lock.hold_log()
+
     def close(self) -> None:
         """Close the connection. May be called again."""
         self._files.close(self.database.connection)
@@ -72,10 +79,17 @@ def open_outbox(path: Path, *, make: bool = True) -> OutboxFile:
     return OutboxFile(path)
 
 
-def lock_worker(path: Path) -> FileLock:
+def lock_worker(path: Path) -> DatabaseLock:
     """The right to send from the outbox at `path`. Raises `JournalBusyError` where another worker has it."""
+    with translated_locks(path):
+        return DatabaseLock(path, "-worker")
+
+
+@contextmanager
+def translated_locks(path: Path) -> Iterator[None]:
+    """Raise what is wrong with a lock as a `JournalError`."""
     try:
-        return FileLock(Path(f"{path}-worker"))
+        yield
     except (BlockingIOError, PermissionError):
         problem = "another worker is sending from it; a file has room for one, a PostgreSQL database for any number"
         raise JournalBusyError(path, problem) from None

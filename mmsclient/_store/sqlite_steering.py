@@ -10,9 +10,10 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
-from mmsclient._store.file_lock import LOOKED_AT, FileLock, is_held, lock_within
+from mmsclient._store.file_lock import LOOKED_AT, FileLock, is_database_held, is_held, lock_within
 from mmsclient._store.models import RecipientState
 from mmsclient._store.sqlite_database import Database, translated_errors
+from mmsclient._store.sqlite_files import LOCK
 from mmsclient._store.sqlite_messages import without_picture
 from mmsclient._store.steering import (
     FEW_FAILURES,
@@ -150,7 +151,7 @@ def give_order(database: Database, order: Order) -> None:
 
 def standing(database: Database) -> Standing:
     """How the campaign of a journal stands. Walks through all recipients."""
-    is_alive = is_held(Path(f"{os.path.realpath(database.path)}-lock"))
+    is_alive = is_database_held(os.path.realpath(database.path), LOCK)
     is_awaited = is_held(_wait_lock(database.path))
     with database.snapshot():
         said = dict(database.rows(_SAID))

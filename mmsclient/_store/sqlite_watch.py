@@ -28,6 +28,11 @@ class WatchedFiles:
             if (file := _found(path)) is not None:
                 self._files[path] = file
 
+    @property
+    def has_log(self) -> bool:
+        """It has one: it writes to that, and not into the file."""
+        return f"{self._real}-wal" in self._files
+
     def replaced(self) -> str:
         """The name of the first that is no longer the file it was; "" where all are."""
         return next((os.path.basename(path) for path in self._files if not self._is_same(path)), "")

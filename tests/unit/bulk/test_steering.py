@@ -21,10 +21,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mmsclient import AsyncMMSClient, bulk
-from mmsclient._store.file_lock import is_held
+from mmsclient._store.file_lock import LOOKED_AT, is_held, lock_within
 from mmsclient._store.models import Message
 from mmsclient._store.postgres.steering import PostgresSteering
-from mmsclient._store.sqlite_files import lock_journal
 from mmsclient._store.steering import sender_name
 from mmsclient._store.stores import store_at
 from mmsclient.bulk import (
@@ -492,7 +491,7 @@ def test_whoever_looks_at_a_lock_keeps_nobody_from_taking_it(tmp_path: Path) -> 
             looking.stdout.readline()
             end = time.monotonic() + 1
             while time.monotonic() < end:
-                held = lock_journal(journal)
+                held = lock_within(lock, LOOKED_AT)
                 assert is_held(lock)
                 held.close()
         finally:

@@ -7,7 +7,7 @@ import os
 import pickle
 import threading
 from collections.abc import AsyncIterator, Callable
-from contextlib import AsyncExitStack, aclosing
+from contextlib import AsyncExitStack, aclosing, closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -29,6 +29,8 @@ from mmsclient import (
     OutcomeUnknownError,
     RecipientsError,
 )
+from mmsclient._store.errors import JournalBusyError
+from mmsclient._store.stores import outbox_at
 from mmsclient.limiter import NoLimit
 from mmsclient.outbox import (
     Outbox,
@@ -513,6 +515,21 @@ async def test_a_file_has_one_worker(api: Sandbox, mms: AsyncMMSClient, tmp_path
         assert (await outbox.counts()).accepted == 1
     assert os.listdir(tmp_path) == ["outbox.db"]
     assert os.stat(path).st_mode & 0o777 == 0o600
+
+
+@pytest.mark.skipif(os.name == "nt", reason="an open file cannot be removed there")
+async def test_a_file_has_one_worker_also_where_its_lock_file_is_removed(mms: AsyncMMSClient, tmp_path: Path) -> None:
+    path = tmp_path / "outbox.db"
+    async with Outbox(mms, path):
+        os.unlink(f"{path}-worker")
+        second = Outbox(mms, path)
+        with pytest.raises(OutboxBusyError, match="another worker"):
+            await second.__aenter__()
+        with closing(outbox_at(path)) as store, pytest.raises(JournalBusyError, match="another worker"):
+            store.settle()
+        await second.aclose()
+    async with Outbox(mms, path):
+        pass
 
 
 @pytest.mark.parametrize("content", [b"", b"no database" * 1000])

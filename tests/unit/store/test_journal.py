@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import pickle
 import shutil
 import sqlite3
@@ -17,9 +18,10 @@ from attrs import evolve
 from mmsclient._store.models import Message, RecipientResult
 from mmsclient._store.protocol import JournalReader
 from mmsclient._store.sqlite_journal import SQLiteJournal
-from mmsclient._store.sqlite_opening import open_copy, open_journal
+from mmsclient._store.sqlite_opening import open_copy, open_journal, settle_journal
 from mmsclient._store.sqlite_reader import SQLiteReader
 from mmsclient.bulk import (
+    Activity,
     CampaignStoppedError,
     JournalBusyError,
     JournalError,
@@ -27,6 +29,7 @@ from mmsclient.bulk import (
     RecipientState,
     Row,
     read_report,
+    read_status,
 )
 from mmsclient.bulk.recipients import check_all
 from mmsclient.bulk.report import report_from
@@ -76,6 +79,22 @@ def test_a_second_campaign_of_this_process_is_refused(path: Path, tmp_path: Path
     first.close()
     opened(path).close()
     assert sorted(each.name for each in tmp_path.iterdir()) == ["link.db", "spring.db"]
+
+
+@pytest.mark.skipif(os.name == "nt", reason="an open file cannot be removed there")
+async def test_a_second_campaign_is_refused_also_where_the_lock_file_is_removed(path: Path) -> None:
+    first = opened(path)
+    first.add(check_all(listing(ONE, TWO)))
+    first.claim(1)
+    Path(f"{path}-lock").unlink()  # noqa: ASYNC240
+    for use in (opened, settle_journal):
+        with pytest.raises(JournalBusyError, match="a campaign is being sent with it"):
+            use(path)
+    assert (await read_status(path)).activity is Activity.WAITING
+    assert states(first.reader) == {str(ONE): "sending", str(TWO): "pending"}
+    first.close()
+    opened(path).close()
+    assert os.listdir(path.parent) == ["spring.db"]
 
 
 HOLD = """
