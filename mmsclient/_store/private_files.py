@@ -13,6 +13,8 @@ from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from urllib.parse import quote
 
+from mmsclient._store.mounts import MOUNTED, is_mounted_alone
+
 BUSY = 60.0
 """Seconds that a connection waits for another one's transaction."""
 LOCK_POLL = 0.005
@@ -41,7 +43,8 @@ def make_private(path: str | os.PathLike[str]) -> None:
 
 
 def connect(path: str) -> sqlite3.Connection:
-    """A connection that commits only when told to, and then to the disk."""
+    """A connection that commits only when told to, and then to the disk. Raises `sqlite3.Error`."""
+    check_mount(path)
     database = sqlite3.connect(path, timeout=BUSY, isolation_level=None, check_same_thread=False)
     try:
         database.executescript(
@@ -53,6 +56,12 @@ def connect(path: str) -> sqlite3.Connection:
         database.close()
         raise
     return database
+
+
+def check_mount(path: str | os.PathLike[str]) -> None:
+    """Raise `sqlite3.OperationalError` where only the file is mounted: its log would go with the container."""
+    if path and is_mounted_alone(path):
+        raise sqlite3.OperationalError(MOUNTED)
 
 
 @contextmanager
@@ -92,10 +101,13 @@ def header_of(path: Path) -> tuple[int, int]:
     return int(application), int(version)
 
 
-def flaw_of(file: os.stat_result) -> str:
+def flaw_of(path: Path) -> str:
     """Why a file that is there holds no record of what was sent; "" where it may. Told before SQLite opens it."""
+    file = path.stat()
     if not stat.S_ISREG(file.st_mode):
         return f"it is {'a directory' if stat.S_ISDIR(file.st_mode) else 'no file'}"
+    if is_mounted_alone(path):
+        return MOUNTED
     return "" if file.st_size else "the file is empty, so what was sent is not known; delete it if nothing was"
 
 

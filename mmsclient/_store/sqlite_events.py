@@ -24,7 +24,7 @@ from mmsclient._store.handled_events import (
     Reservation,
     Reserve,
 )
-from mmsclient._store.private_files import BUSY, log_writes_ahead, make_private, transaction
+from mmsclient._store.private_files import BUSY, check_mount, log_writes_ahead, make_private, transaction
 from mmsclient._store.sqlite_rows import MOST_ROWS, in_parts
 from mmsclient._store.sqlite_watch import WatchedFiles
 from mmsclient.errors import ConfigurationError
@@ -127,6 +127,7 @@ class SQLiteEvents:
 
 def connect(path: Path) -> sqlite3.Connection:
     """A connection to the file, with its table."""
+    check_mount(path)
     file = sqlite3.connect(path, timeout=BUSY, isolation_level=None, check_same_thread=False)
     try:
         log_writes_ahead(file, BUSY)

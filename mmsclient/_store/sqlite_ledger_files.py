@@ -139,11 +139,10 @@ def _new_sender(path: Path) -> tuple[str, FileLock]:
 
 def _check_header(path: Path) -> None:
     """Raise `LedgerUnavailableError` unless the file is a ledger of this version; nothing is written before."""
-    file = path.stat()
-    if flaw := private_files.flaw_of(file):
+    if flaw := private_files.flaw_of(path):
         raise LedgerUnavailableError(flaw, path)
-    if file.st_nlink > 1:
-        problem = f"the file has {file.st_nlink} names (hard links), and each would have its own log; copy it"
+    if (names := path.stat().st_nlink) > 1:
+        problem = f"the file has {names} names (hard links), and each would have its own log; copy it"
         raise LedgerUnavailableError(problem, path)
     application, version = private_files.header_of(path)
     if application != APPLICATION_ID:

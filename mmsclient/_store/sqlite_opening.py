@@ -139,10 +139,10 @@ def _check_header(path: Path) -> None:
     Before SQLite opens it for good, which may put files of its own beside it.
     """
     try:
-        file = path.stat()
+        flaw = private_files.flaw_of(path)
     except OSError as error:
         raise JournalError(path, f"it cannot be read ({error.strerror})") from None
-    if flaw := private_files.flaw_of(file):
+    if flaw:
         raise JournalError(path, flaw)
     with translated_errors(str(path)):
         application, version = private_files.header_of(path)

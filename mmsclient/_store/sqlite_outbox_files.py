@@ -99,11 +99,10 @@ def translated_locks(path: Path) -> Iterator[None]:
 
 def _check_header(path: Path) -> None:
     """Raise `JournalError` unless the file is an outbox of this version; nothing is written before."""
-    file = path.stat()
-    if flaw := private_files.flaw_of(file):
+    if flaw := private_files.flaw_of(path):
         raise JournalError(path, flaw)
-    if file.st_nlink > 1:
-        problem = f"the file has {file.st_nlink} names (hard links), so two workers could send from it; copy it"
+    if (names := path.stat().st_nlink) > 1:
+        problem = f"the file has {names} names (hard links), so two workers could send from it; copy it"
         raise JournalError(path, problem)
     with translated_errors(str(path)):
         try:

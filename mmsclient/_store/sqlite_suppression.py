@@ -137,7 +137,7 @@ def _opened(path: Path, *, makes: bool) -> sqlite3.Connection:
             raise SuppressionListError(path, stray)
     private_files.make_private(path)
     file = path.stat()
-    if (flaw := private_files.flaw_of(file)) and file.st_size:
+    if file.st_size and (flaw := private_files.flaw_of(path)):
         raise SuppressionListError(path, flaw)
     if file.st_nlink > 1:
         problem = f"the file has {file.st_nlink} names (hard links), and each would have its own log; copy it"
