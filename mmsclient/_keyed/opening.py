@@ -9,7 +9,7 @@ from datetime import timedelta
 from mmsclient._api.checks import require
 from mmsclient._keyed.sends import KeyedSends
 from mmsclient._store.models import Owner
-from mmsclient._store.stores import is_url, ledger_at
+from mmsclient._store.stores import is_place, is_url, ledger_at, shown_place
 from mmsclient.errors import ConfigurationError, LedgerUnavailableError
 
 __all__ = ["open_keyed_sends"]
@@ -24,10 +24,8 @@ def open_keyed_sends(
     is_new_key: bool,
 ) -> KeyedSends:
     """The keyed sends whose ledger is a file or a database. Raises `ConfigurationError` where it cannot be used."""
-    given = os.fspath(place) if isinstance(place, str | os.PathLike) else place
-    is_place = isinstance(given, str) and bool(given) and (is_url(place) or "://" not in given)
-    shown = f"{given.partition('://')[0]}://…" if isinstance(given, str) and "://" in given else place
-    require("ledger", shown, is_place, "the path of a file, or the URL of a PostgreSQL database")
+    is_known = is_place(place) and (is_url(place) or "://" not in os.fspath(place))
+    require("ledger", shown_place(place), is_known, "the path of a file, or the URL of a PostgreSQL database")
     require("ledger_keep", keep, isinstance(keep, timedelta) and keep > timedelta(0), "a timedelta, more than 0")
     try:
         ledger = ledger_at(place, Owner(base_url, fingerprint, is_new_key), keep=keep.total_seconds())

@@ -26,7 +26,7 @@ from mmsclient._store.sqlite_steering import SQLiteWaitNotice, give_order
 from mmsclient._store.sqlite_suppression import suppression_in_file
 from mmsclient._store.steering import Order, WaitNotice
 from mmsclient._store.suppression import SuppressionStore
-from mmsclient.errors import InvalidRequestError
+from mmsclient.errors import ConfigurationError, InvalidRequestError
 
 __all__ = [
     "FALLBACK",
@@ -34,14 +34,17 @@ __all__ = [
     "FileStore",
     "JournalStore",
     "events_at",
+    "is_place",
     "is_url",
     "ledger_at",
     "outbox_at",
+    "shown_place",
     "store_at",
     "suppression_at",
 ]
 
 LONGEST_NAME = 200
+_EXPECTED = "the path of a file, or the URL of a PostgreSQL database"
 
 
 class JournalStore(Protocol):
@@ -179,6 +182,17 @@ class FileStore:
         return RecorderWithFallback.open(self.shown)
 
 
+def is_place(place: object) -> bool:
+    """It may be a path, or the URL of a database."""
+    text = os.fspath(place) if isinstance(place, str | os.PathLike) else None
+    return isinstance(text, str) and bool(text) and "\0" not in text
+
+
+def shown_place(place: object) -> object:
+    """As an error shows one that is wrong: a URL may hold a password."""
+    return f"{place.partition('://')[0]}://…" if isinstance(place, str) and "://" in place else place
+
+
 def is_url(journal: str | os.PathLike[str]) -> bool:
     """It is the URL of a database, and no path."""
     return isinstance(journal, str) and journal.startswith(("postgresql://", "postgres://"))
@@ -207,8 +221,8 @@ def store_at(journal: str | os.PathLike[str], name: str | None = None) -> Journa
         InvalidRequestError: They do not fit each other.
         ConfigurationError: A URL cannot be read, or the extra `postgres` is not installed.
     """
-    if not os.fspath(journal):
-        raise InvalidRequestError("journal", journal, "the path of a file, or the URL of a PostgreSQL database")
+    if not is_place(journal):
+        raise InvalidRequestError("journal", shown_place(journal), _EXPECTED)
     if not is_url(journal):
         if name is not None:
             raise InvalidRequestError("name", name, "nothing beside a file, which holds one campaign")
@@ -230,6 +244,8 @@ def events_at(seen: str | os.PathLike[str]) -> HandledEvents:
     Raises:
         ConfigurationError: The file cannot be used, a URL cannot be read, or the extra `postgres` is not installed.
     """
+    if not is_place(seen):
+        raise ConfigurationError(f"seen: expected {_EXPECTED}")
     if not is_url(seen):
         return events_in_file(seen)
     with needed("postgres", "a store in PostgreSQL"):
@@ -246,10 +262,8 @@ def outbox_at(store: str | os.PathLike[str], *, make: bool = True) -> OutboxStor
         InvalidRequestError: It is neither.
         ConfigurationError: A URL cannot be read, or the extra `postgres` is not installed.
     """
-    is_path = isinstance(store, str | os.PathLike) and bool(os.fspath(store))
-    if not is_path or ("://" in os.fspath(store) and not is_url(store)):
-        shown = store if not isinstance(store, str) or not store else "another URL"  # which may hold a password
-        raise InvalidRequestError("store", shown, "the path of a file, or the URL of a PostgreSQL database")
+    if not is_place(store) or ("://" in os.fspath(store) and not is_url(store)):
+        raise InvalidRequestError("store", shown_place(store), _EXPECTED)
     if not is_url(store):
         return SQLiteOutbox(store, make=make)
     with needed("postgres", "an outbox in PostgreSQL"):
@@ -266,8 +280,8 @@ def suppression_at(place: str | os.PathLike[str]) -> SuppressionStore:
         InvalidRequestError: It is no place.
         ConfigurationError: A URL cannot be read, or the extra `postgres` is not installed.
     """
-    if not isinstance(place, str | os.PathLike) or not os.fspath(place):
-        raise InvalidRequestError("place", place, "the path of a file, or the URL of a PostgreSQL database")
+    if not is_place(place):
+        raise InvalidRequestError("place", shown_place(place), _EXPECTED)
     if not is_url(place):
         return suppression_in_file(place)
     with needed("postgres", "a store in PostgreSQL"):

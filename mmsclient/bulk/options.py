@@ -16,7 +16,7 @@ from mmsclient._api.phone_numbers import MAX_RECIPIENTS
 from mmsclient._api.sms_fields import checked_sms_text
 from mmsclient._api.types import Kind
 from mmsclient._store.evidence import Silent
-from mmsclient._store.stores import FALLBACK, LONGEST_NAME, JournalStore, store_at
+from mmsclient._store.stores import FALLBACK, LONGEST_NAME, JournalStore, is_place, shown_place, store_at
 from mmsclient.bulk import launch_options as launch
 from mmsclient.bulk.brake import MOST
 from mmsclient.bulk.fallback_options import SMSFallback, fallback_of
@@ -109,9 +109,9 @@ def _silent_after(value: timedelta | float) -> float:
 
 
 def _list_at(place: Any) -> SuppressionList:
-    if not isinstance(place, str | os.PathLike) or not os.fspath(place):
+    if not is_place(place):
         expected = "a SuppressionList, the path of its file, or the URL of a PostgreSQL database"
-        raise InvalidRequestError("suppress", place, expected)
+        raise InvalidRequestError("suppress", shown_place(place), expected)
     return SuppressionList(place)
 
 
