@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any, Self
 from urllib.parse import quote
@@ -46,6 +46,8 @@ class Database:
         self.path = path
         """As errors show it; `MEMORY` for one in memory."""
         self.connection = connection
+        self.check: Callable[[], object] | None = None
+        """Is called before each transaction that writes."""
 
     @property
     def file(self) -> str:
@@ -114,6 +116,8 @@ class Database:
     @contextmanager
     def transaction(self) -> Iterator[None]:
         """Within, this connection alone writes; at the end all of it is committed, or nothing."""
+        if self.check is not None:
+            self.check()
         self.connection.execute("BEGIN IMMEDIATE")
         try:
             yield

@@ -40,6 +40,7 @@ class OpenFiles:
             with database.transaction():  # makes the log
                 database.set_meta("runs", database.meta("runs"))
             self._files.watch_log()
+            database.check = self._check_index
             with _translated_locks(self._path):
                 self._lock.hold_log()
 
@@ -48,7 +49,7 @@ class OpenFiles:
         if name := self._files.replaced():
             raise JournalError(self._path, f"{name} was removed or replaced during the campaign; nothing more is sent")
 
-    def check_index(self) -> None:
+    def _check_index(self) -> None:
         """Raise `JournalError` where what is written may undo what others have written."""
         if self._files.is_alone():
             self.check()

@@ -233,8 +233,6 @@ class SQLiteJournal:
         """Record what became of a call and of each of its recipients, and act on what proves more."""
         if not {result.state for result in results} <= END.targets:
             raise ValueError(f"a call leaves its recipients {', '.join(sorted(END.targets))}")
-        if self._files is not None:
-            self._files.check_index()
         credit_text = None if credits_used is None else str(credits_used)
         with self._database.transaction():
             ends = (

@@ -7,6 +7,7 @@ import gc
 import json
 import os
 import sqlite3
+import sys
 import threading
 from collections.abc import AsyncIterator, Iterator
 from contextlib import closing
@@ -26,6 +27,8 @@ from mmsclient.bulk import (
     RecipientState,
     Sending,
     read_report,
+    read_status,
+    unpause,
 )
 from mmsclient.bulk.brake import WINDOW
 from mmsclient.bulk.outcome import outcome_of_answer
@@ -201,6 +204,24 @@ async def test_a_journal_that_is_removed_stops_its_campaign_at_the_next_claim(
     with pytest.raises(JournalError, match="removed or replaced"):
         await left_of(sending)
     assert len(api.sends) <= sends + WINDOW + 1
+
+
+@pytest.mark.skipif(os.name == "nt", reason="an open file cannot be removed there")
+async def test_a_campaign_whose_journal_is_written_by_another_index_sends_to_nobody_twice(
+    api: Sandbox, mms: AsyncMMSClient, path: Path
+) -> None:
+    sending = campaign(mms, path, batch_size=10).send(numbers(300))
+    await anext(sending)
+    os.unlink(f"{path}-shm")
+    code = f"import asyncio; from mmsclient.bulk import pause; asyncio.run(pause({os.fspath(path)!r}))"
+    await (await asyncio.create_subprocess_exec(sys.executable, "-c", code)).wait()
+    with pytest.raises(JournalError, match=r"spring\.db-shm was removed or replaced"):
+        await left_of(sending)
+    assert (await read_status(path)).paused_by is not None  # what it has written is there
+    await unpause(path)
+    report = await finished(mms, path, numbers(300))
+    assert report.counts[ACCEPTED] + report.counts[RecipientState.UNKNOWN] == 300
+    assert {api.carried_out(number) for number in numbers(300)} == {1}
 
 
 async def test_journals_are_for_their_owners_eyes_and_one_file_after_a_clean_end(

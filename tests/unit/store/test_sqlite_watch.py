@@ -193,6 +193,10 @@ def test_the_end_of_a_call_does_not_undo_what_others_have_recorded_by_another_in
     results = [RecipientResult(RecipientState.ACCEPTED, "B")]
     with pytest.raises(JournalError, match=r"a\.db-shm was removed or replaced during the campaign"):
         journal.finish(claim, results, accepted=1, credits_used=None, error=None)
+    with pytest.raises(JournalError, match="was removed or replaced"):
+        journal.release(claim)
+    with pytest.raises(JournalError, match="was removed or replaced"):
+        journal.steering.end()
     journal.close()
     assert elsewhere(path, "SELECT message_id FROM delivery") == "A"
     assert elsewhere(path, "SELECT state FROM recipient ORDER BY id").split() == ["sending", "pending", "pending"]
