@@ -88,7 +88,7 @@ class BaseClient:
         http_client: HTTPClient | None = None,
         verify: bool | SSLContext | None = None,
         ledger: str | os.PathLike[str] | None = None,
-        ledger_keep: timedelta = LEDGER_KEEP,
+        ledger_keep: timedelta | None = LEDGER_KEEP,
         ledger_new_key: bool = False,
         observer: Observer | Sequence[Observer] | None = None,
     ) -> None:
@@ -261,7 +261,7 @@ async def _close_both(keyed: KeyedSends, session: Session) -> None:
 
 
 def _keyed_sends(
-    ledger: str | os.PathLike[str], keep: timedelta, base_url: str, key: AppKey, is_new_key: bool
+    ledger: str | os.PathLike[str], keep: timedelta | None, base_url: str, key: AppKey, is_new_key: bool
 ) -> KeyedSends:
     from mmsclient._keyed.opening import open_keyed_sends  # noqa: PLC0415 - only who has a ledger needs SQLite
 

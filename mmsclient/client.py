@@ -80,7 +80,8 @@ class AsyncMMSClient(SMSClient):
         ledger: Remembers sends with a `key`, so that none of them is carried out twice ([keyed sends](keyed-sends.md)):
             a file on a local disk, or the URL of a PostgreSQL database (`postgresql://…`, extra `postgres`) for several
             machines. It is made if it is not there.
-        ledger_keep: How long it remembers a key after its send has ended.
+        ledger_keep: How long it remembers a key after its send has ended. Of several that open the ledger, the longest
+            counts. None asks for nothing: where nobody has, nothing is forgotten.
         ledger_new_key: The account of the ledger is the same, and its APPKEY was changed.
         observer: Called with each event of the client, its limiter and its campaigns ([observing](observing.md)): a
             function, or several. It must not block.

@@ -17,7 +17,7 @@ __all__ = ["open_keyed_sends"]
 
 def open_keyed_sends(
     place: str | os.PathLike[str],
-    keep: timedelta,
+    keep: timedelta | None,
     base_url: str,
     fingerprint: Callable[[bytes], str],
     *,
@@ -26,9 +26,11 @@ def open_keyed_sends(
     """The keyed sends whose ledger is a file or a database. Raises `ConfigurationError` where it cannot be used."""
     is_known = is_place(place) and (is_url(place) or "://" not in os.fspath(place))
     require("ledger", shown_place(place), is_known, "the path of a file, or the URL of a PostgreSQL database")
-    require("ledger_keep", keep, isinstance(keep, timedelta) and keep > timedelta(0), "a timedelta, more than 0")
+    is_time = keep is None or (isinstance(keep, timedelta) and keep > timedelta(0))
+    require("ledger_keep", keep, is_time, "a timedelta, more than 0, or None")
     try:
-        ledger = ledger_at(place, Owner(base_url, fingerprint, is_new_key), keep=keep.total_seconds())
+        seconds = None if keep is None else keep.total_seconds()
+        ledger = ledger_at(place, Owner(base_url, fingerprint, is_new_key), keep=seconds)
     except LedgerUnavailableError as error:
         problem = f"ledger: {error.problem}: {error.path}"
     else:

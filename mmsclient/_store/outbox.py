@@ -389,8 +389,11 @@ class OutboxWorkerStore(Protocol):
         """
         ...
 
-    def purge(self, keep: float) -> None:
-        """Forget orders that ended so many seconds ago, and pictures that no order needs any more."""
+    def purge(self, keep: float | None = None) -> None:
+        """Forget orders that ended so many seconds ago, and pictures that no order needs any more.
+
+        None: the longest that anybody who opened the store asked for; no order where nobody has.
+        """
         ...
 
     def close(self) -> None:

@@ -15,7 +15,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
-from mmsclient._store import sqlite_keyed_evidence
+from mmsclient._store import sqlite_keyed_evidence, sqlite_retention
 from mmsclient._store.group_commit import GroupCommit
 from mmsclient._store.heard import Heard
 from mmsclient._store.ledger import DIED, PURGE_EVERY, Fingerprint, KeyClaim, KeyedSend, SendEnd, SendState, may_claim
@@ -50,13 +50,13 @@ class SQLiteLedger:
     Args:
         path: The file.
         owner: The account that it is for.
-        keep: Seconds that a key is kept after its send has ended, at least.
+        keep: Seconds that a key is kept after its send has ended, at least; None: as others ask for.
 
     Raises:
         LedgerUnavailableError: The file cannot be used, or belongs to another account.
     """
 
-    def __init__(self, path: str | os.PathLike[str], owner: Owner, *, keep: float) -> None:
+    def __init__(self, path: str | os.PathLike[str], owner: Owner, *, keep: float | None) -> None:
         self._path = Path(os.path.realpath(path))
         check_ledger(self._path, owner)
         self._transactions = _Transactions(self._path, owner, keep)
@@ -98,7 +98,7 @@ class SQLiteLedger:
 class _Transactions:
     """What is done in the ledger's thread, within a transaction each."""
 
-    def __init__(self, path: Path, owner: Owner, keep: float) -> None:
+    def __init__(self, path: Path, owner: Owner, keep: float | None) -> None:
         self._path = path
         self._owner = owner
         self._keep = keep
@@ -106,7 +106,7 @@ class _Transactions:
         self._opened: list[OpenLedger] = []
 
     def connect(self) -> sqlite3.Connection:
-        opened = OpenLedger(self._path, self._owner)
+        opened = OpenLedger(self._path, self._owner, self._keep)
         try:
             with transaction(opened.database):
                 self._lose_dead(opened)
@@ -164,7 +164,8 @@ class _Transactions:
 
     def _purge(self, database: sqlite3.Connection) -> None:
         self._purged = time.monotonic()
-        database.execute("DELETE FROM send WHERE ended < ?", (time.time() - self._keep,))
+        if (keep := sqlite_retention.kept_for(database)) is not None:
+            database.execute("DELETE FROM send WHERE ended < ?", (time.time() - keep,))
         sqlite_keyed_evidence.forget_unneeded(database)
 
 

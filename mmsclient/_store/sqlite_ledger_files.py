@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 
-from mmsclient._store import private_files
+from mmsclient._store import private_files, sqlite_retention
 from mmsclient._store.file_lock import FileLock, lock_within
 from mmsclient._store.ledger import objection_to
 from mmsclient._store.models import Owner
@@ -48,7 +48,7 @@ class OpenLedger:
     are unknown until it records their ends; a dead one is never taken for a living one.
     """
 
-    def __init__(self, path: Path, owner: Owner) -> None:
+    def __init__(self, path: Path, owner: Owner, keep: float | None) -> None:
         self._path = path
         with translated(path):
             _check_header(path)
@@ -60,6 +60,7 @@ class OpenLedger:
                 with transaction(self.database):
                     if not _is_owned(self.database, path, owner):
                         _set_owner(self.database, owner)
+                    sqlite_retention.ask(self.database, keep)
                     self.database.execute("UPDATE meta SET value = value + 1 WHERE key = 'openings'")  # makes the log
                 self._files.watch_log()
                 self.sender, self._lock = _new_sender(path)

@@ -10,6 +10,7 @@ import os
 import secrets
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -28,11 +29,11 @@ from mmsclient._store.outbox import (
     OutboxState,
     chosen,
 )
-from mmsclient._store.outbox_evidence import MAY_BE_PROVEN, replaces_proof
+from mmsclient._store.outbox_evidence import replaces_proof
 from mmsclient._store.outbox_resends import died, end_again, set_aside, taken_back, told_of_each
 from mmsclient._store.sqlite_database import Database, translated_errors
-from mmsclient._store.sqlite_outbox_ends import end_order, next_number
-from mmsclient._store.sqlite_outbox_evidence import SQLiteOutboxRecorder, forget_unneeded, settle, settle_all
+from mmsclient._store.sqlite_outbox_ends import end_order, forget, next_number
+from mmsclient._store.sqlite_outbox_evidence import SQLiteOutboxRecorder, settle, settle_all
 from mmsclient._store.sqlite_outbox_files import OutboxFile, lock_worker, open_outbox
 from mmsclient._store.sqlite_outbox_owner import belong_to
 from mmsclient.errors import KeyReusedError
@@ -74,19 +75,18 @@ _DUE = (  # by these indexes, since the planner would take others, and sort
     " WHERE not_before IS NULL OR not_before <= ?2"
 )
 _COUNTS = "SELECT state, count(*) FROM outbox GROUP BY state"
-_UNUSED = (
-    "DELETE FROM picture WHERE NOT EXISTS (SELECT 1 FROM outbox WHERE outbox.picture = picture.sha256"  # noqa: S608
-    " AND state IN ('waiting', 'sending', 'unknown'))"
-    f" AND sha256 NOT IN (SELECT picture FROM outbox WHERE {MAY_BE_PROVEN})"
-)
 
 
 class SQLiteOutbox:
-    """An `OutboxStore` in the file `path`, which is made if it is not there, unless `make` is False."""
+    """An `OutboxStore` in the file `path`, which is made if it is not there, unless `make` is False.
 
-    def __init__(self, path: str | os.PathLike[str], *, make: bool = True) -> None:
+    `keep`: asks for so many seconds that orders are kept.
+    """
+
+    def __init__(self, path: str | os.PathLike[str], *, make: bool = True, keep: float | None = None) -> None:
         self._path = Path(os.path.realpath(path))
         self._make = make
+        self._open = partial(open_outbox, self._path, make=make, keep=keep)
         self._file: OutboxFile | None = None
 
     @property
@@ -192,7 +192,7 @@ class SQLiteOutbox:
         """See `OutboxStore.open_worker`."""
         lock = lock_worker(self._path)
         try:
-            return SQLiteOutboxWorker(open_outbox(self._path, make=self._make), lock, owner)
+            return SQLiteOutboxWorker(self._open(), lock, owner)
         except BaseException:
             lock.release()
             raise
@@ -205,7 +205,7 @@ class SQLiteOutbox:
 
     def _opened(self) -> OutboxFile:
         if self._file is None:
-            self._file = open_outbox(self._path, make=self._make)
+            self._file = self._open()
         return self._file
 
     def _write(self, work: Callable[[Database], T]) -> T:
@@ -277,15 +277,9 @@ class SQLiteOutboxWorker:
         """See `OutboxWorkerStore.settle`."""
         return _written(self._file, settle_all)
 
-    def purge(self, keep: float) -> None:
+    def purge(self, keep: float | None = None) -> None:
         """See `OutboxWorkerStore.purge`."""
-
-        def work(database: Database) -> None:
-            database.execute("DELETE FROM outbox WHERE ended < ?", (time.time() - keep,))
-            database.execute(_UNUSED)
-            forget_unneeded(database)
-
-        _written(self._file, work)
+        _written(self._file, lambda database: forget(database, keep))
 
     def close(self) -> None:
         """See `OutboxWorkerStore.close`."""

@@ -17,7 +17,7 @@ from mmsclient._store.sqlite_outbox_ends import end_order
 from mmsclient._store.sqlite_outbox_files import OutboxFile, open_outbox
 from mmsclient._store.sqlite_turns import Turns
 
-__all__ = ["SQLiteOutboxRecorder", "forget_unneeded", "settle", "settle_all"]
+__all__ = ["SQLiteOutboxRecorder", "settle", "settle_all"]
 
 _NAMED = "EXISTS (SELECT 1 FROM recipient AS named WHERE named.message_id = {of} AND NOT named.proven)"
 
@@ -86,11 +86,6 @@ def settle(database: Database, id_: int) -> None:
 def settle_all(database: Database) -> int:
     """Settle all orders for which there is proof; how many that made accepted."""
     return _settle(database, doubted_orders(database.rows(f"{_BY_ORDER} ORDER BY outbox.id")))
-
-
-def forget_unneeded(database: Database) -> None:
-    """Forget what was heard of phones that stand in no order any more."""
-    database.execute("DELETE FROM heard WHERE phone NOT IN (SELECT phone FROM recipient)")
 
 
 def _settle(database: Database, orders: Sequence[DoubtedOrder]) -> int:

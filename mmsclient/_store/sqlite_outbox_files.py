@@ -9,7 +9,7 @@ from contextlib import closing, contextmanager
 from importlib import resources
 from pathlib import Path
 
-from mmsclient._store import private_files
+from mmsclient._store import private_files, sqlite_retention
 from mmsclient._store.errors import JournalBusyError, JournalError
 from mmsclient._store.file_lock import DatabaseLock, lock_within
 from mmsclient._store.sqlite_database import Database, translated_errors
@@ -32,7 +32,7 @@ REPLACED = "was removed or replaced while it was open; restore it, or make a new
 class OutboxFile:
     """An outbox that is there, open."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, keep: float | None) -> None:
         self.path = path
         with translated_errors(str(path)):
             self._files = WatchedFiles(path)
@@ -41,6 +41,7 @@ class OutboxFile:
                 self.database.execute("PRAGMA foreign_keys = ON")
                 with self.database.transaction():
                     self.database.set_meta("opened", time.time())  # makes the log
+                    sqlite_retention.ask(self.database.connection, keep)
                 self._files.watch_log()
             except BaseException:
                 self.database.close()
@@ -67,8 +68,11 @@ class OutboxFile:
         self._files.close(self.database.connection)
 
 
-def open_outbox(path: Path, *, make: bool = True) -> OutboxFile:
-    """Open the outbox at `path`, or make it. Raises `JournalError` where it cannot be used."""
+def open_outbox(path: Path, *, make: bool = True, keep: float | None = None) -> OutboxFile:
+    """Open the outbox at `path`, or make it; `keep`: asks for so many seconds that orders are kept.
+
+    Raises `JournalError` where it cannot be used.
+    """
     try:
         if make:
             _make_if_missing(path)
@@ -76,7 +80,7 @@ def open_outbox(path: Path, *, make: bool = True) -> OutboxFile:
         private_files.make_private(path)
     except OSError as error:
         raise JournalError(path, f"it cannot be used ({error.strerror})") from None
-    return OutboxFile(path)
+    return OutboxFile(path, keep)
 
 
 def lock_worker(path: Path) -> DatabaseLock:

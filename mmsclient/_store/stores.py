@@ -198,8 +198,8 @@ def is_url(journal: str | os.PathLike[str]) -> bool:
     return isinstance(journal, str) and journal.startswith(("postgresql://", "postgres://"))
 
 
-def ledger_at(ledger: str | os.PathLike[str], owner: Owner, *, keep: float) -> Ledger:
-    """The ledger that the option of that name means; `keep`: seconds.
+def ledger_at(ledger: str | os.PathLike[str], owner: Owner, *, keep: float | None) -> Ledger:
+    """The ledger that the option of that name means; `keep`: seconds, None as others ask for.
 
     Raises:
         LedgerUnavailableError: The file cannot be used. A database is looked at when a key is claimed.
@@ -255,8 +255,10 @@ def events_at(seen: str | os.PathLike[str]) -> HandledEvents:
     return events_in_database(Address.of(os.fspath(seen)))
 
 
-def outbox_at(store: str | os.PathLike[str], *, make: bool = True) -> OutboxStore:
+def outbox_at(store: str | os.PathLike[str], *, make: bool = True, keep: float | None = None) -> OutboxStore:
     """The outbox in a file or a database; made at its first use where it is not there, unless `make` is False.
+
+    `keep`: seconds that orders are kept at least, after they have ended; None: as others ask for.
 
     Raises:
         InvalidRequestError: It is neither.
@@ -265,12 +267,12 @@ def outbox_at(store: str | os.PathLike[str], *, make: bool = True) -> OutboxStor
     if not is_place(store) or ("://" in os.fspath(store) and not is_url(store)):
         raise InvalidRequestError("store", shown_place(store), _EXPECTED)
     if not is_url(store):
-        return SQLiteOutbox(store, make=make)
+        return SQLiteOutbox(store, make=make, keep=keep)
     with needed("postgres", "an outbox in PostgreSQL"):
         from mmsclient._store.postgres.address import Address  # noqa: PLC0415
         from mmsclient._store.postgres.outbox import PostgresOutbox  # noqa: PLC0415
 
-    return PostgresOutbox(Address.of(os.fspath(store)), make=make)
+    return PostgresOutbox(Address.of(os.fspath(store)), make=make, keep=keep)
 
 
 def suppression_at(place: str | os.PathLike[str]) -> SuppressionStore:

@@ -60,6 +60,7 @@ class Connection:
                     timeout=self.timeout,
                     verify=verify,
                     ledger=ledger,
+                    ledger_keep=None,
                     ledger_new_key=keyed.new_key,
                     limiter=limiter,
                     observer=observer,

@@ -99,7 +99,7 @@ async def run(
     form = Form.chosen(json)
     monitor = Monitor(monitoring)
     async with connection.client(observer=monitor.observer) as mms:
-        outbox = Outbox(mms, store, new_key=new_key)
+        outbox = Outbox(mms, store, keep=None, new_key=new_key)
         async with monitor.serving(outbox.is_healthy):
             return await _send(outbox, form)
 

@@ -18,9 +18,9 @@ STOP_AFTER = 3
 """Calls in a row whose outcome is unknown before a worker stops."""
 
 
-def _keep(_: Any, attribute: Attribute[timedelta], value: timedelta) -> None:
-    if not isinstance(value, timedelta) or value <= timedelta(0):
-        raise InvalidRequestError(attribute.name, value, "a timedelta, more than 0")
+def _keep(_: Any, attribute: Attribute[timedelta], value: timedelta | None) -> None:
+    if value is not None and (not isinstance(value, timedelta) or value <= timedelta(0)):
+        raise InvalidRequestError(attribute.name, value, "a timedelta, more than 0, or None")
 
 
 def _stop_after(_: Any, attribute: Attribute[int], value: int) -> None:
@@ -36,7 +36,7 @@ def _timeout(_: Any, attribute: Attribute[float | None], value: float | None) ->
 class Options:
     """What an outbox was asked for. Raises `InvalidRequestError` for a wrong option."""
 
-    keep: timedelta = field(default=KEEP, validator=_keep)
+    keep: timedelta | None = field(default=KEEP, validator=_keep)
     stop_after: int = field(default=STOP_AFTER, validator=_stop_after)
     timeout: float | None = field(default=None, validator=_timeout)
     new_key: bool = False

@@ -57,7 +57,8 @@ class Outbox(Orders):
         mms: The client.
         store: A file on a local disk, which is made if it is not there, for one worker; or the URL of a PostgreSQL
             database (`postgresql://user@host/database`, extra `postgres`), for any number of workers on any machines.
-        keep: How long an order is remembered after it has ended: so long its key is not sent again.
+        keep: How long an order is remembered after it has ended: so long its key is not sent again. Of several that
+            open the store, the longest counts. None asks for nothing: where nobody has, nothing is forgotten.
         stop_after: Calls in a row whose outcome is unknown, after which the worker stops.
         timeout: Seconds of a call from its first byte to the end of its answer, in place of the client's.
         new_key: The outbox was begun with another APPKEY of the same account, which was changed since.
@@ -72,14 +73,14 @@ class Outbox(Orders):
         mms: Sender,
         store: str | os.PathLike[str],
         *,
-        keep: timedelta = KEEP,
+        keep: timedelta | None = KEEP,
         stop_after: int = STOP_AFTER,
         timeout: float | None = None,
         new_key: bool = False,
     ) -> None:
         self._mms = mms
         self._options = Options(keep=keep, stop_after=stop_after, timeout=timeout, new_key=new_key)
-        super().__init__(outbox_at(store))
+        super().__init__(outbox_at(store, keep=None if keep is None else keep.total_seconds()))
         self._worker: Worker | None = None
         self._listening: asyncio.Task[None] | None = None
 

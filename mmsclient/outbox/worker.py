@@ -181,8 +181,7 @@ class Worker:
                 self._on_end()
         if self._loop.time() >= self._purge_at:
             self._purge_at = self._loop.time() + PURGE_EVERY
-            keep = self._options.keep.total_seconds()
-            await self._thread.run(lambda store: store.purge(keep))
+            await self._thread.run(lambda store: store.purge())
         return False
 
     async def _look_for_dead(self) -> bool:

@@ -29,8 +29,8 @@ def end(claim: OutboxClaim, state: OutboxState, **options: Any) -> list[OrderEnd
 
 
 @contextmanager
-def opened(place: str) -> Iterator[OutboxStore]:
-    store = outbox_at(place)
+def opened(place: str, keep: float | None = None) -> Iterator[OutboxStore]:
+    store = outbox_at(place, keep=keep)
     try:
         yield store
     finally:

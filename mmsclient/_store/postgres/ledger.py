@@ -20,7 +20,7 @@ from mmsclient._store.group_recorder import GroupRecorder
 from mmsclient._store.heard import Heard
 from mmsclient._store.ledger import PURGE_EVERY, Fingerprint, KeyClaim, KeyedSend, SendEnd
 from mmsclient._store.models import Owner
-from mmsclient._store.postgres import keyed_sends
+from mmsclient._store.postgres import keyed_sends, retention
 from mmsclient._store.postgres.address import Address
 from mmsclient._store.postgres.database import LOCKED, Database, Transaction
 from mmsclient._store.postgres.lease import now
@@ -52,10 +52,10 @@ class PostgresLedger:
     Args:
         address: Of the database.
         owner: The account that the ledger is for.
-        keep: Seconds that a key is kept after its send has ended, at least.
+        keep: Seconds that a key is kept after its send has ended, at least; None: as others ask for.
     """
 
-    def __init__(self, address: Address, owner: Owner, *, keep: float) -> None:
+    def __init__(self, address: Address, owner: Owner, *, keep: float | None) -> None:
         self._path = address.shown
         self._new_thread = partial(_SenderThread, address, owner, keep)
         self._threads: list[_SenderThread] = []  # that of this process is the last; those before are its parents'
@@ -130,7 +130,7 @@ class PostgresLedger:
 class _SenderThread:
     """The thread of one process in which its `_Sender` lives."""
 
-    def __init__(self, address: Address, owner: Owner, keep: float) -> None:
+    def __init__(self, address: Address, owner: Owner, keep: float | None) -> None:
         self.sender = _Sender(address, owner, keep)
         self._worker = WorkerThread("mmsclient-ledger", self.sender.close)
         self._answered = -math.inf
@@ -180,7 +180,7 @@ def _close_last(threads: list[_SenderThread]) -> None:
 class _Sender:
     """What one process sends with the ledger. Lives in one thread."""
 
-    def __init__(self, address: Address, owner: Owner, keep: float) -> None:
+    def __init__(self, address: Address, owner: Owner, keep: float | None) -> None:
         self._address = address
         self._owner = owner
         self._keep = keep
@@ -262,8 +262,13 @@ class _Sender:
         elif time.monotonic() - self._tidied < PURGE_EVERY:
             return
         self._database.run(keyed_sends.lose_dead)
-        self._database.run(lambda transaction: keyed_sends.forget_old(transaction, self._keep))
+        self._database.run(self._forget_old)
         self._tidied = time.monotonic()
+
+    def _forget_old(self, transaction: Transaction) -> None:
+        retention.ask(transaction, "ledger", self._keep)
+        if (keep := retention.kept_for(transaction, "ledger")) is not None:
+            keyed_sends.forget_old(transaction, keep)
 
     def _living_lease(self) -> SenderLease:
         """That of this sender; a new one where it was lost, under which nothing may leave that was claimed before."""

@@ -15,6 +15,7 @@ from mmsclient._store.errors import JournalError
 from mmsclient._store.models import Owner
 from mmsclient._store.outbox import HeldOrder, Order, OutboxFigures, OutboxState
 from mmsclient._store.outbox_resends import set_aside, taken_back
+from mmsclient._store.postgres import retention
 from mmsclient._store.postgres.address import Address
 from mmsclient._store.postgres.database import Database, Transaction
 from mmsclient._store.postgres.migrations import check_version, migrate
@@ -51,11 +52,15 @@ NO_TABLES = "there are no tables of the outbox; `mmsclient store migrate` makes 
 
 
 class PostgresOutbox:
-    """An `OutboxStore` in a database, whose tables are made where they are missing, unless `make` is False."""
+    """An `OutboxStore` in a database, whose tables are made where they are missing, unless `make` is False.
 
-    def __init__(self, address: Address, *, make: bool = True) -> None:
+    `keep`: asks for so many seconds that orders are kept.
+    """
+
+    def __init__(self, address: Address, *, make: bool = True, keep: float | None = None) -> None:
         self.address = address
         self._make = make
+        self._keep = keep
         self._database = Database(address)
         self._is_ready = False
 
@@ -229,6 +234,8 @@ class PostgresOutbox:
         """The database, with its tables."""
         if not self._is_ready:
             self._prepare(self._database)
+            if self._keep is not None:
+                self._database.run(lambda transaction: retention.ask(transaction, "outbox", self._keep))
             self._is_ready = True
         return self._database
 

@@ -15,7 +15,7 @@ from mmsclient._store.models import Owner
 from mmsclient._store.outbox import MOST_COUNTED, Candidate, OrderEnd, OutboxClaim, OutboxDue, OutboxState, chosen
 from mmsclient._store.outbox_evidence import replaces_proof
 from mmsclient._store.outbox_resends import died, end_again, told_of_each
-from mmsclient._store.postgres import outbox_evidence
+from mmsclient._store.postgres import outbox_evidence, retention
 from mmsclient._store.postgres.address import Address
 from mmsclient._store.postgres.database import Database, Transaction, columns, storable
 from mmsclient._store.postgres.lease import now
@@ -212,9 +212,14 @@ class PostgresOutboxWorker:
         """See `OutboxWorkerStore.settle`."""
         return self._database.run(outbox_evidence.settle_all)
 
-    def purge(self, keep: float) -> None:
+    def purge(self, keep: float | None = None) -> None:
         """See `OutboxWorkerStore.purge`."""
-        self._database.run(lambda transaction: forget(transaction, keep))
+
+        def work(transaction: Transaction) -> None:
+            seconds = retention.kept_for(transaction, "outbox") if keep is None else keep
+            forget(transaction, seconds)
+
+        self._database.run(work)
 
     def close(self) -> None:
         """See `OutboxWorkerStore.close`."""
@@ -264,12 +269,13 @@ def lose_dead(transaction: Transaction, but: str = "") -> dict[int, str]:
     return {id_: sender for id_, sender, _ in left}
 
 
-def forget(transaction: Transaction, keep: float) -> int:
+def forget(transaction: Transaction, keep: float | None) -> int:
     """Forget what ended so many seconds ago, and pictures that are not needed; how many orders that were.
 
+    None forgets no order.
     Pictures only where nobody is just putting an order: who does holds a lock on their table until that is committed.
     """
-    forgotten = transaction.execute(_OLD, (keep,))
+    forgotten = 0 if keep is None else transaction.execute(_OLD, (keep,))
     transaction.script("SAVEPOINT pictures; SET LOCAL lock_timeout = 100")
     try:
         transaction.script("LOCK TABLE outbox_picture IN SHARE ROW EXCLUSIVE MODE")

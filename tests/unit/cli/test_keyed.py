@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import signal
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -33,6 +35,16 @@ def test_the_same_key_is_sent_once_and_printed_twice(cli: Cli, mms_sandbox: Sand
     documents = [send(cli, "--json").documents[0] for _ in range(2)]
     assert [each["repeated"] for each in documents] == [True, True]
     assert mms_sandbox.carried_out(NUMBER) == 1
+
+
+def test_the_command_forgets_no_key_of_a_program_that_keeps_them_for_longer(cli: Cli, mms_sandbox: Sandbox) -> None:
+    assert send(cli).status == 0
+    with closing(sqlite3.connect("sends.db")) as ledger, ledger:
+        ledger.execute("UPDATE send SET claimed = claimed - 4e6, ended = ended - 4e6")
+    other = ("--text", "Hi", "--image", "sale.png", "--key", "order-18", "--ledger", "sends.db")
+    assert cli("send", "--to", NUMBER, *other).status == 0
+    assert "sent before, and not again" in send(cli).out
+    assert mms_sandbox.carried_out(NUMBER) == 2
 
 
 def test_the_ledger_may_be_a_database(cli: Cli, mms_sandbox: Sandbox, postgres: Server) -> None:

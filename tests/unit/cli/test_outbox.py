@@ -6,7 +6,9 @@ import asyncio
 import json
 import os
 import signal
+import sqlite3
 from contextlib import closing
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -16,6 +18,7 @@ from mmsclient._store.heard import Reported
 from mmsclient._store.models import Owner
 from mmsclient.limiter import NoLimit
 from mmsclient.outbox import Outbox, OutboxState
+from mmsclient.outbox.options import KEEP
 from mmsclient.sandbox import Sandbox
 from mmsclient.sandbox.faults import Reject, server_error
 from tests.conftest import PNG
@@ -24,12 +27,12 @@ from tests.support.outbox import keys, opened, working
 from tests.support.waiting import until
 
 
-def put(api: Sandbox, store: str, *keys: str, **options: Any) -> None:
+def put(api: Sandbox, store: str, *keys: str, keep: timedelta = KEEP, **options: Any) -> None:
     """As a program does."""
 
     async def put_all() -> None:
         async with api.client(limiter=NoLimit()) as mms:
-            outbox = Outbox(mms, store)
+            outbox = Outbox(mms, store, keep=keep)
             for key in keys:
                 await outbox.put(**{"key": key, "to": "+61400000000", "text": key, "image": PNG, **options})
             await outbox.aclose()
@@ -126,6 +129,19 @@ def test_a_worker_of_its_own_sends_until_it_is_told_to_stop(cli: Cli, api: Sandb
     assert err == "mmsclient: stopping: waiting for the calls under way; once more ends it at once\n"
     assert len(api.sends) == 1
     assert OutboxState.ACCEPTED in cli("outbox", "list", store).out
+
+
+def test_a_worker_of_its_own_forgets_no_order_that_is_to_be_kept_for_longer(cli: Cli, api: Sandbox) -> None:
+    put(api, "outbox.db", "order-1", keep=timedelta(days=365))
+    sent(api, "outbox.db", "order-1")
+    with closing(sqlite3.connect("outbox.db")) as file, file:
+        file.execute("UPDATE outbox SET ended = ended - 4e6")
+    put(api, "outbox.db", "order-2")
+    with started("outbox", "run", "outbox.db") as process:
+        until(lambda: len(api.messages) == 2)  # and it forgets before it sends
+        process.terminate()
+        process.wait(timeout=60)
+    assert [line["key"] for line in cli("outbox", "list", "outbox.db", "--json").documents] == ["order-1", "order-2"]
 
 
 def test_reconcile(cli: Cli, api: Sandbox, place: tuple[str, str]) -> None:

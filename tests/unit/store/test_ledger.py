@@ -8,6 +8,7 @@ import json
 import time
 import weakref
 from collections.abc import AsyncIterator, Callable
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -45,7 +46,7 @@ async def another(place: Place) -> AsyncIterator[Open]:
     """Opens ledgers, each of a sender of its own, and closes them."""
     ledgers: list[Ledger] = []
 
-    def open_one(whose: Owner | None = None, keep: float = 30 * DAY) -> Ledger:
+    def open_one(whose: Owner | None = None, keep: float | None = 30 * DAY) -> Ledger:
         ledgers.append(opened(place, whose, keep))
         return ledgers[-1]
 
@@ -190,6 +191,32 @@ async def test_keys_are_kept_and_then_forgotten(place: Place, another: Open, mon
     place.age(20)
     await claimed(store, "new")
     assert sorted(place.states()) == ["new", "sending"]
+
+
+async def test_the_longest_that_anybody_asks_for_is_how_long_keys_are_kept(place: Place, another: Open) -> None:
+    year = another(keep=365 * DAY)
+    await year.finish(await claimed(year, "old"), SendEnd(SendState.ACCEPTED, {}))
+    place.age(40 * DAY)
+    for keep in (30 * DAY, None):
+        await claimed(another(keep=keep), f"of one who asks for {keep}")
+    assert state(await held(another(), "old")) is SendState.ACCEPTED
+    place.age(330 * DAY)
+    await claimed(another(keep=None), "new")
+    assert "old" not in place.states()
+
+
+async def test_keys_are_kept_where_nobody_has_said_how_long(place: Place, another: Open) -> None:
+    store = another(keep=None)
+    await store.finish(await claimed(store, "old"), SendEnd(SendState.ACCEPTED, {}))
+    place.age(400 * DAY)
+    await claimed(another(keep=None), "new")
+    assert sorted(place.states()) == ["new", "old"]
+
+
+async def test_keys_may_be_kept_for_longer_than_there_are_dates(place: Place, another: Open) -> None:
+    store = another(keep=timedelta.max.total_seconds())
+    await claimed(store)
+    assert await held(another())
 
 
 async def test_another_owner(place: Place, another: Open, store: Ledger) -> None:

@@ -301,6 +301,29 @@ def test_old_orders_are_forgotten_and_pictures_that_nobody_needs(store: OutboxSt
         assert {state: count for state, count in store.figures().counts.items() if count} == {SENDING: 2}
 
 
+def test_the_longest_that_anybody_asks_for_is_how_long_orders_are_kept(place: tuple[str, str]) -> None:
+    with opened(place[0]) as silent, working(silent) as worker:
+        silent.put(order("a"))
+        claim = claimed(worker)
+        worker.finish(claim, end(claim, ACCEPTED))
+        worker.purge()
+        assert state_of(silent, "a") is ACCEPTED
+    with opened(place[0], keep=1000) as putting:
+        putting.put(order("b"))
+    with opened(place[0], keep=1e-6) as short, working(short) as worker:
+        worker.purge()
+        assert state_of(short, "a") is ACCEPTED
+
+
+def test_orders_are_forgotten_after_the_time_that_was_asked_for(place: tuple[str, str]) -> None:
+    with opened(place[0], keep=1e-6) as store, working(store) as worker:
+        store.put(order("a"))
+        claim = claimed(worker)
+        worker.finish(claim, end(claim, ACCEPTED))
+        worker.purge()
+        assert state_of(store, "a") is None
+
+
 ANOTHER_KEY = Owner(OWNER.base_url, lambda salt: "another")
 ANOTHER_HOST = Owner("https://another.example", OWNER.fingerprint)
 
