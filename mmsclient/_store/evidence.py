@@ -8,6 +8,9 @@ phone is in a journal once, so no other call of the journal can have caused it; 
 same phone at the same time can, if its reports go into this journal too. What tells that it is of the other kind, SMS
 or MMS, proves nothing.
 
+**Names.** Whom an answer has accepted without naming the message gets the message id of what would prove it, so that
+reports count: where no earlier call to it is in doubt, and nothing was heard under another id that may be the one.
+
 **Silence.** Proves nothing by itself. It is acted on only when asked, only where `ENOUGH` of the recipients whom an
 answer had named as accepted were reported on by their number, and only for recipients of whom nothing at all was heard.
 """
@@ -28,6 +31,8 @@ __all__ = [
     "DID_NOT_ARRIVE",
     "ENOUGH",
     "HEARD_SINCE",
+    "NAMED",
+    "NAMED_BY_ANSWER",
     "PROOF_WINDOW",
     "PROVEN",
     "RESENT",
@@ -50,6 +55,10 @@ is heard of a phone breaks its silence: the zone of a reply's time is not certai
 
 PROVEN = "a delivery report or a reply proves that it was sent"
 """The reason of a recipient that evidence made `accepted`; one that an answer named has none, or another."""
+NAMED = "a delivery report or a reply told the id of its message"
+"""The reason of a recipient that an answer accepted without one."""
+NAMED_BY_ANSWER = f"coalesce(named.reason, '') NOT IN ('{PROVEN}', '{NAMED}')"
+"""In SQL, of a recipient `named` that has a message id."""
 RESENT = "it is sent again, though it may have been sent before"
 """The reason of a recipient that was `unknown`, between the decision to send again and the call; also where that was
 taken back before it left."""

@@ -302,6 +302,11 @@ class RecipientResult:
     message_id: str | None = None
     reason: str | None = None
 
+    @property
+    def is_open(self) -> bool:
+        """What is heard may say more."""
+        return self.state is not RecipientState.ACCEPTED or self.message_id is None
+
 
 @frozen
 class Summary:

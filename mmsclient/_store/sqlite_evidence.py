@@ -9,6 +9,8 @@ from collections.abc import Iterable, Sequence
 from mmsclient._store.evidence import (
     DID_NOT_ARRIVE,
     HEARD_SINCE,
+    NAMED,
+    NAMED_BY_ANSWER,
     PROOF_WINDOW,
     PROVEN,
     RESENT,
@@ -50,16 +52,20 @@ AND NOT EXISTS (
 )
 AND NOT EXISTS (
     SELECT 1 FROM recipient AS named WHERE named.message_id = evidence.message_id
-    AND named.id <> recipient.id AND named.reason IS NOT '{PROVEN}'
+    AND named.id <> recipient.id AND {NAMED_BY_ANSWER}
 )
 """  # noqa: S608 - our own constants
+_IS_UNNAMED = """
+(recipient.state = 'accepted' AND recipient.message_id IS NULL
+    AND NOT EXISTS (SELECT 1 FROM former_call WHERE former_call.recipient = recipient.id))
+"""
 _PROVEN = f"""
 SELECT recipient.id, recipient.state, evidence.message_id, call.id FROM evidence
 CROSS JOIN recipient ON recipient.phone = evidence.phone CROSS JOIN batch AS call ON call.id IN (
-    SELECT recipient.batch WHERE recipient.state = 'unknown' OR recipient.reason IS '{RESENT}'
+    SELECT recipient.batch WHERE recipient.state = 'unknown' OR recipient.reason IS '{RESENT}' OR {_IS_UNNAMED}
     UNION ALL SELECT former_call.batch FROM former_call WHERE former_call.recipient = recipient.id
 )
-WHERE {PROVE.guard} AND {_MAY_BE_OF_CALL}
+WHERE ({PROVE.guard} OR {_IS_UNNAMED}) AND {_MAY_BE_OF_CALL}
 """  # noqa: S608 - our own constants
 _PROVEN_OF = f"{_PROVEN} AND evidence.phone IN (VALUES {{rows}})"
 _IN_ORDER = "ORDER BY heard, call.id DESC"
@@ -68,6 +74,9 @@ _PROVE = f"""
 UPDATE recipient SET state = 'accepted', message_id = ?, batch = ?, reason = '{PROVEN}',
     exclusion = nullif(exclusion, '{Exclusion.NO_MESSAGE}')
 WHERE id = ? AND {PROVE.guard}
+"""  # noqa: S608
+_NAME = f"""
+UPDATE recipient SET message_id = ?, reason = '{NAMED}' WHERE id = ? AND state = 'accepted' AND message_id IS NULL
 """  # noqa: S608
 
 # Such as a sender of a version before 4.sql, on a file of this one, left it.
@@ -142,23 +151,31 @@ def note(database: Database, heard: Sequence[tuple[int, str, float, str | None]]
 
 
 def settle(database: Database, phones: Iterable[int]) -> Counter[RecipientState]:
-    """Make those of `phones` accepted for whom there is proof; how many there were in which state."""
+    """Make those of `phones` accepted for whom there is proof; how many there were in which state.
+
+    Those that are accepted without a message id get the one that was heard of.
+    """
     parts = in_parts(f"{_PROVEN_OF} {_IN_ORDER}", [(phone,) for phone in phones])
     return _prove(database, [row for part in parts for row in database.rows(*part)])
 
 
 def settle_all(database: Database) -> int:
-    """Make all recipients accepted for whom there is proof; how many there were."""
+    """As `settle`, of all recipients; how many that made accepted."""
     database.execute(_KEEP_FORMER)
     return _prove(database, database.rows(f"{_PROVEN} {_IN_ORDER}")).total()
 
 
 def _prove(database: Database, rows: Iterable[tuple[int, str, str, int]]) -> Counter[RecipientState]:
     found: dict[int, tuple[str, str, int]] = {}
+    names: dict[int, set[str]] = {}
     for each, state, message_id, batch in rows:
-        found.setdefault(each, (state, message_id, batch))
+        if state == RecipientState.ACCEPTED:
+            names.setdefault(each, set()).add(message_id)
+        else:
+            found.setdefault(each, (state, message_id, batch))
     proofs = [(message_id, batch, each) for each, (_, message_id, batch) in found.items()]
     database.execute_many(_PROVE, proofs)
+    database.execute_many(_NAME, [(*ids, each) for each, ids in names.items() if len(ids) == 1])
     return Counter(RecipientState(state) for state, _, _ in found.values())
 
 

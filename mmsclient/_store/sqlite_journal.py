@@ -11,6 +11,7 @@ import time
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from decimal import Decimal
+from itertools import compress
 
 from mmsclient._store import sqlite_evidence
 from mmsclient._store.errors import JournalError
@@ -24,7 +25,7 @@ from mmsclient._store.sqlite_messages import TEMPLATE, PersonalQueue, PlainQueue
 from mmsclient._store.sqlite_reader import SQLiteReader
 from mmsclient._store.sqlite_recorder import SQLiteRecorder
 from mmsclient._store.sqlite_steering import SQLiteSteering
-from mmsclient._store.states import CLAIM, END, LOSE, PROVE, RELEASE, REOPEN, SUPPRESS
+from mmsclient._store.states import CLAIM, END, LOSE, RELEASE, REOPEN, SUPPRESS
 
 __all__ = ["SQLiteJournal", "end_dead_run"]
 
@@ -245,7 +246,7 @@ class SQLiteJournal:
                 "UPDATE batch SET ended = ?, accepted = ?, credits = ?, error = ? WHERE id = ?",
                 (time.time(), accepted, credit_text, storable(error), claim.batch),
             )
-            proven = self._settle(claim, [result.state for result in results])
+            proven = self._settle(claim, [result.is_open for result in results])
         self._count_ended((result.state for result in results), proven)
         self.credits_used += credits_used or 0
 
@@ -257,7 +258,7 @@ class SQLiteJournal:
                 raise JournalError(self.path, _CHANGED)
             self._database.execute("DELETE FROM batch WHERE id = ?", (claim.batch,))
             states = [State.PENDING] * released
-            proven = self._settle(claim, states)
+            proven = self._settle(claim, [True] * released)
         self._count_ended(states, proven)
 
     def suppress(self, claim: Claim, reasons: Mapping[int, str], why: Exclusion = Exclusion.SUPPRESSED) -> None:
@@ -274,13 +275,12 @@ class SQLiteJournal:
             self._database.execute(sql, (len(reasons), claim.batch))
             self._database.execute("DELETE FROM batch WHERE id = ? AND recipients = 0", (claim.batch,))
             states = [State.EXCLUDED] * len(reasons)
-            proven = self._settle(part, states)
+            proven = self._settle(part, [True] * len(reasons))
         self._count_ended(states, proven)
 
-    def _settle(self, claim: Claim, states: Sequence[State]) -> Counter[State]:
-        """Act on what proves more of those of a call that has left them in these states."""
-        open_ = (phone for phone, state in zip(claim.phones, states, strict=True) if state in PROVE.sources)
-        return sqlite_evidence.settle(self._database, open_)
+    def _settle(self, claim: Claim, is_open: Sequence[bool]) -> Counter[State]:
+        """Act on what proves more of those that a call has left open."""
+        return sqlite_evidence.settle(self._database, compress(claim.phones, is_open))
 
     def _count_ended(self, states: Iterable[State], proven: Counter[State]) -> None:
         """Those of a call are in these states; of some of these, evidence proved that they were sent to."""

@@ -7,7 +7,7 @@ import logging
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 
-from mmsclient._store.evidence import PROVEN
+from mmsclient._store.evidence import NAMED, PROVEN
 from mmsclient._store.models import Claim, PersonalMessage, Recipient
 from mmsclient._store.models import RecipientState as State
 from mmsclient._words import counted
@@ -143,6 +143,6 @@ def _flaw_of(recipient: Recipient) -> DeliveryTestFlaw | None:
 
 
 def _has_arrived(recipient: Recipient) -> bool:
-    """It was reported as delivered; or a reply proved it, without which it would be unknown."""
-    is_proven_by_reply = recipient.reason == PROVEN and recipient.delivery is None
+    """It was reported as delivered; or a reply told of it, without which nobody would know its id."""
+    is_proven_by_reply = recipient.reason in (PROVEN, NAMED) and recipient.delivery is None
     return recipient.delivery is DeliveryStatus.DELIVERED or is_proven_by_reply

@@ -6,11 +6,12 @@ import asyncio
 from collections import Counter
 
 from mmsclient.bulk import SMSFallback, read_report
-from mmsclient.models import DeliveryStatus
+from mmsclient.models import DeliveryReport, DeliveryStatus
 from mmsclient.sandbox import Ending, Sandbox
 from mmsclient.sandbox.listener import HOST, Listener
 from mmsclient.webhooks import CallbackReceiver, new_token
 from tests.conftest import PNG
+from tests.support.campaigns import success
 from tests.support.waiting import until
 
 LOST: dict[str, str] = {Ending.FAILED: "Failed", Ending.REJECTED: "Rejected", Ending.EXPIRED: "Expired"}
@@ -56,3 +57,33 @@ async def test_a_run_sends_each_whose_mms_is_reported_lost_one_sms(place: tuple[
         assert report.fallback.deliveries == Counter(map(DeliveryStatus, LOST.values()))
         assert sorted(number for send in sandbox.sms.sends for number in send.recipients) == sorted(lost)
         assert sorted(number for send in sandbox.mms.sends for number in send.recipients) == sorted(numbers)
+
+
+async def test_a_report_of_a_message_that_no_answer_named_counts(place: tuple[str, str]) -> None:
+    """Two are accepted, and the answer lists one, as in the service's own example."""
+    journal, name = place
+    listed, lost = "+61400000001", "+61400000002"
+    messages = [{"message_id": "A", "to": listed, "direction": "out"}]
+    with Sandbox(rate=None) as sandbox:
+        answer = {"messages": messages, "total_numbers": 2, "success_number": "2", "credits_used": "2"}
+        sandbox.faults.add(success(answer), call="send-mms", times=1)
+        async with sandbox.client(rate=None) as mms:
+            fallback = SMSFallback(text="Sale: example.com", wait=0)
+            campaign = mms.campaign(text="Sale", image=PNG, journal=journal, name=name or None, fallback=fallback)
+            assert (await campaign.send_all([listed, lost])).open == 2
+            for message_id, number, status in (("A", listed, "Delivered"), ("B", lost, "Failed")):
+                told = DeliveryStatus(status)
+                await campaign.record(
+                    DeliveryReport(
+                        message_id=message_id, status=told, recipient=number, custom_string=None, source=None
+                    )
+                )
+            assert [batch.recipients async for batch in campaign.send_fallback()] == [(lost,)]
+            report = await campaign.report()
+            assert report.open == 0
+            assert report.deliveries == {DeliveryStatus.DELIVERED: 1, DeliveryStatus.FAILED: 1}
+            assert [(each.number, each.message_id) async for each in report.recipients()] == [
+                (listed, "A"),
+                (lost, "B"),
+            ]
+        assert [send.recipients for send in sandbox.sms.sends] == [(lost,)]

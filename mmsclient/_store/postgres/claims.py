@@ -16,7 +16,7 @@ from mmsclient._store.postgres.answers import unnamed
 from mmsclient._store.postgres.by_id import runs_of, update
 from mmsclient._store.postgres.database import Transaction, columns, storable
 from mmsclient._store.postgres.evidence import FORMER_CALLS, note_answers, settle_all, settle_some
-from mmsclient._store.states import ANSWER, CLAIM, END, LATE, LOSE, RELEASE, REOPEN, SUPPRESS
+from mmsclient._store.states import CLAIM, END, LATE, LOSE, RELEASE, REOPEN, SUPPRESS
 
 __all__ = ["ClaimWriter", "Ended", "end_dead_run", "lose", "reopen"]
 
@@ -196,7 +196,7 @@ class ClaimWriter:
             self._note_late(transaction, ended + self._answer_former(transaction, claim, results))
             return ended, Counter()
         pairs = zip(claim.ids, results, strict=True)
-        return ended, self._settle(transaction, [each for each, result in pairs if result.state in ANSWER.sources])
+        return ended, self._settle(transaction, [each for each, result in pairs if result.is_open])
 
     def release(self, transaction: Transaction, claim: Claim, *, is_late: bool) -> Ended:
         """Those of a call that never left are pending."""

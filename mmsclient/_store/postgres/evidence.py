@@ -15,6 +15,8 @@ from operator import itemgetter
 from mmsclient._store.evidence import (
     DID_NOT_ARRIVE,
     HEARD_SINCE,
+    NAMED,
+    NAMED_BY_ANSWER,
     PROOF_WINDOW,
     PROVEN,
     RESENT,
@@ -115,11 +117,16 @@ _MAY_BE_PROVEN = f"""
 recipient.{ANSWER.guard} AND ({_STANDS_IN_DOUBT} OR (SELECT true {FORMER_CALLS} LIMIT 1))
 """
 
+_IS_UNNAMED = f"""
+(recipient.state = 'accepted' AND recipient.message_id IS NULL AND (SELECT true {FORMER_CALLS} LIMIT 1) IS NULL)
+"""
+_IS_OPEN = f"({_MAY_BE_PROVEN} OR {_IS_UNNAMED})"
+
 _NAMED_OUTSIDE = NAMED_OUTSIDE_CAMPAIGNS.format(of="evidence")
 _NAMED_ELSEWHERE = f"""
 ({_NAMED_OUTSIDE} OR (
     SELECT true FROM recipient AS named WHERE named.phone = recipient.phone AND named.campaign <> recipient.campaign
-    AND named.state = 'accepted' AND named.message_id = evidence.message_id AND named.reason IS DISTINCT FROM '{PROVEN}'
+    AND named.state = 'accepted' AND named.message_id = evidence.message_id AND {NAMED_BY_ANSWER}
     LIMIT 1
 ) IS NOT NULL)
 """  # noqa: S608 - our own constants
@@ -127,7 +134,7 @@ _NAMED_FOR_ANOTHER = f"""
 ({_NAMED_OUTSIDE} OR (
     SELECT true FROM recipient AS named WHERE named.message_id = evidence.message_id
     AND (named.campaign, named.id) <> (recipient.campaign, recipient.id)
-    AND named.reason IS DISTINCT FROM '{PROVEN}' LIMIT 1
+    AND {NAMED_BY_ANSWER} LIMIT 1
 ) IS NOT NULL)
 """  # noqa: S608
 _MAY_BE_ANOTHERS = f"""
@@ -150,9 +157,10 @@ _MAY_BE_ANOTHERS = f"""
 _PROOFS = f"""
 SELECT DISTINCT ON (recipient.campaign, recipient.id)
     recipient.campaign, recipient.id, recipient.state, evidence.message_id, own.call,
-    CASE WHEN recipient.state = 'unknown' THEN recipient.batch END
-FROM ({{open}} AND {_MAY_BE_PROVEN} OFFSET 0) AS recipient CROSS JOIN LATERAL (
-    SELECT recipient.batch AS call WHERE {_STANDS_IN_DOUBT}
+    CASE WHEN recipient.state = 'unknown' THEN recipient.batch END,
+    count(*) OVER (PARTITION BY recipient.campaign, recipient.id)
+FROM ({{open}} AND {_IS_OPEN} OFFSET 0) AS recipient CROSS JOIN LATERAL (
+    SELECT recipient.batch AS call WHERE {_STANDS_IN_DOUBT} OR {_IS_UNNAMED}
     UNION ALL SELECT former_call.batch {FORMER_CALLS}
 ) AS own CROSS JOIN LATERAL (
     SELECT started FROM batch WHERE batch.campaign = recipient.campaign AND batch.id = own.call LIMIT 1
@@ -160,7 +168,8 @@ FROM ({{open}} AND {_MAY_BE_PROVEN} OFFSET 0) AS recipient CROSS JOIN LATERAL (
     SELECT message_id, phone, heard, kind FROM evidence WHERE evidence.phone = recipient.phone OFFSET 0
 ) AS evidence
 WHERE {_IS_OF_ITS_KIND} AND heard BETWEEN started AND started + make_interval(secs => {PROOF_WINDOW})
-AND NOT {_NAMED_FOR_ANOTHER} AND (heard = started OR recipient.{PROVE.guard} AND NOT {_MAY_BE_ANOTHERS})
+AND NOT {_NAMED_FOR_ANOTHER}
+AND (heard = started OR (recipient.{PROVE.guard} OR {_IS_UNNAMED}) AND NOT {_MAY_BE_ANOTHERS})
 ORDER BY recipient.campaign, recipient.id, heard, own.call DESC
 """  # noqa: S608
 _PROOFS_OF_ALL = _PROOFS.format(open="SELECT recipient.* FROM recipient WHERE recipient.campaign = %s")
@@ -181,6 +190,12 @@ UPDATE recipient SET state = 'accepted', message_id = proof.message_id, batch = 
 FROM unnest(%s::bigint[], %s::text[], %s::bigint[]) AS proof (id, message_id, call)
 WHERE campaign = %s AND recipient.id BETWEEN %s AND %s AND recipient.id = proof.id AND {_MAY_BE_PROVEN}
 """  # noqa: S608
+_NAME = f"""
+UPDATE recipient SET message_id = heard.message_id, reason = '{NAMED}'
+FROM unnest(%s::bigint[], %s::text[]) AS heard (id, message_id)
+WHERE campaign = %s AND recipient.id BETWEEN %s AND %s AND recipient.id = heard.id
+    AND recipient.state = 'accepted' AND recipient.message_id IS NULL
+"""  # noqa: S608
 AT_ONCE = 100
 """Proofs that are written at a time: at worst, each is compared with each."""
 # Where a former call is proven, the last one stays unknown, and what is heard next may be of that.
@@ -190,7 +205,7 @@ INSERT INTO former_call SELECT %s, * FROM unnest(%s::bigint[], %s::bigint[]) ON 
 # Whoever writes a journal holds its lease: the end of a call that is being recorded is waited for.
 _LOCK = f"""
 SELECT 1 FROM lease WHERE campaign IN (
-    SELECT recipient.campaign FROM ({_OF_PHONES} AND (recipient.state = 'sending' OR {_MAY_BE_PROVEN})) AS recipient
+    SELECT recipient.campaign FROM ({_OF_PHONES} AND (recipient.state = 'sending' OR {_IS_OPEN})) AS recipient
 ) ORDER BY campaign FOR UPDATE
 """  # noqa: S608
 
@@ -296,36 +311,46 @@ def lock(transaction: Transaction, phones: Sequence[int]) -> bool:
 
 
 def settle_heard(transaction: Transaction, phones: Sequence[int]) -> None:
-    """Make the recipients of these phones accepted for whom there is proof, in whichever campaign. All are locked."""
+    """As `settle_some`, the recipients of these phones, in whichever campaign. All are locked."""
     _prove(transaction, _PROOFS_OF_PHONES, (list(phones),))
 
 
 def settle_some(transaction: Transaction, campaign: int, ids: Sequence[int]) -> Counter[RecipientState]:
     """Make those of `ids`, of which there is one, accepted for whom there is proof; how many there were in which state.
 
-    Where a call has left them open.
+    Where a call has left them open. Those that are accepted without a message id get the one that was heard of.
     """
     return _prove(transaction, _PROOFS_OF_SOME, (campaign, min(ids), max(ids), list(ids)))
 
 
 def settle_all(transaction: Transaction, campaign: int) -> int:
-    """Make all recipients accepted for whom there is proof; how many there were."""
+    """As `settle_some`, all recipients; how many that made accepted."""
     transaction.execute(_KEEP_FORMER, (campaign,))
     return _prove(transaction, _PROOFS_OF_ALL, (campaign,)).total()
 
 
 def _prove(transaction: Transaction, proofs: str, values: Sequence[object]) -> Counter[RecipientState]:
     """Act on the `proofs` that are found; how many recipients there were in which state."""
-    found = transaction.rows(proofs, values)
-    for campaign, rows in groupby(found, itemgetter(0)):
-        of_it = list(rows)
-        proven = [(each, named_by(message_id), call) for _, each, _, message_id, call, _ in of_it]
+    rows = transaction.rows(proofs, values)
+    _name(transaction, [row for row in rows if row[2] == RecipientState.ACCEPTED])
+    found = [row for row in rows if row[2] != RecipientState.ACCEPTED]
+    for campaign, each_row in groupby(found, itemgetter(0)):
+        of_it = list(each_row)
+        proven = [(each, named_by(message_id), call) for _, each, _, message_id, call, *_ in of_it]
         for first in range(0, len(proven), AT_ONCE):
             update(transaction, _PROVE, proven[first : first + AT_ONCE], 3, campaign)
-        last = [(each, last) for _, each, _, _, call, last in of_it if last not in (None, call)]
+        last = [(each, last) for _, each, _, _, call, last, _ in of_it if last not in (None, call)]
         if last:
             transaction.execute(_KEEP_LAST, (campaign, *columns(last, 2)))
     return Counter(RecipientState(state) for _, _, state, *_ in found)
+
+
+def _name(transaction: Transaction, found: Sequence[tuple[int, int, str, str, int, int | None, int]]) -> None:
+    """Let those of whom one message was heard have its id."""
+    for campaign, rows in groupby(found, itemgetter(0)):
+        named = [(each, named_by(message_id)) for _, each, _, message_id, *_, ids in rows if ids == 1]
+        for first in range(0, len(named), AT_ONCE):
+            update(transaction, _NAME, named[first : first + AT_ONCE], 2, campaign)
 
 
 def resend(transaction: Transaction, campaign: int, unknown: bool | Silent) -> str:

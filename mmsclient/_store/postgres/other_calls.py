@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Collection
 
 from mmsclient._store.call_evidence import OtherCall, calls_of
-from mmsclient._store.evidence import PROOF_WINDOW, PROVEN
+from mmsclient._store.evidence import NAMED_BY_ANSWER, PROOF_WINDOW
 from mmsclient._store.postgres.database import Transaction
 
 __all__ = [
@@ -31,7 +31,7 @@ OR (
 NAMED = f"""
 ({NAMED_OUTSIDE_CAMPAIGNS.format(of="evidence")} OR (
     SELECT true FROM recipient AS named WHERE named.message_id = evidence.message_id AND named.state = 'accepted'
-    AND named.reason IS DISTINCT FROM '{PROVEN}' LIMIT 1
+    AND {NAMED_BY_ANSWER} LIMIT 1
 ) IS NOT NULL)
 """  # noqa: S608 - our own constants
 """An answer named the message."""

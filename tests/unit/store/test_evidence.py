@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 
 from mmsclient import DeliveryStatus
 from mmsclient._api.types import Kind
-from mmsclient._store.evidence import PROOF_WINDOW, PROVEN, RESENT, Silent
-from mmsclient._store.heard import Replied, Reported
+from mmsclient._store.evidence import NAMED, PROOF_WINDOW, PROVEN, RESENT, Silent
+from mmsclient._store.heard import Heard, Replied, Reported
 from mmsclient._store.models import Claim, Exclusion, RecipientResult
 from mmsclient._store.models import RecipientState as State
 from mmsclient._store.postgres.database import Database
@@ -422,6 +422,103 @@ def test_what_proves_nothing(
     assert journal.reader.summary().unknown.proven == 0
 
 
+# Without an id --------------------------------------------------------------------------------------------------------
+
+
+def accepted_without_id(journal: SenderJournal, claim: Claim | None) -> None:
+    assert claim is not None
+    end(journal, claim, State.ACCEPTED, None)
+
+
+@pytest.mark.parametrize("is_before", [False, True])
+def test_what_is_heard_names_a_message_that_no_answer_named(
+    journal: SenderJournal, is_before: bool, clock: Clock
+) -> None:
+    claim = journal.claim(2)
+    heard: list[Heard] = [Reported("A", ONE, DeliveryStatus.FAILED), Replied("B", TWO, clock.of_store(clock.now + 1))]
+    if is_before:
+        journal.recorder.record(heard)
+    accepted_without_id(journal, claim)
+    if not is_before:
+        journal.recorder.record(heard)
+    first, second = row(journal, ONE), row(journal, TWO)
+    assert (first.state, first.message_id, first.reason, first.delivery) == ("accepted", "A", NAMED, "Failed")
+    assert (second.state, second.message_id, second.reason, second.delivery) == ("accepted", "B", NAMED, None)
+    summary = journal.reader.summary()
+    assert (summary.deliveries, summary.unknown.proven) == ({DeliveryStatus.FAILED: 1}, 0)
+    assert all(journal.counts[state] == count for state, count in summary.counts.items())
+    journal.recorder.record([Reported("C", ONE, DELIVERED), Reported("A", ONE, DELIVERED)])
+    assert (row(journal, ONE).message_id, row(journal, ONE).delivery) == ("A", DELIVERED)
+
+
+def test_an_id_that_a_whole_call_shares_names_each_of_its_messages(journal: SenderJournal) -> None:
+    accepted_without_id(journal, journal.claim(2))
+    for phone in (ONE, TWO):
+        journal.recorder.record([Reported("A", phone, DELIVERED)])
+    assert [row(journal, phone).delivery for phone in (ONE, TWO)] == [DELIVERED, DELIVERED]
+
+
+def heard_before_the_call(journal: SenderJournal, clock: Clock) -> None:
+    journal.recorder.record([Reported("A", ONE, DELIVERED)])
+    clock.now += 1
+    accepted_without_id(journal, journal.claim(1))
+
+
+def heard_too_late(journal: SenderJournal, clock: Clock) -> None:
+    accepted_without_id(journal, journal.claim(1))
+    clock.now += PROOF_WINDOW + 1
+    journal.recorder.record([Reported("A", ONE, DELIVERED)])
+
+
+def heard_of_the_other_kind(journal: SenderJournal, clock: Clock) -> None:
+    accepted_without_id(journal, journal.claim(1))
+    journal.recorder.record([Reported("A", ONE, DELIVERED, "sms")])
+
+
+def heard_of_a_message_of_another(journal: SenderJournal, clock: Clock) -> None:
+    accepted_without_id(journal, journal.claim(1))
+    claim = journal.claim(1)
+    assert claim is not None
+    end(journal, claim, State.ACCEPTED, "A")
+    journal.recorder.record([Reported(f"A-{TWO}", ONE, DELIVERED)])
+
+
+def heard_of_two_messages(journal: SenderJournal, clock: Clock) -> None:
+    claim = journal.claim(1)
+    journal.recorder.record([Reported("A", ONE, DeliveryStatus.FAILED), Reported("B", ONE, DELIVERED)])
+    accepted_without_id(journal, claim)
+
+
+def heard_after_two_calls(journal: SenderJournal, clock: Clock) -> None:
+    """The first may be the one that did not arrive, and the second may still arrive."""
+    lose(journal)
+    journal.begin_run(resend_unknown=True)
+    accepted_without_id(journal, journal.claim(1))
+    journal.recorder.record([Reported("A", ONE, DeliveryStatus.FAILED)])
+
+
+@pytest.mark.parametrize(
+    "story",
+    [
+        heard_before_the_call,
+        heard_too_late,
+        heard_of_the_other_kind,
+        heard_of_a_message_of_another,
+        heard_of_two_messages,
+        heard_after_two_calls,
+    ],
+)
+def test_what_names_no_message(
+    story: Callable[[SenderJournal, Clock], None], journal: SenderJournal, clock: Clock
+) -> None:
+    resume(journal)
+    story(journal, clock)
+    for _ in range(2):
+        found = row(journal, ONE)
+        assert (found.state, found.message_id, found.delivery) == ("accepted", None, None)
+        resume(journal)
+
+
 # Any order ------------------------------------------------------------------------------------------------------------
 
 
@@ -444,6 +541,8 @@ class World:
     """The last call to a phone, where it is under way or its outcome unknown."""
     former: dict[int, list[float]] = field(factory=lambda: {phone: [] for phone in PHONES})
     """Calls to it that may have been carried out, before it was to be sent to again."""
+    unnamed: dict[int, float] = field(factory=dict)
+    """The call to it whose answer accepted it, and named no message."""
     counts_may_be_old: bool = False
 
     def claim(self) -> None:
@@ -466,12 +565,13 @@ class World:
             for phone, message_id in self.ids.items():
                 self.sent[phone].append(message_id)
 
-    def answer(self) -> None:
+    def answer(self, *, names: bool) -> None:
         if self.under_way is not None:
             claim, ids = self.under_way, self.ids
             state = State.ACCEPTED if ids else State.PENDING
-            results = [RecipientResult(state, ids.get(phone)) for phone in claim.phones]
+            results = [RecipientResult(state, ids.get(phone) if names else None) for phone in claim.phones]
             self.journal.finish(claim, results, accepted=len(ids), credits_used=None, error=None)
+            self.unnamed |= {phone: self.began[phone] for phone in claim.phones if not names}
             self.end()
 
     def fail(self, *, again: bool) -> None:
@@ -533,6 +633,10 @@ class World:
             if found.reason == PROVEN:
                 assert found.state is State.ACCEPTED
                 assert found.message_id in self.sent[phone]
+            if found.state is State.ACCEPTED and found.message_id is None and not self.former[phone]:
+                assert not self.proven(phone, [self.unnamed[phone]]), found
+            if found.reason == NAMED:
+                assert found.message_id == self.sent[phone][-1]
             if found.state in (State.PENDING, State.FAILED, State.EXCLUDED):
                 assert not self.proven(phone, self.former[phone]), found
             if found.state is State.UNKNOWN:
@@ -545,7 +649,7 @@ class World:
 STEPS = st.one_of(
     st.just(World.claim),
     st.just(World.carry_out),
-    st.just(World.answer),
+    st.booleans().map(lambda names: lambda world: world.answer(names=names)),
     st.just(World.time_out),
     st.just(World.release),
     st.just(World.suppress),
