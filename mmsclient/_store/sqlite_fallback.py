@@ -64,12 +64,20 @@ class RecorderWithFallback:
         return self._recorder.is_current and (self._beside is None or self._beside.is_current)
 
     def record(self, heard: Sequence[Heard]) -> None:
-        """See `ReportRecorder.record`. A transaction for each journal: what is recorded again does no harm."""
+        """See `ReportRecorder.record`. A transaction for each journal: what is recorded again does no harm.
+
+        What is wrong with the second one keeps nothing out of the first.
+        """
+        try:
+            self._record_beside(heard)
+        finally:
+            self._recorder.record(heard)
+
+    def _record_beside(self, heard: Sequence[Heard]) -> None:
         if self._beside is None and os.path.exists(self._path):
             self._beside = SQLiteRecorder.open(self._path)
         if self._beside is not None and (others := self._recorder.of_others(heard)):
             self._beside.record(others)
-        self._recorder.record(heard)
 
     def close(self) -> None:
         """Close both connections. May be called again."""

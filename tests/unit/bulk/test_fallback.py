@@ -157,6 +157,20 @@ async def test_a_journal_of_sms_that_cannot_be_read_is_told(api: Sandbox, mms: A
         await read_status(path)
 
 
+async def test_what_is_wrong_with_the_journal_of_sms_keeps_no_report_out_of_the_first_one(
+    api: Sandbox, mms: AsyncMMSClient, path: Path
+) -> None:
+    listed = numbers(2)
+    first = campaign(mms, (str(path), ""))
+    await first.send_all(listed)
+    write_damage(Path(f"{path}-sms"))
+    for number in listed:
+        with pytest.raises(JournalError, match="-sms"):
+            await reported(first, api, {number: DELIVERED})
+    unlink(f"{path}-sms")
+    assert (await first.report()).deliveries == {DELIVERED: 2}
+
+
 async def test_the_status_shows_who_sends_the_sms_and_how_far(
     api: Sandbox, mms: AsyncMMSClient, place: tuple[str, str]
 ) -> None:
