@@ -6,7 +6,7 @@ the recipient's last call where it is unknown, and each one that had left it unk
 These former calls are kept, whatever becomes of later ones, and whoever is proven by one is not claimed again. Each
 phone is in a journal once, so no other call of the journal can have caused it; another send of the same account to the
 same phone at the same time can, if its reports go into this journal too. What tells that it is of the other kind, SMS
-or MMS, proves nothing.
+or MMS, proves nothing, and in a file neither does a reply that quotes another text.
 
 **Names.** Whom an answer has accepted without naming the message gets the message id of what would prove it, so that
 reports count: where no earlier call to it is in doubt, and nothing was heard under another id that may be the one.

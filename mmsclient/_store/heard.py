@@ -51,6 +51,16 @@ class Replied:
     """Unix seconds, None where that is not known."""
     kind: str = ""
     """Of the reply, and so of the message, as far as anybody says: mms or sms, or ""."""
+    original: str = field(default="", repr=False)
+    """The text that it quotes, "" where it quotes none."""
+
+    def quotes_another(self, texts: Iterable[str]) -> bool:
+        """It is a reply to none of these texts: what it quotes is not among them, nor a part of one, nor the other way.
+
+        Only letters and digits of ASCII are compared, since nobody says what the API makes of the others.
+        """
+        told, own = _plain(self.original), [_plain(text) for text in texts]
+        return bool(told and own) and not any(told in each or each in told for each in own)
 
 
 Heard: TypeAlias = Reported | Replied
@@ -67,7 +77,11 @@ def reply_heard(reply: InboundMessage | Reply) -> Replied | None:
     if not message_id or not phone:
         return None
     received = None if reply.received_at is None else reply.received_at.timestamp() + TRUNCATED
-    return Replied(message_id, phone, received, _kind(reply.kind))
+    return Replied(message_id, phone, received, _kind(reply.kind), reply.original_text)
+
+
+def _plain(text: str) -> str:
+    return "".join(each for each in text.casefold() if each.isascii() and each.isalnum())
 
 
 def _kind(told: str) -> str:

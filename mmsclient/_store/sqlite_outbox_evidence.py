@@ -8,7 +8,7 @@ from pathlib import Path
 
 from mmsclient._store.call_evidence import calls_of, proven
 from mmsclient._store.evidence import PROOF_WINDOW
-from mmsclient._store.heard import Heard
+from mmsclient._store.heard import Heard, Replied
 from mmsclient._store.outbox import OutboxState
 from mmsclient._store.outbox_evidence import IS_OPEN, MAY_BE_PROVEN, DoubtedOrder, doubted_orders, state_by_evidence
 from mmsclient._store.sqlite_database import Database, translated_errors
@@ -46,6 +46,7 @@ SELECT outbox.id, phone, ifnull(doubted, claimed),
     NULL, message_id, claimed
 FROM recipient JOIN outbox ON outbox.id = recipient.outbox WHERE phone = ? AND outbox.id <> ? AND claimed IS NOT NULL
 """
+_TEXTS = "SELECT text FROM recipient JOIN outbox ON outbox.id = recipient.outbox WHERE phone = ?"
 _STATE = "SELECT state, result, (SELECT count(*) FROM recipient WHERE outbox = ? AND state = 'unknown') FROM outbox"
 
 
@@ -65,11 +66,19 @@ class SQLiteOutboxRecorder:
         """Note what was heard, and what it proves, in one transaction."""
         database = self._file.database
         with translated_errors(str(self._file.path)), self._turns, database.transaction():
-            settle_heard(database, note(database.connection, heard, _NAMED, but="sms"))
+            told = [each for each in heard if not _is_of_another(database, each)]
+            settle_heard(database, note(database.connection, told, _NAMED, but="sms"))
 
     def close(self) -> None:
         """Close the connection. May be called again."""
         self._file.close()
+
+
+def _is_of_another(database: Database, heard: Heard) -> bool:
+    """It is a reply to a text that no order to its phone has."""
+    if not isinstance(heard, Replied) or not heard.original:
+        return False
+    return heard.quotes_another([text for (text,) in database.rows(_TEXTS, (heard.phone,))])
 
 
 def settle_heard(database: Database, phones: Collection[int]) -> None:

@@ -11,7 +11,7 @@ from typing import Self
 from attrs import evolve
 
 from mmsclient._store import sqlite_evidence
-from mmsclient._store.heard import ARRIVED_AFTER_ALL, Heard, gathered
+from mmsclient._store.heard import ARRIVED_AFTER_ALL, Heard, Replied, gathered
 from mmsclient._store.sqlite_database import Database, storable
 from mmsclient._store.sqlite_reader import open_migrated
 from mmsclient._store.sqlite_turns import Turns
@@ -24,6 +24,12 @@ INSERT INTO delivery VALUES {{rows}}
 ON CONFLICT DO UPDATE SET status = excluded.status, final = excluded.final, reported = excluded.reported
 WHERE NOT final OR {ARRIVED_AFTER_ALL}
 """  # noqa: S608 - our own constants
+
+_TEXT = """
+SELECT ifnull(
+    (SELECT text FROM message WHERE message.id = recipient.message), (SELECT value FROM meta WHERE key = 'text')
+) FROM recipient WHERE phone = ?
+"""
 
 
 class SQLiteRecorder:
@@ -56,7 +62,7 @@ class SQLiteRecorder:
 
     def _record(self, heard: Sequence[Heard]) -> None:
         now = time.time()
-        found = gathered(heard, storable)
+        found = gathered(map(self._without_others, heard), storable)
         notes = [
             (*note, now if heard_at is None else min(now, heard_at), found.kinds.get(note))
             for note, heard_at in found.notes.items()
@@ -67,6 +73,14 @@ class SQLiteRecorder:
             self._database.execute_rows(_RECORD, deliveries)
             if is_news:
                 sqlite_evidence.settle(self._database, {phone: None for phone, _ in found.notes})
+
+    def _without_others(self, heard: Heard) -> Heard:
+        """A reply to another text than its phone gets here breaks its silence, and proves nothing."""
+        if isinstance(heard, Replied) and heard.original:
+            texts = [str(text) for (text,) in self._database.rows(_TEXT, (heard.phone,))]
+            if heard.quotes_another(texts):
+                return evolve(heard, message_id=f"another text: {heard.message_id}", kind="other")
+        return heard
 
     def of_others(self, heard: Sequence[Heard]) -> list[Heard]:
         """Of what was heard, what does not name a message of this journal.

@@ -114,6 +114,19 @@ def test_a_report_or_a_reply_proves_an_unknown_order(
     assert [each.key for each in outbox.ended(number, 9)] == ["a"]
 
 
+def test_a_reply_to_another_text_proves_no_order_in_a_file(tmp_path: Path) -> None:
+    with (
+        opened(str(tmp_path / "outbox.db")) as outbox,
+        working(outbox) as worker,
+        closing(outbox.open_recorder()) as told,
+    ):
+        lost(outbox, worker, "order 17")
+        told.record([Replied("A", ONE, None, original="order 5")])
+        assert found(outbox, "order 17").state is UNKNOWN
+        told.record([Replied("A", ONE, None, original="order\n17")])
+        assert found(outbox, "order 17").state is ACCEPTED
+
+
 def test_one_phone_proves_the_order_and_the_others_are_unknown_until_they_are_heard_of(
     outbox: OutboxStore, worker: OutboxWorkerStore, recorder: ReportRecorder
 ) -> None:

@@ -10,11 +10,12 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
+from attrs import evolve
 
 from mmsclient import DeliveryStatus
 from mmsclient._store import sqlite_evidence, sqlite_ledger_files
-from mmsclient._store.heard import Reported
-from mmsclient._store.models import Message
+from mmsclient._store.heard import Replied, Reported
+from mmsclient._store.models import ListEntry, Message, PersonalMessage
 from mmsclient._store.models import RecipientState as State
 from mmsclient._store.sqlite_database import VERSION
 from mmsclient._store.sqlite_opening import open_copy, open_journal, settle_journal
@@ -179,6 +180,35 @@ def test_what_no_recipient_is_waiting_for_is_looked_up_for_nobody(tmp_path: Path
         assert not [sql for sql in statements if sql.lstrip().startswith("SELECT")]
         assert sqlite_evidence.note(database, [(ONE, f"A-{ONE}", 0.0, None)]) == 0
         assert sqlite_evidence.note(database, [(ONE, "B", 0.0, None), (TWO, "C", 0.0, None)]) == 2
+
+
+def test_a_reply_to_another_text_ends_the_silence_and_proves_nothing(tmp_path: Path) -> None:
+    """Of weeks ago, in a journal of its own; and a recipient of today's campaign who may have got nothing."""
+    own = PersonalMessage("Dear Bob, new rates", "")
+    entries = [
+        ListEntry(1, "a", ONE, message=PersonalMessage("Dear Ann,\nnew rates!", "")),
+        ListEntry(2, "b", TWO, message=own),
+    ]
+    with closing(open_journal(tmp_path / "spring.db", evolve(MESSAGE, template="{}"))) as journal:
+        journal.add(entries)
+        lose(journal)
+        lose(journal)
+        journal.recorder.record([Replied("A", ONE, None, original="Dear Bob, new rates")])
+        journal.recorder.record([Replied("B", TWO, None, original="Winter sale")])
+        assert [row(journal, phone).state for phone in (ONE, TWO)] == [State.UNKNOWN, State.UNKNOWN]
+        assert journal.reader.summary().unknown.heard_of == 2
+        journal.recorder.record([Replied("A", ONE, None, original="DEAR ANN, new ra…")])
+        journal.recorder.record([Reported("B", TWO, DELIVERED)])  # what the reply was to is another matter
+        assert [row(journal, phone).message_id for phone in (ONE, TWO)] == ["A", "B"]
+
+
+@pytest.mark.parametrize("original", ["", "?", "Hi", "Sale: Hi", "h"])
+def test_a_reply_that_may_be_to_the_text_proves(tmp_path: Path, original: str) -> None:
+    with closing(open_journal(tmp_path / "spring.db", MESSAGE)) as journal:
+        journal.add(check_all([Row(f"+{ONE}", 1)]))
+        lose(journal)
+        journal.recorder.record([Replied("A", ONE, None, original=original)])
+        assert row(journal, ONE).message_id == "A"
 
 
 @pytest.mark.parametrize("table", ["evidence", "heard"])
