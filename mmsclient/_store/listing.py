@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterable, Sequence
+from typing import TypeAlias
 
-from attrs import field, frozen
+from attrs import define, field, frozen
 
 from mmsclient._store.models import Exclusion, ListEntry
 
-__all__ = ["SortedRows", "phones_of", "sort_out"]
+__all__ = ["EarlierRows", "Rejected", "SortedRows", "phones_of", "sort_out"]
+
+Rejected: TypeAlias = tuple[int, str, Exclusion, str | None]
+"""Line, number, exclusion and reason of what is set aside."""
 
 
 @frozen
@@ -19,8 +24,7 @@ class SortedRows:
     """Recipients."""
     again: list[tuple[int, int]] = field(factory=list)
     """The id and the line of those that are known from an earlier run."""
-    rejected: list[tuple[int, str, Exclusion, str | None]] = field(factory=list)
-    """Line, number, exclusion and reason of what is set aside."""
+    rejected: list[Rejected] = field(factory=list)
 
 
 def phones_of(entries: Iterable[ListEntry]) -> list[int]:
@@ -57,3 +61,45 @@ def sort_out(entries: Sequence[ListEntry], known: Iterable[tuple[int, int, int, 
             reason = f"the same phone as in line {line}"
             found.rejected.append((entry.line, entry.given, Exclusion.DUPLICATE, reason))
     return found
+
+
+@define
+class EarlierRows:
+    """What earlier lists have set aside, and the present one has not named yet: maybe in another line."""
+
+    _lines: dict[str, list[int]] = field(factory=dict)
+    """By number."""
+    _left: dict[str, list[int]] = field(factory=dict)
+    """What they are of the numbers that were looked at last, once these rows are written."""
+
+    @classmethod
+    def of(cls, rows: Iterable[tuple[str, int]]) -> EarlierRows:
+        """`rows`: numbers and lines."""
+        lines: defaultdict[str, list[int]] = defaultdict(list)
+        for number, line in rows:
+            lines[number].append(line)
+        return cls(dict(lines))
+
+    def among(self, rejected: Sequence[Rejected]) -> tuple[list[tuple[int, Rejected]], list[Rejected]]:
+        """Those of some rows that stood in another line, each with that; and those that are new."""
+        lines = {(line, number) for line, number, *_ in rejected}
+        known = {number: self._lines.get(number, ()) for _, number, *_ in rejected}
+        in_place = {(line, number) for number, of_it in known.items() for line in of_it} & lines
+        self._left = {
+            number: sorted(line for line in of_it if (line, number) not in in_place) for number, of_it in known.items()
+        }
+        moved: list[tuple[int, Rejected]] = []
+        new: list[Rejected] = []
+        for row in rejected:
+            line, number, *_ = row
+            if (line, number) in in_place:
+                continue
+            if left := self._left[number]:
+                moved.append((left.pop(), row))
+            else:
+                new.append(row)
+        return moved, new
+
+    def written(self) -> None:
+        """The rows that were looked at last are."""
+        self._lines |= self._left

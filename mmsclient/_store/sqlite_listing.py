@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from mmsclient._store.listing import phones_of, sort_out
+from mmsclient._store.listing import EarlierRows, Rejected, phones_of, sort_out
 from mmsclient._store.models import Exclusion, ListEntry
 from mmsclient._store.models import RecipientState as State
 from mmsclient._store.sqlite_database import Database
@@ -29,6 +29,7 @@ class ListWriter:
         self._run = run
         self._rows = 0  # of the list that is being read
         self._rows_before = 0  # that were read of an earlier list, which was not read to its end
+        self._earlier = EarlierRows()
 
     def exclude(self, phones: Iterable[int], why: Exclusion) -> None:
         """Never send to `phones`."""
@@ -42,6 +43,7 @@ class ListWriter:
         with self._database.transaction():
             self._database.set_meta("list_read", 0)
         self._rows, self._rows_before = 0, self._database.meta("rows_of_cut_list") or 0
+        self._earlier = EarlierRows.of(self._database.rows("SELECT number, line FROM aside"))
 
     def end(self) -> bool:
         """The list was read to its end; False where fewer rows were read than of a list that was cut short."""
@@ -62,10 +64,19 @@ class ListWriter:
             excluded = self._database.execute(_EXCLUDE, (last,)).rowcount
             again = ((line, self._run, each) for each, line in found.again)
             self._database.execute_many("UPDATE recipient SET line = ?, run = ? WHERE id = ?", again)
-            set_aside = self._database.execute_rows("INSERT OR IGNORE INTO aside VALUES {rows}", found.rejected)
+            set_aside = self._set_aside(found.rejected)
             self._database.set_meta("rows_of_cut_list", max(self._rows_before, self._rows + len(rows)))
         self._rows += len(rows)
+        self._earlier.written()
         return len(found.new), excluded, set_aside
+
+    def _set_aside(self, rejected: Sequence[Rejected]) -> int:
+        """How many rows are new."""
+        moved, new = self._earlier.among(rejected)
+        sql = "UPDATE OR IGNORE aside SET line = ?, exclusion = ?, reason = ? WHERE line = ? AND number = ?"
+        found = ((line, why, reason, before, number) for before, (line, number, why, reason) in moved)
+        self._database.execute_many(sql, found)
+        return self._database.execute_rows("INSERT OR IGNORE INTO aside VALUES {rows}", new)
 
     def add_unlisted(self, entries: Sequence[ListEntry]) -> None:
         """Take in recipients that stand in no list; one that is known stays as it is."""

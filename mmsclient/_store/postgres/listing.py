@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from mmsclient._store.listing import phones_of, sort_out
+from mmsclient._store.listing import EarlierRows, Rejected, phones_of, sort_out
 from mmsclient._store.models import Exclusion, ListEntry
 from mmsclient._store.postgres.database import Transaction, columns, storable
 from mmsclient._store.postgres.messages import insert
@@ -34,6 +34,12 @@ _ASIDE = """
 INSERT INTO aside (campaign, line, number, exclusion, reason)
 SELECT %s, * FROM unnest(%s::bigint[], %s::text[], %s::text[], %s::text[]) ON CONFLICT DO NOTHING
 """
+_MOVED = """
+UPDATE aside SET line = moved.line, exclusion = moved.exclusion, reason = moved.reason
+FROM unnest(%s::bigint[], %s::bigint[], %s::text[], %s::text[], %s::text[])
+    AS moved (before, line, number, exclusion, reason)
+WHERE campaign = %s AND aside.line = moved.before AND aside.number = moved.number
+"""
 
 
 class ListWriter:
@@ -44,6 +50,7 @@ class ListWriter:
         self._run = run
         self._rows = 0  # of the list that is being read
         self._rows_before = 0  # that were read of an earlier list, which was not read to its end
+        self._earlier = EarlierRows()
 
     @property
     def is_whole(self) -> bool:
@@ -61,6 +68,8 @@ class ListWriter:
         sql = "UPDATE campaign SET list_read = false WHERE id = %s RETURNING rows_of_cut_list"
         (self._rows_before,) = transaction.row(sql, (self._campaign,))
         self._rows = 0
+        sql = "SELECT number, line FROM aside WHERE campaign = %s"
+        self._earlier = EarlierRows.of(transaction.rows(sql, (self._campaign,)))
 
     def end(self, transaction: Transaction) -> None:
         """The list was read to its end."""
@@ -75,11 +84,19 @@ class ListWriter:
         if found.again:
             ids, lines = columns(found.again, 2)
             transaction.execute(_FOUND_AGAIN, (run, ids, lines, campaign, min(ids), max(ids)))
-        aside = [(line, storable(given), why, storable(reason)) for line, given, why, reason in found.rejected]
-        set_aside = transaction.execute(_ASIDE, (campaign, *columns(aside, 4))) if aside else 0
+        set_aside = self._set_aside(transaction, found.rejected) if found.rejected else 0
         rows = max(self._rows_before, self._rows + len(entries))
         transaction.execute("UPDATE campaign SET rows_of_cut_list = %s WHERE id = %s", (rows, campaign))
         return len(found.new), excluded, set_aside
+
+    def _set_aside(self, transaction: Transaction, rejected: Sequence[Rejected]) -> int:
+        """How many rows are new."""
+        rows = [(line, str(storable(given)), why, storable(reason)) for line, given, why, reason in rejected]
+        moved, new = self._earlier.among(rows)
+        if moved:
+            found = [(before, *row) for before, row in moved]
+            transaction.execute(_MOVED, (*columns(found, 5), self._campaign))
+        return transaction.execute(_ASIDE, (self._campaign, *columns(new, 4))) if new else 0
 
     def add_unlisted(self, transaction: Transaction, entries: Sequence[ListEntry]) -> None:
         """Take in recipients that stand in no list; one that is known stays as it is."""
@@ -90,3 +107,4 @@ class ListWriter:
     def added(self, rows: int) -> None:
         """So many rows were committed."""
         self._rows += rows
+        self._earlier.written()

@@ -189,6 +189,33 @@ def test_rows_that_are_no_phone_of_their_own_are_set_aside(store: JournalStore) 
         }
 
 
+@pytest.mark.parametrize(
+    ("listed", "worse"),
+    [
+        ("three one bad one bad one two", 0),  # a row more above the others
+        ("bad one bad one two", 0),  # one less
+        ("two one bad one bad one", 0),
+        ("bad bad bad two", 1),
+        ("two worse", 1),
+    ],
+)
+def test_a_row_that_stands_in_another_line_of_the_next_list_is_set_aside_once(
+    store: JournalStore, listed: str, worse: int
+) -> None:
+    phones = {"one": f"+{ONE}", "two": f"+{TWO}", "three": f"+{THREE}"}
+    for numbers in ("one bad one bad one two", listed, listed):
+        rows = [Row(phones.get(number, number), line) for line, number in enumerate(numbers.split(), 1)]
+        with closing(store.open(MESSAGE)) as journal:
+            journal.begin_list()
+            journal.add(check_all(rows[:2]))
+            journal.add(check_all(rows[2:]))
+            journal.end_list()
+            agrees(journal)
+            journal.begin_run(resend_unknown=False)
+            summary = journal.reader.summary()
+    assert (summary.exclusions[Exclusion.DUPLICATE], summary.exclusions[Exclusion.INVALID]) == (2, 2 + worse)
+
+
 def test_a_list_that_is_shorter_than_one_that_was_cut_short_is_not_that_list(store: JournalStore) -> None:
     with closing(store.open(MESSAGE)) as journal:
         journal.begin_list()
