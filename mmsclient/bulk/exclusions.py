@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import re
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from typing import Self
 
 from attrs import frozen
@@ -15,14 +16,43 @@ from mmsclient.bulk.recipients import Recipients, Row, chunks, phone_of
 from mmsclient.errors import InvalidRequestError
 from mmsclient.models import OptOut
 
-__all__ = ["OptOuts", "check_opt_outs", "excluded_phones", "opted_out_phones"]
+__all__ = ["ExcludedPhones", "OptOuts", "check_opt_outs", "opted_out_phones"]
 
 log: logging.Logger = logging.getLogger(__name__)
 
 
-async def excluded_phones(source: Recipients) -> list[int]:
-    """The phones in `exclude=`. Raises `InvalidRequestError` for a number that cannot be read."""
-    return [_excluded(row) async for rows in chunks(source) for row in rows]
+class ExcludedPhones:
+    """The phones in `exclude=`, which are read once: a generator gives its numbers once."""
+
+    def __init__(self, source: Recipients) -> None:
+        self._source = source
+        self._phones: list[int] | None = None
+        self._was_begun = False
+        self._reading = asyncio.Lock()  # a preflight may look while a run begins
+
+    async def read(self) -> list[int]:
+        """The phones.
+
+        Raises:
+            InvalidRequestError: A number cannot be read; or the source has been used up, so that it would tell only a
+                part of them, or nobody.
+        """
+        async with self._reading:
+            if self._phones is None:
+                if _gives_once(self._source) and (self._was_begun or _has_ended(self._source)):
+                    raise InvalidRequestError("exclude", self._source, "a new one, since this one is used up")
+                self._was_begun = True
+                self._phones = [_excluded(row) async for rows in chunks(self._source) for row in rows]
+            return self._phones
+
+
+def _gives_once(source: object) -> bool:
+    return isinstance(source, Iterator | AsyncIterator)
+
+
+def _has_ended(source: object) -> bool:
+    """It is a generator that has given all it had."""
+    return getattr(source, "gi_frame", source) is None or getattr(source, "ag_frame", source) is None
 
 
 @frozen

@@ -18,7 +18,7 @@ from mmsclient.bulk.capacity import rate_of
 from mmsclient.bulk.claim_source import ClaimSource, JournalSource
 from mmsclient.bulk.control import Control
 from mmsclient.bulk.errors import JournalBusyError, JournalError
-from mmsclient.bulk.exclusions import check_opt_outs, excluded_phones, opted_out_phones
+from mmsclient.bulk.exclusions import ExcludedPhones, check_opt_outs, opted_out_phones
 from mmsclient.bulk.journal_thread import JournalThread
 from mmsclient.bulk.kinds import balance_of, sms_message
 from mmsclient.bulk.options import Options
@@ -60,7 +60,7 @@ class Preparation:
         """Makes everybody's own picture, once the message is known; None where all get the same."""
         self._observer: RunObserver | None = None
         self._message: Message | None = None
-        self._excluded: list[int] | None = None
+        self._excluded = ExcludedPhones(options.exclude)
 
     def begin_run(self) -> RunObserver:
         """What tells the observers of a run that begins."""
@@ -149,10 +149,8 @@ class Preparation:
             await thread.run(lambda: journal.exclude(phones, Exclusion.OPTED_OUT))
 
     async def excluded(self) -> list[int]:
-        """The phones of `exclude=`. Raises `InvalidRequestError` for a number that cannot be read."""
-        if self._excluded is None:  # kept: a generator gives its numbers once
-            self._excluded = await excluded_phones(self.options.exclude)
-        return self._excluded
+        """The phones of `exclude=`. As `ExcludedPhones.read`."""
+        return await self._excluded.read()
 
     async def add_tests(self, thread: JournalThread) -> list[int]:
         """Take in the numbers of `test=` that stand in no list, each with what it gets; the phones of all of them.
