@@ -20,7 +20,7 @@ from mmsclient._store.models import Claim, Exclusion, ListEntry, Owner, Picked, 
 from mmsclient._store.models import RecipientState as State
 from mmsclient._store.sqlite_database import Database, storable
 from mmsclient._store.sqlite_files import OpenFiles
-from mmsclient._store.sqlite_listing import ListWriter
+from mmsclient._store.sqlite_listing import ListWriter, exclude_noted
 from mmsclient._store.sqlite_messages import TEMPLATE, PersonalQueue, PlainQueue, Queue
 from mmsclient._store.sqlite_reader import SQLiteReader
 from mmsclient._store.sqlite_recorder import SQLiteRecorder
@@ -118,6 +118,7 @@ class SQLiteJournal:
                 self._database.execute(_REOPEN)
             end_dead_run(self._database)
             objection = sqlite_evidence.resend(self._database, resend_unknown)
+            exclude_noted(self._database)  # they were unknown when they were excluded
             self._run = self._database.meta("runs") + 1
             self._database.set_meta("runs", self._run)
             self._database.execute(

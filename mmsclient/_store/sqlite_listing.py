@@ -12,13 +12,18 @@ from mmsclient._store.sqlite_messages import assign
 from mmsclient._store.sqlite_rows import in_parts
 from mmsclient._store.states import EXCLUDE
 
-__all__ = ["ListWriter"]
+__all__ = ["ListWriter", "exclude_noted"]
 
 _EXCLUDE = (
     "UPDATE recipient SET state = 'excluded', reason = NULL,"  # noqa: S608
     " exclusion = (SELECT exclusion FROM excluded WHERE excluded.phone = recipient.phone)"
     f" WHERE id > ? AND {EXCLUDE.guard} AND phone IN (SELECT phone FROM excluded)"
 )
+
+
+def exclude_noted(database: Database) -> None:
+    """Exclude whom an earlier run was told never to send to, and who would be sent to since."""
+    database.execute(_EXCLUDE, (0,))
 
 
 class ListWriter:
@@ -36,7 +41,7 @@ class ListWriter:
         with self._database.transaction():
             rows = ((phone, why) for phone in phones)
             self._database.execute_many("INSERT OR IGNORE INTO excluded VALUES (?, ?)", rows)
-            self._database.execute(_EXCLUDE, (0,))
+            exclude_noted(self._database)
 
     def begin(self) -> None:
         """A list is about to be read."""
@@ -82,7 +87,7 @@ class ListWriter:
         """Take in recipients that stand in no list; one that is known stays as it is."""
         with self._database.transaction():
             self._insert(sort_out(entries, self._known(entries), 0).new, 0)
-            self._database.execute(_EXCLUDE, (0,))
+            exclude_noted(self._database)
 
     def _known(self, entries: Iterable[ListEntry]) -> list[tuple[int, int, int, int]]:
         """Phone, line, run and id of those that the journal has."""

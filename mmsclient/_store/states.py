@@ -15,7 +15,7 @@
 | `LATE` | unknown | accepted, refused, failed, pending | the answer to a call whose sender had lost its lease |
 | | unknown | excluded | as `SUPPRESS`, by such a sender |
 | | pending | as from unknown | the same, where it was to be sent again and has not been claimed since |
-| `EXCLUDE` | pending, failed | excluded | an exclusion that came later |
+| `EXCLUDE` | pending, failed | excluded | an exclusion that came later, or while they were unknown |
 | `RESEND` | unknown | pending | only with `resend_unknown`; "silent" adds conditions |
 """
 

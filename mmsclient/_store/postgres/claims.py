@@ -16,6 +16,7 @@ from mmsclient._store.postgres.answers import unnamed
 from mmsclient._store.postgres.by_id import runs_of, update
 from mmsclient._store.postgres.database import Transaction, columns, storable
 from mmsclient._store.postgres.evidence import FORMER_CALLS, note_answers, settle_all, settle_some
+from mmsclient._store.postgres.listing import exclude_some
 from mmsclient._store.states import CLAIM, END, LATE, LOSE, RELEASE, REOPEN, SUPPRESS
 
 __all__ = ["ClaimWriter", "Ended", "end_dead_run", "lose", "reopen"]
@@ -193,6 +194,7 @@ class ClaimWriter:
         )
         ended = update(transaction, _ENDS[is_late], rows, 4, self.campaign, claim.batch)
         if is_late:
+            exclude_some(transaction, self.campaign, claim.ids)
             self._note_late(transaction, ended + self._answer_former(transaction, claim, results))
             return ended, Counter()
         pairs = zip(claim.ids, results, strict=True)
@@ -208,6 +210,7 @@ class ClaimWriter:
         rows = ((each,) for each in claim.ids)
         released = update(transaction, _RELEASES[is_late], rows, 1, self.campaign, claim.batch)
         if is_late:
+            exclude_some(transaction, self.campaign, claim.ids)
             self._note_late(transaction, released)
             return released, Counter()
         return released, self._settle(transaction, claim.ids)

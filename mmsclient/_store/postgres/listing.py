@@ -6,11 +6,12 @@ from collections.abc import Iterable, Sequence
 
 from mmsclient._store.listing import EarlierRows, Rejected, phones_of, sort_out
 from mmsclient._store.models import Exclusion, ListEntry
+from mmsclient._store.postgres.by_id import update
 from mmsclient._store.postgres.database import Transaction, columns, storable
 from mmsclient._store.postgres.messages import insert
 from mmsclient._store.states import EXCLUDE
 
-__all__ = ["ListWriter"]
+__all__ = ["ListWriter", "exclude_noted", "exclude_some"]
 
 # New tables, and those with a new campaign, have statistics that know nothing of it. So what is looked up one by one
 # cannot become a join, and of two indexes the one that would walk through the campaign is kept out by `+ 0`.
@@ -19,6 +20,13 @@ _OF_EXCLUDED = "(SELECT exclusion FROM excluded WHERE campaign = recipient.campa
 _EXCLUDE = f"""
 UPDATE recipient SET state = 'excluded', reason = NULL, exclusion = {_OF_EXCLUDED}
 WHERE campaign = %s AND {EXCLUDE.guard} AND {_OF_EXCLUDED} IS NOT NULL
+"""  # noqa: S608
+_EXCLUDE_NOTED = f"{_EXCLUDE} AND EXISTS (SELECT 1 FROM excluded WHERE campaign = %s)"  # noqa: S608
+_EXCLUDE_SOME = f"""
+UPDATE recipient SET state = 'excluded', reason = NULL, exclusion = {_OF_EXCLUDED}
+FROM unnest(%s::bigint[]) AS ended (id)
+WHERE campaign = %s AND recipient.id BETWEEN %s AND %s AND recipient.id = ended.id
+    AND {EXCLUDE.guard} AND {_OF_EXCLUDED} IS NOT NULL
 """  # noqa: S608
 _KNOWN = """
 SELECT listed.phone, known.line, known.run, known.id FROM unnest(%s::bigint[]) AS listed (phone)
@@ -40,6 +48,16 @@ FROM unnest(%s::bigint[], %s::bigint[], %s::text[], %s::text[], %s::text[])
     AS moved (before, line, number, exclusion, reason)
 WHERE campaign = %s AND aside.line = moved.before AND aside.number = moved.number
 """
+
+
+def exclude_noted(transaction: Transaction, campaign: int) -> None:
+    """Exclude whom an earlier run was told never to send to, and who would be sent to since."""
+    transaction.execute(_EXCLUDE_NOTED, (campaign, campaign))
+
+
+def exclude_some(transaction: Transaction, campaign: int, ids: Iterable[int]) -> None:
+    """The same of those with these ids."""
+    update(transaction, _EXCLUDE_SOME, ((each,) for each in ids), 1, campaign)
 
 
 class ListWriter:

@@ -117,6 +117,28 @@ def test_an_exclusion_reaches_those_that_are_waiting_and_stays(store: JournalSto
         agrees(journal)
 
 
+@pytest.mark.parametrize("resend", [True, Silent(0)], ids=["all", "silent"])
+def test_an_exclusion_reaches_those_that_were_unknown(store: JournalStore, resend: bool | Silent) -> None:
+    with closing(store.open(MESSAGE)) as journal:
+        journal.add(check_all(listing(ONE, TWO, THREE)))
+        ids = [f"id-{phone}" for phone in finish(journal, ACCEPTED, 1).phones]
+        journal.recorder.record([Reported(each, ONE, DeliveryStatus.DELIVERED) for each in ids])
+        finish(journal, UNKNOWN, 2)
+    with closing(store.open(MESSAGE)) as journal:
+        journal.exclude([TWO], Exclusion.LISTED)
+        assert journal.counts[UNKNOWN] == 2
+    with closing(store.open_copy(MESSAGE, resend_unknown=resend)) as copy:
+        assert states(copy.reader)[TWO] == "excluded"
+    with closing(store.open(MESSAGE, resend_unknown=resend)) as journal:
+        assert (journal.ready, journal.counts[RecipientState.EXCLUDED]) == (1, 1)
+        assert claimed(journal).phones == (THREE,)
+        agrees(journal)
+    with closing(store.open(MESSAGE, resend_unknown=True)) as journal:
+        assert claimed(journal).phones == (THREE,)
+        journal.recorder.record([Reported("late", TWO, DeliveryStatus.DELIVERED)])
+        assert states(journal.reader)[TWO] == "accepted"  # it may have got it, and did
+
+
 def test_a_recipient_is_sent_to_only_from_a_state_that_allows_it(store: JournalStore) -> None:
     with closing(store.open(MESSAGE)) as journal:
         journal.add(check_all(listing(ONE)))

@@ -6,7 +6,7 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, contextmanager
 from decimal import Decimal
 from typing import Any
 
@@ -56,6 +56,19 @@ class Story:
 
 @pytest.fixture
 def story(url: str, postgres: Server, monkeypatch: pytest.MonkeyPatch) -> Iterator[Story]:
+    with taken_over(url, postgres, monkeypatch, resend_unknown=True) as story:
+        yield story
+
+
+@pytest.fixture
+def left_unknown(url: str, postgres: Server, monkeypatch: pytest.MonkeyPatch) -> Iterator[Story]:
+    """One in which the next sender leaves them unknown."""
+    with taken_over(url, postgres, monkeypatch, resend_unknown=False) as story:
+        yield story
+
+
+@contextmanager
+def taken_over(url: str, postgres: Server, monkeypatch: pytest.MonkeyPatch, *, resend_unknown: bool) -> Iterator[Story]:
     store = store_at(url, "spring")
     with ExitStack() as opened:
         with monkeypatch.context() as patch:
@@ -65,7 +78,7 @@ def story(url: str, postgres: Server, monkeypatch: pytest.MonkeyPatch) -> Iterat
         late = frozen.claim(2)
         assert late is not None
         take_over(url, postgres)
-        journal = opened.enter_context(closing(store.open(MESSAGE, resend_unknown=True)))
+        journal = opened.enter_context(closing(store.open(MESSAGE, resend_unknown=resend_unknown)))
         yield Story(frozen, journal, late)
 
 
@@ -133,6 +146,26 @@ def test_who_was_never_sent_to_is_sent_to_as_if_for_the_first_time(story: Story)
     assert claim is not None
     assert claim.phones == (ONE, THREE)
     assert counted(story.journal) == {"sending": 2, "excluded": 1}
+
+
+@pytest.mark.parametrize("state", [State.FAILED, State.PENDING, None])
+def test_who_was_excluded_while_it_was_unknown_is_not_sent_to_after_a_late_end(
+    left_unknown: Story, state: State | None
+) -> None:
+    """`state`: by the late answer; None where the call was taken back."""
+    frozen, journal, late = left_unknown.frozen, left_unknown.journal, left_unknown.late
+    journal.exclude([ONE], Exclusion.LISTED)
+    assert found(journal, ONE)[0] == "unknown"
+    if state is None:
+        frozen.release(late)
+    else:
+        end(frozen, late, state)
+    assert journal.reopened()
+    assert (found(journal, ONE)[0], found(journal, TWO)[0]) == ("excluded", state or "pending")
+    claim = journal.claim(10)
+    assert claim is not None
+    assert claim.phones == (TWO, THREE)
+    assert counted(journal) == {"sending": 2, "excluded": 1}
 
 
 @pytest.mark.parametrize("state", [State.UNKNOWN, State.FAILED, State.PENDING, State.REFUSED])
