@@ -293,6 +293,8 @@ class Run(Protocol):
 
     @property
     def is_stopping(self) -> bool: ...
+    @property
+    def has_begun(self) -> bool: ...
     async def next(self) -> Batch: ...
     def progress(self) -> Progress | None: ...
     def stop(self) -> None: ...
@@ -333,6 +335,14 @@ class Sending(AsyncIterator[Batch]):
     def progress(self) -> Progress | None:
         """How far the campaign is at this moment; None before its journal is open, and when the run is over."""
         return None if self._runner is None else self._runner.progress()
+
+    @property
+    def has_begun(self) -> bool:
+        """Who is excluded is in the journal, and its list is being read into it, or was: `resume` goes on from there.
+
+        Before, `resume` would go on with an earlier run's list and exclusions.
+        """
+        return self._runner is not None and self._runner.has_begun
 
     async def _next(self, run: Run) -> Batch:
         after, self._after = self._after, None  # an error ends all of it

@@ -186,6 +186,11 @@ class FallbackRun:
         """Nothing new starts."""
         return self._stopped.is_set()
 
+    @property
+    def has_begun(self) -> bool:
+        """It has no list of its own."""
+        return True
+
     async def next(self) -> Batch:
         """The next result. Raises the error of the sending, or `StopAsyncIteration`, after the last."""
         try:

@@ -103,8 +103,11 @@ class Preparation:
     async def open_when_free(self, pause: Callable[[float], Awaitable[bool]]) -> JournalThread | None:
         """As `open_journal`; where another sender has the journal, and it is one to wait for, once that has ended.
 
+        `exclude=` is read before, so that no new journal is left where that cannot be.
+
         None where `pause`, which waits for so many seconds, returns False: the run is to stop.
         """
+        await self.excluded()
         is_told = False
         while True:
             try:

@@ -68,6 +68,8 @@ class Runner:
         self._calls: set[asyncio.Task[None]] = set()
         self._unsent: dict[int, Claim] = {}  # whose tasks have not begun
         self._is_list_read = False
+        self.has_begun: bool = False
+        """Who is excluded is in the journal, and its list is being read into it, or was."""
         self._results: deque[Batch] = deque()
         self._news = asyncio.Event()
         self._error: BaseException | None = None
@@ -218,9 +220,9 @@ class Runner:
 
     async def _read_list(self, thread: JournalThread, launch: Launch) -> None:
         try:
-            await self._preparation.read_list(thread, self._recipients, self._control.changed.set)
+            await self._preparation.read_list(thread, self._recipients, self._take_in)
             await self._preparation.tell_plan(thread)
-            self._is_list_read = True
+            self._is_list_read = self.has_begun = True
             await launch.warn_of_credit()
             self._control.changed.set()
         except asyncio.CancelledError as error:
@@ -229,6 +231,11 @@ class Runner:
             self._control.fail(error)  # of something that the source awaited
         except Exception as error:
             self._control.fail(error)
+
+    def _take_in(self) -> None:
+        """Rows of the list have been taken in."""
+        self.has_begun = True
+        self._control.changed.set()
 
     def _may_start(self, source: ClaimSource, recorder: Recorder) -> bool:
         now = self._loop.time()

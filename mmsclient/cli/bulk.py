@@ -199,7 +199,7 @@ async def send(
     again, sms = (fallback, options, hours, safeguards, connection), fallback.is_asked
     commands = Commands.of(journal, options.name, listing.words_of(recipients), again, is_with_sms=sms)
     if image is not None and is_missing(image):
-        raise await _without_picture(image, journal, options.name, commands)
+        raise await _without_picture(image, journal, options.name, commands if exclude is None else None)
     async with connection.client() as mms:
         text_of_all, subject_of_all = filling.texts(text, subject)
         asked: CampaignOptions = {
@@ -303,15 +303,19 @@ app.command(steering.stop)
 # Sending ------------------------------------------------------------------------------------------------------------
 
 
-async def _without_picture(image: Path, journal: str, name: str | None, commands: Commands) -> UsageError:
-    """What is told where there is no such picture. A journal that is there holds it."""
+async def _without_picture(image: Path, journal: str, name: str | None, commands: Commands | None) -> UsageError:
+    """What is told where there is no such picture. A journal that is there holds it.
+
+    `commands`: how to go on from that; None where it would leave something out.
+    """
     said = f"--image: there is no such file: {image}"
     try:
-        held = await read_report(journal, name)
+        await read_report(journal, name)
     except MMSError:
         return UsageError(said)
-    command = commands.resume(held.list_read)
-    return UsageError(f"{said}; but the journal holds the picture; to go on:", command)
+    if commands is None:
+        return UsageError(f"{said}; the journal holds the picture, but not whom --exclude names")
+    return UsageError(f"{said}; but the journal holds the picture; to go on:", commands.resume(is_list_read=False))
 
 
 async def _send(
@@ -332,7 +336,7 @@ async def _send(
             except MMSError as error:
                 if options.dry_run:
                     raise
-                return await sending.not_begun(campaign, form, commands, error)
+                return await sending.not_begun(campaign, recipients, form, commands, error)
             others = planned.recipients - planned.tests
             if options.dry_run:
                 await _show_plan(planned, form)
@@ -349,7 +353,8 @@ async def _send(
         approval.is_given = answer(approval.question(others)) in YES
     finally:  # Ctrl-C too
         if not approval.is_given:
-            resume = commands.untested().resume((await campaign.report()).list_read)
+            is_list_known = recipients is None and (await campaign.report()).list_read  # else it may be another list
+            resume = commands.untested().resume(is_list_known)
             complain("nobody else was sent to; to go on all the same:", resume)
     if not approval.is_given:
         return Status.STOPPED

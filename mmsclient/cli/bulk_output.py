@@ -33,6 +33,8 @@ from mmsclient.cli.status import Status, UsageError
 from mmsclient.cli.words import HasWords, path_word, quoted, words_of
 from mmsclient.errors import MMSError
 
+SAME_AGAIN = "give the same command again: neither its list nor whom it excludes is in the journal yet"
+
 FEW = 5
 """Invalid lines that are shown."""
 
@@ -112,9 +114,15 @@ class Commands:
         sms = [report.fallback] if self.is_with_sms and report.fallback is not None else []
         return sms if self.verb == "fallback" else [report, *sms]
 
-    def to_go_on(self, report: Report, failure: MMSError | None) -> tuple[str, str]:
-        """What is told where somebody is left, and the command: a limit that was reached is to be raised."""
-        if not isinstance(failure, CampaignStoppedError) or not isinstance(failure.error, BudgetReachedError):
+    def to_go_on(self, report: Report, failure: MMSError | None, *, has_begun: bool) -> tuple[str, str]:
+        """What is told where somebody is left, and the command: a limit that was reached is to be raised.
+
+        Unless the run `has_begun`, the journal lacks its list and whom it excludes, and only the same command has them.
+        """
+        is_over_budget = isinstance(failure, CampaignStoppedError) and isinstance(failure.error, BudgetReachedError)
+        if not has_begun:
+            return f"to go on{', with a higher limit' * is_over_budget}: {SAME_AGAIN}", ""
+        if not isinstance(failure, CampaignStoppedError) or not is_over_budget:
             return "to go on:", self.resume(report.list_read)
         limits = [option for option in ("--fallback-max-credits", "--max-credits") if option in self.options]
         option = limits[0] if failure.report.kind != report.kind else limits[-1]

@@ -24,7 +24,7 @@ from mmsclient.bulk import (
     StopRequestedError,
 )
 from mmsclient.cli import stdio
-from mmsclient.cli.bulk_output import Commands, invalid_in, is_open, show_report, without_picture
+from mmsclient.cli.bulk_output import SAME_AGAIN, Commands, invalid_in, is_open, show_report, without_picture
 from mmsclient.cli.output import Form
 from mmsclient.cli.safeguards import Approval
 from mmsclient.cli.screens import Screen
@@ -76,6 +76,8 @@ class Run:
     calls: int = 0
     failure: MMSError | None = None
     signal: int | None = None
+    has_begun: bool = True
+    """What it was given is in the journal, as far as it was read."""
 
     @property
     def was_told_to_stop(self) -> bool:
@@ -114,13 +116,17 @@ async def send(
         complain("stopping: waiting for the calls under way; once more ends it at once")
 
     def last_words() -> None:
+        said = "ended at once: what is under way becomes unknown; to go on:"
+        if recipients is not None and not sending.has_begun:
+            complain_last(f"{said} {SAME_AGAIN}")
+            return
         progress = sending.progress
         is_list_known = recipients is None if progress is None else progress.list_read
-        command = commands.resume(is_list_known)
-        complain_last("ended at once: what is under way becomes unknown; to go on:", command)
+        complain_last(said, commands.resume(is_list_known))
 
     with told_of_signals(stop, last_words):
         await _print_batches(sending, printing, Screen.of(form), run)
+        run.has_begun = recipients is None or sending.has_begun
         if approval is not None and approval.asked_about and run.signal is None and printing.error is None:
             return None
         status = await _sum_up(campaign, printing, run, form, commands)
@@ -136,10 +142,12 @@ def _as_printed(printing: Printing, status: Status) -> Status:
     return status or lost
 
 
-async def not_begun(campaign: Campaign, form: Form, commands: Commands, failure: MMSError) -> Status:
+async def not_begun(
+    campaign: Campaign, recipients: Recipients | None, form: Form, commands: Commands, failure: MMSError
+) -> Status:
     """Say how a campaign stands whose run failed before it began; the exit status. Raises `failure` where none was."""
-    printing = Printing()
-    return _as_printed(printing, await _sum_up(campaign, printing, Run(failure=failure), form, commands))
+    printing, run = Printing(), Run(failure=failure, has_begun=recipients is None)
+    return _as_printed(printing, await _sum_up(campaign, printing, run, form, commands))
 
 
 async def not_wanted(campaign: Campaign, commands: Commands) -> Status:
@@ -195,19 +203,21 @@ async def _sum_up(campaign: Campaign, printing: Printing, run: Run, form: Form, 
         if not run.calls and (is_wrong or not (run.was_told_to_stop or _have_sent(parts))):
             raise run.failure
         complain(str(run.failure))
-    is_complete = not is_cut_short and not any(map(is_open, parts))
+    is_complete = run.has_begun and not is_cut_short and not any(map(is_open, parts))
     invalid = await invalid_in(ended)
     if ended.without_picture:
         complain(without_picture(ended, invalid))
     if not is_complete:
-        complain(*commands.to_go_on(ended, run.failure))
+        complain(*commands.to_go_on(ended, run.failure, has_begun=run.has_begun))
     if is_complete and not run.calls and form is not Form.JSON:
         await printing.do(print, commands.nothing_left)
     await printing.do(partial(show_report, ended, form, invalid, commands, calls_of_this_run=run.calls))
     if run.signal is not None and not is_complete:
         return Status.of_signal(run.signal)
     status = of_campaign(*parts)
-    return Status.STOPPED if is_cut_short and status is not Status.OUTCOME_UNKNOWN else status
+    if is_cut_short and status is not Status.OUTCOME_UNKNOWN:
+        return Status.STOPPED
+    return Status.STOPPED if not run.has_begun and status in (Status.DONE, Status.PARTLY_ACCEPTED) else status
 
 
 def _have_sent(parts: Iterable[Report]) -> bool:

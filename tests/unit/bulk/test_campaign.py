@@ -189,6 +189,29 @@ async def test_a_campaign_is_resumed_from_its_journal_alone(api: Sandbox, mms: A
     assert (await (await resume(mms, path)).send_all()).calls == len(api.sends)
 
 
+async def test_a_run_has_begun_once_its_list_is_taken_in(api: Sandbox, mms: AsyncMMSClient, path: Path) -> None:
+    """Those whom an earlier run has left may be sent to before."""
+    with pytest.raises(CampaignStoppedError):
+        await finished(mms, path, numbers(50), max_credits=25)
+    comes = asyncio.Event()
+
+    async def later() -> AsyncIterator[str]:
+        await comes.wait()
+        for number in numbers(10, 50):
+            yield number
+
+    sending = campaign(mms, path).send(later())
+    assert not sending.has_begun
+    assert (await anext(sending)).recipients == tuple(numbers(25, 25))
+    assert not sending.has_begun
+    comes.set()
+    assert (await anext(sending)).recipients == tuple(numbers(10, 50))
+    assert sending.has_begun
+    await sending.aclose()
+    assert sending.has_begun
+    assert (await (await resume(mms, path)).send_all()).counts[RecipientState.ACCEPTED] == 60
+
+
 async def test_what_is_no_journal_cannot_be_resumed(mms: AsyncMMSClient, path: Path) -> None:
     with pytest.raises(JournalError, match="no such file"):
         await resume(mms, path)

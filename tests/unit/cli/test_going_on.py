@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from mmsclient.cli.bulk_output import SAME_AGAIN
 from mmsclient.cli.words import quoted, words_of
 from mmsclient.sandbox import Sandbox
 from mmsclient.sandbox.faults import Reject
@@ -80,6 +81,38 @@ def test_a_campaign_goes_on_with_the_same_text_and_files(cli: Cli, api: Sandbox,
     assert words == ["bulk", "resume", journal, *options, "--batch-size", "1"]
     api.faults.clear()
     assert (cli(*words).status, len(api.messages)) == (0, 3)
+
+
+def write_another_list(folder: Path) -> tuple[str, ...]:
+    """The command that sends to it, and leaves the third of the first list out."""
+    (folder / "list.csv").write_text("\n".join(["mobile", *(f"04{n:08}" for n in range(4))]), encoding="utf-8")
+    (folder / "new.csv").write_text("mobile\n0400000002\n", encoding="utf-8")
+    return (*SEND, "spring.db", "--exclude", "new.csv")
+
+
+@pytest.mark.parametrize("before", [1, 2, 3], ids="{} were sent to".format)
+@pytest.mark.parametrize("fails", ["preflight", "opt-outs"])
+def test_a_run_that_has_not_begun_goes_on_with_its_own_list_and_exclusions(
+    cli: Cli, api: Sandbox, folder: Path, before: int, fails: str
+) -> None:
+    assert cli(*SEND, "spring.db", "--max-credits", str(before)).status == (0 if before == 3 else 5)
+    again = write_another_list(folder)
+    call, options = ("account", ()) if fails == "preflight" else ("get-optout", ("--exclude-opt-outs", "--yes"))
+    api.faults.add(Reject("AUTH_FAILED", "No such key."), call=call)
+    failed = cli(*again, *options)
+    assert (failed.status, len(api.messages)) == (5, before)
+    assert failed.err.splitlines()[-1] == f"mmsclient: to go on: {SAME_AGAIN}"
+    assert "Nothing is left" not in failed.out
+    api.faults.clear()
+    assert cli(*again, *options).status == 0
+    assert [api.carried_out(f"+614{n:08}") for n in range(4)] == [1, 1, int(before == 3), 1]
+
+
+def test_exclusions_that_cannot_be_read_leave_no_new_journal(cli: Cli, folder: Path) -> None:
+    (folder / "new.csv").write_text("mobile\nhello\n", encoding="utf-8")
+    failed = cli(*SEND, "spring.db", "--exclude", "new.csv", "--yes")
+    assert (failed.status, failed.error[:16]) == (2, "exclude, line 2:")
+    assert not (folder / "spring.db").exists()
 
 
 @needs_bash
