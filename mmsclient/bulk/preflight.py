@@ -13,6 +13,7 @@ from mmsclient._store.models import Exclusion, RecipientState
 from mmsclient._store.spending import CallCost
 from mmsclient._words import counted
 from mmsclient.bulk.budget import Budget
+from mmsclient.bulk.fallback_settings import spent_by_fallback
 from mmsclient.bulk.kinds import balance_of
 from mmsclient.bulk.launch import is_harmless
 from mmsclient.bulk.options import Options
@@ -126,6 +127,7 @@ async def look_ahead(preparation: Preparation, recipients: Recipients | None) ->
     seen = await outlook(preparation, recipients)
     budget = Budget(options.max_credits, options.credits_per_message, seen.weights)
     budget.add(seen.costs)
+    budget.spend(await spent_by_fallback(options))
     needed = seen.weight * budget.price
     balance = None if account is None else balance_of(account, options.kind)
     return Preflight(

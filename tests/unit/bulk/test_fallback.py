@@ -739,6 +739,8 @@ async def test_a_budget_is_for_both_together(api: Sandbox, mms: AsyncMMSClient, 
     with pytest.raises(CampaignStoppedError):  # what the SMS have cost is not left for MMS
         await campaign(mms, place, max_credits=52).send_all(numbers(60))
     assert (len(api.mms.messages), len(by_sms(api))) == (42, 10)
+    planned = await campaign(mms, place, max_credits=55).preflight()
+    assert planned.credits_left == 3
     own = SMSFallback(wait=0, max_credits=15)
     with pytest.raises(CampaignStoppedError):
         await ended(campaign(mms, place, fallback=own, max_credits=42).send_fallback())
