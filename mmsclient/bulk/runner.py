@@ -19,6 +19,7 @@ from mmsclient.bulk.errors import CampaignStoppedError, JournalError
 from mmsclient.bulk.hours import Hours
 from mmsclient.bulk.journal_thread import JournalThread
 from mmsclient.bulk.launch import Launch
+from mmsclient.bulk.list_reading import ListReading
 from mmsclient.bulk.meter import Meter
 from mmsclient.bulk.models import Batch, Progress
 from mmsclient.bulk.outcome import Next, Outcome
@@ -29,7 +30,7 @@ from mmsclient.bulk.report import Report, report_from
 from mmsclient.bulk.schedule import Schedule
 from mmsclient.bulk.screening import Screening
 from mmsclient.bulk.steering import Steering
-from mmsclient.bulk.waiting import all_done, is_ending
+from mmsclient.bulk.waiting import all_done
 from mmsclient.bulk.weights import Weights
 from mmsclient.errors import MMSError
 from mmsclient.models import SentBatch
@@ -52,7 +53,6 @@ class Runner:
         self._campaign = campaign
         self._preparation = preparation
         self._options = options = preparation.options
-        self._recipients = recipients
         self._loop = asyncio.get_running_loop()
         self._observer = preparation.begin_run()
         self._control = Control(self._observer.stopped)
@@ -67,9 +67,7 @@ class Runner:
         self._thread: JournalThread | None = None
         self._calls: set[asyncio.Task[None]] = set()
         self._unsent: dict[int, Claim] = {}  # whose tasks have not begun
-        self._is_list_read = False
-        self.has_begun: bool = False
-        """Who is excluded is in the journal, and its list is being read into it, or was."""
+        self._list = ListReading(preparation, self._control, recipients)
         self._results: deque[Batch] = deque()
         self._news = asyncio.Event()
         self._error: BaseException | None = None
@@ -86,6 +84,11 @@ class Runner:
     def is_stopping(self) -> bool:
         """Nothing new starts."""
         return self._control.is_stopping
+
+    @property
+    def has_begun(self) -> bool:
+        """Who is excluded is in the journal, and its list is being read into it, or was."""
+        return self._list.has_begun
 
     async def next(self) -> Batch:
         """The next result. Raises the error of the run, or `StopAsyncIteration`, after the last."""
@@ -135,7 +138,7 @@ class Runner:
         if self._thread is None:
             return None
         rate, waits_until = rate_of(self._preparation.client), self._schedule.opens_at
-        found = self._meter.progress(self._thread.journal, is_list_read=self._is_list_read, rate=rate)
+        found = self._meter.progress(self._thread.journal, is_list_read=self._list.is_over, rate=rate)
         window, left = self._capacity.window, self._budget.left
         return evolve(found, waits_until=waits_until, concurrency=window, credits_left=left)
 
@@ -187,12 +190,12 @@ class Runner:
 
     async def _send_all(self, thread: JournalThread, recorder: Recorder) -> None:
         screening = Screening(self._options.suppression, self._preparation.arrivals, recorder, self._control)
-        source = self._preparation.claim_source(thread, recorder, self._control, lambda: self._is_list_read)
+        source = self._preparation.claim_source(thread, recorder, self._control, lambda: self._list.is_over)
         what = self._options, self._control, self._schedule, self._capacity, self._budget, self._meter
         parts = RunParts(*what, recorder, screening, source, self._observer)
         sender = BatchSender(self._preparation.client, await self._preparation.message(), parts, self._tell)
-        launch = Launch(self._preparation, thread, parts, lambda: self._is_list_read)
-        reader = self._loop.create_task(self._read_list(thread, launch))
+        launch = Launch(self._preparation, thread, parts, lambda: self._list.is_over)
+        reader = self._loop.create_task(self._list.read(thread, launch.warn_of_credit))
         unsubscribe = self._capacity.on_change(self._control.changed.set)
         try:
             while not self.is_stopping:
@@ -203,7 +206,7 @@ class Runner:
                         await launch.run(sender)
                     else:
                         await self._start_batch(sender, source)
-                elif self._is_list_read and not self._calls and not thread.journal.ready:
+                elif self._list.is_over and not self._calls and not thread.journal.ready:
                     if not await self._hours.come_back(thread):
                         break
                 else:
@@ -218,31 +221,12 @@ class Runner:
                     with suppress(JournalError):  # which is told
                         await recorder.release(claim)
 
-    async def _read_list(self, thread: JournalThread, launch: Launch) -> None:
-        try:
-            await self._preparation.read_list(thread, self._recipients, self._take_in)
-            await self._preparation.tell_plan(thread)
-            self._is_list_read = self.has_begun = True
-            await launch.warn_of_credit()
-            self._control.changed.set()
-        except asyncio.CancelledError as error:
-            if is_ending():
-                raise
-            self._control.fail(error)  # of something that the source awaited
-        except Exception as error:
-            self._control.fail(error)
-
-    def _take_in(self) -> None:
-        """Rows of the list have been taken in."""
-        self.has_begun = True
-        self._control.changed.set()
-
     def _may_start(self, source: ClaimSource, recorder: Recorder) -> bool:
         now = self._loop.time()
         ready = source.ready
         goes_ahead = self._preparation.renderer is None and ready >= self._schedule.batch_size
         return (
-            (goes_ahead or (self._is_list_read and ready > 0))
+            (goes_ahead or (self._list.is_over and ready > 0))
             and len(self._results) < BACKLOG
             and not recorder.is_behind
             and not self._control.hold_reason

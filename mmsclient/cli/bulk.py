@@ -304,10 +304,7 @@ app.command(steering.stop)
 
 
 async def _without_picture(image: Path, journal: str, name: str | None, commands: Commands | None) -> UsageError:
-    """What is told where there is no such picture. A journal that is there holds it.
-
-    `commands`: how to go on from that; None where it would leave something out.
-    """
+    """What is told where there is no such picture. A journal that is there holds it, and `commands` go on from that."""
     said = f"--image: there is no such file: {image}"
     try:
         await read_report(journal, name)

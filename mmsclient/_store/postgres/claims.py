@@ -16,7 +16,7 @@ from mmsclient._store.postgres.answers import unnamed
 from mmsclient._store.postgres.by_id import runs_of, update
 from mmsclient._store.postgres.database import Transaction, columns, storable
 from mmsclient._store.postgres.evidence import FORMER_CALLS, note_answers, settle_all, settle_some
-from mmsclient._store.postgres.listing import exclude_some
+from mmsclient._store.postgres.listing import exclude_noted, exclude_some
 from mmsclient._store.states import CLAIM, END, LATE, LOSE, RELEASE, REOPEN, SUPPRESS
 
 __all__ = ["ClaimWriter", "Ended", "end_dead_run", "lose", "reopen"]
@@ -131,6 +131,7 @@ class ClaimWriter:
 
     def begin_run(self, transaction: Transaction) -> int:
         """Begin a run of the campaign; its number."""
+        exclude_noted(transaction, self.campaign)  # who was unknown when it was excluded, and is to be sent to now
         sql = "UPDATE campaign SET runs = runs + 1 WHERE id = %s RETURNING runs"
         (run,) = transaction.row(sql, (self.campaign,))
         sql = (

@@ -22,7 +22,7 @@ from mmsclient._store.postgres import evidence
 from mmsclient._store.postgres.claims import ClaimWriter, Ended, end_dead_run, reopen
 from mmsclient._store.postgres.database import Database, Transaction
 from mmsclient._store.postgres.lease import CampaignLease, now
-from mmsclient._store.postgres.listing import ListWriter, exclude_noted
+from mmsclient._store.postgres.listing import ListWriter
 from mmsclient._store.postgres.messages import Queue
 from mmsclient._store.postgres.reader import PostgresReader
 from mmsclient._store.postgres.recorder import PostgresRecorder
@@ -89,7 +89,6 @@ class PostgresJournal:
             reopen(transaction, self._campaign)  # before evidence of those is acted on
             end_dead_run(transaction, self._campaign)
             objection = evidence.resend(transaction, self._campaign, resend_unknown)
-            exclude_noted(transaction, self._campaign)  # they were unknown when they were excluded
             run = self._claims.begin_run(transaction)
             self._fence(transaction)  # again: this may have taken longer than a lease
             return run, objection
