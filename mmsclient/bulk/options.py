@@ -198,6 +198,13 @@ class Options:
         return Silent(self.silent_after) if self.resend_unknown == "silent" else bool(self.resend_unknown)
 
     @property
+    def asks_opt_outs(self) -> bool:
+        """The API is asked who has unsubscribed."""
+        if self.exclude_opt_outs is None:
+            return self.suppression is not None
+        return self.exclude_opt_outs
+
+    @property
     def owns_suppression(self) -> bool:
         """The suppression list was made here, and is closed here."""
         return self.suppression is not self.suppress

@@ -142,11 +142,13 @@ class Preparation:
         options, suppression = self.options, self.options.suppression
         if suppression is not None:
             await suppression.report()  # it is there: else nothing is sent
-        if suppression is not None and not is_dry and options.exclude_opt_outs is not False:
+        if not options.asks_opt_outs:
+            return
+        if suppression is not None and not is_dry:
             update = await suppression.sync(self.client)
             unreadable = update.unreadable if options.exclude_opt_outs else ()  # it has warned of them
             check_opt_outs(update.ended_early, unreadable, may_be_partial=options.partial_opt_outs)
-        elif options.exclude_opt_outs or (suppression is not None and options.exclude_opt_outs is None):
+        else:
             may_be_partial = options.partial_opt_outs or not options.exclude_opt_outs
             phones = await opted_out_phones(self.client.opt_outs(), may_be_partial=may_be_partial)
             await thread.run(lambda: journal.exclude(phones, Exclusion.OPTED_OUT))

@@ -23,6 +23,7 @@ LOOK_AGAIN = 60.0
 """Seconds after which the clock is looked at again: it may be set, and timers stand still in a machine that sleeps."""
 
 CLOSED = "its hours were over before it left"
+PAUSED = "the campaign was paused before it left"
 
 
 def wall_clock() -> datetime:
@@ -33,7 +34,8 @@ def wall_clock() -> datetime:
 class Schedule:
     """The hours and the pace of one run.
 
-    Once the hours are over, they stay so until `reopen`: what comes before the first call of a day is done between.
+    Once the hours are over, they stay so until `reopen`: what comes before the first call of a day is done between. So
+    it is after a pause of a campaign that asks who has unsubscribed.
     """
 
     def __init__(self, options: Options) -> None:
@@ -43,31 +45,41 @@ class Schedule:
         self._drip = None if per_minute is None else Drip(per_minute, options.batch_size)
         has_template = any(isinstance(part, Template) for part in (options.text, options.subject))
         self._is_uneven = has_template or is_picture_function(options.image)
+        self._asks_opt_outs = options.asks_opt_outs
+        self._was_paused = False  # and they were not asked for since
         self._turn = asyncio.Lock()  # of the batch that starts, or waits until it may start again
         self.batch_size: int = options.batch_size if self._drip is None else self._drip.size
         """Recipients of a call."""
         self.opens_at: datetime | None = None
         """When the hours begin that the run waits for; None while it does not wait."""
         self.has_closed: bool = False
-        """The hours were over at some time, so that calls may have been taken back."""
+        """Nothing might leave at some time, so that calls may have been taken back."""
 
     def is_open(self) -> bool:
         """Calls may start, and leave, now."""
         if self.opens_at is None and (opens_at := self._next_opening(wall_clock())) is not None:
             self.opens_at, self.has_closed = opens_at, True
-        return self.opens_at is None
+        return self.opens_at is None and not self._was_paused
 
     def objection(self) -> str:
         """Why a call must not leave now, "" where it may."""
-        return "" if self.is_open() else CLOSED
+        if self.is_open():
+            return ""
+        return CLOSED if self.opens_at is not None else PAUSED
 
     def may_reopen(self) -> bool:
-        """The hours that the run waits for have begun."""
-        return self.opens_at is not None and self._next_opening(wall_clock()) is None
+        """The hours that the run waits for have begun, or a pause is over."""
+        is_waiting = self.opens_at is not None or self._was_paused
+        return is_waiting and self._next_opening(wall_clock()) is None
+
+    def end_pause(self) -> None:
+        """An operator lets the run go on: once it was asked who has unsubscribed meanwhile, if it asks that at all."""
+        if self._asks_opt_outs:
+            self._was_paused = self.has_closed = True
 
     def reopen(self) -> None:
         """Calls may start again."""
-        self.opens_at = None
+        self.opens_at, self._was_paused = None, False
 
     def allows(self, now: float) -> bool:
         """A new batch may start. `now`: the event loop's time."""

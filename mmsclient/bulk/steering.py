@@ -131,6 +131,7 @@ class Steering:
             self._control.hold(OPERATOR, orders.why_paused)
         elif orders.paused is None and before.paused is not None:
             self._observer.continued()
+            self._schedule.end_pause()
             self._control.let_go(OPERATOR)
 
     def _doing(self) -> tuple[Activity, str]:

@@ -49,7 +49,7 @@ from mmsclient.observe import (
     CampaignStopped,
 )
 from mmsclient.sandbox import Sandbox
-from mmsclient.sandbox.faults import Reject, throttle
+from mmsclient.sandbox.faults import Reject, server_error, throttle
 from tests.conftest import PNG, until
 from tests.support.campaigns import TEXT, Doled, numbers, status_when
 from tests.support.command import Outcome, in_this_process, started
@@ -301,6 +301,64 @@ async def test_what_waits_for_its_token_does_not_leave_once_a_pause_was_noticed(
             assert not told.of(CampaignStopped)
     assert once_each(api) == 50
     assert (await read_status(place[0], place[1] or None)).is_over
+
+
+@pytest.mark.usefixtures("impatient")
+@pytest.mark.parametrize("way", ["asked for", "suppressed", "away at first"])
+async def test_who_unsubscribes_during_a_pause_gets_nothing(
+    api: Sandbox, place: Place, tmp_path: Path, way: str
+) -> None:
+    """Neither those whose call was taken back, nor those who come later. Nothing leaves before that is known."""
+    limiter, listed = Doled(2), numbers(50)
+    options: dict[str, Any] = {"exclude_opt_outs": True}
+    if way == "suppressed":
+        suppress = tmp_path / "stop.db"
+        async with bulk.SuppressionList(suppress) as suppressed:
+            await suppressed.add("+61499999999")
+        options = {"suppress": suppress}
+    async with api.client(limiter=limiter) as mms:
+        spring = campaign(mms, place, **options)
+        with running(spring.send(listed)) as task:
+            await until(lambda: len(api.sends) == 1)
+            await status_when(place, lambda found: found.counts[SENDING])  # waits for its token
+            await bulk.pause(place[0], place[1] or None)
+            await status_when(place, is_now(Activity.PAUSED))
+            got = {number for send in api.sends for number in send.recipients}
+            opted_out = [number for number in listed if number not in got][::20]
+            for number in opted_out:
+                api.add_opt_out(number)
+            if way == "away at first":
+                api.faults.add(server_error(), call="get-optout", times=6)
+            limiter.grant(100)
+            before = len(api.arrivals)
+            await bulk.unpause(place[0], place[1] or None)
+            await task
+        report = await spring.report()
+    calls = [arrival.call for arrival in api.arrivals[before:]]
+    assert calls[0] == "get-optout"
+    assert "get-optout" not in calls[calls.index("send-mms") :]
+    assert (report.counts[ACCEPTED], report.counts[RecipientState.EXCLUDED]) == (47, 3)
+    assert not any(api.carried_out(number) for number in opted_out)
+    assert once_each(api) == 47
+
+
+@pytest.mark.parametrize("asks", [True, False])
+async def test_who_has_unsubscribed_is_asked_once_after_a_pause_before_the_start(
+    api: Sandbox, place: Place, asks: bool
+) -> None:
+    async with api.client(limiter=NoLimit()) as mms:
+        with pytest.raises(CampaignStoppedError):
+            await campaign(mms, place, max_credits=1).send_all(numbers(50))
+        await bulk.pause(place[0], place[1] or None)
+        before = len(api.arrivals)
+        with running(campaign(mms, place, exclude_opt_outs=asks).send()) as task:
+            await status_when(place, is_now(Activity.PAUSED))
+            assert len(api.arrivals) == before
+            await bulk.unpause(place[0], place[1] or None)
+            await task
+    calls = [arrival.call for arrival in api.arrivals[before:]]
+    assert calls == ["get-optout"] * asks + ["send-mms"] * 10
+    assert once_each(api) == 50
 
 
 async def test_it_is_paused_when_the_last_call_has_ended(
