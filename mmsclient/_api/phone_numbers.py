@@ -15,8 +15,18 @@ MAX_RECIPIENTS = 1000
 EXPECTED = "a number in E.164 (+61400000000) or an Australian mobile (0400000000, 61400000000)"
 NO_TRUNK_ZERO = "E.164, without the 0 that is dialled inside the country: +447911123456, not +44 (0)7911 123456"
 PLUS = "E.164, with + for the 00 or 0011 that is dialled from abroad"
+NUMBER_ALONE = "a number alone: what stands behind it, such as .0, -1 or (2), would become its last digits"
 
 FILLERS = re.compile(r"[ \t\u00a0\u2000-\u200a\u202f\u205f\u3000()\[\]\-\u2010-\u2015\u2212]")
+_MARK = r"[-\u2010-\u2015\u2212./~\r\n]"
+_SPACE = r"[^\S\r\n]*"
+TAIL: re.Pattern[str] = re.compile(
+    rf"{_MARK}{_SPACE}\d\s*\Z|(?<!{_MARK}\d\d)(?<!{_MARK} \d\d ){_MARK}{_SPACE}\d\d\s*\Z"
+    rf"|[(\[]{_SPACE}\d\d?{_SPACE}[)\]]?\s*\Z|\A[^.]*\.0+\s*\Z"
+)
+"""A number with digits behind it that are none of its own, such as `.0` of a spreadsheet, `- 1` or `(2)`.
+
+Some countries write the end of a number in pairs, `345-67-89`; in none a single group is so short."""
 _E164 = re.compile(r"\+[1-9][0-9]{6,14}")
 _AUSTRALIAN_MOBILE = re.compile(r"(?:(?:\+|00|0011)?61|0)(4[0-9]{8})")
 _AUSTRALIAN = re.compile(r"\+61(?!4)[0-9]{5,10}")
@@ -34,7 +44,8 @@ def normalise(number: str, argument: str = "to") -> str:
     """`number` as the API takes it: `+` and digits. Spaces, dashes and brackets are taken out; no country is guessed.
 
     Australian mobiles are also taken as they are dialled from abroad: `0061 400 000 000` and `0011 61 400 000 000`
-    have no other meaning. Any other `00` and a `(0)` within a number are refused, since they depend on the country.
+    have no other meaning. Any other `00` and a `(0)` within a number are refused, since they depend on the country; so
+    is one with `.0`, `-1` or `(2)` behind it, whose digits would become its last ones.
 
     Raises `InvalidRequestError`, naming `argument`, for anything that is not E.164 or a documented Australian form.
     """
@@ -45,6 +56,8 @@ def normalise(number: str, argument: str = "to") -> str:
     bare = FILLERS.sub("", number)
     if _ZERO_IN_BRACKETS.search(number) or _TRUNK_ZERO.match(bare):
         raise InvalidRequestError(argument, number, NO_TRUNK_ZERO)
+    if bare != number and TAIL.search(number):
+        raise InvalidRequestError(argument, number, NUMBER_ALONE)
     if mobile := _AUSTRALIAN_MOBILE.fullmatch(bare):
         return "+61" + mobile[1]
     if _E164.fullmatch(bare) and (not bare.startswith("+61") or _AUSTRALIAN.fullmatch(bare)):

@@ -12,7 +12,7 @@ from contextlib import closing, suppress
 from itertools import chain
 from typing import IO, Any, Final, NamedTuple
 
-from mmsclient._api.phone_numbers import normalise
+from mmsclient._api.phone_numbers import NUMBER_ALONE, TAIL, normalise
 from mmsclient._extras import needed
 from mmsclient.bulk.fields import KNOWN_NAMES, CSVFields, places_of
 from mmsclient.bulk.recipients import Row
@@ -311,13 +311,15 @@ def _encoding(start: bytes) -> str:
 
 def _as_written(number: str) -> tuple[str, str | None]:
     """Leaves a number as it is; only says more where it is a wrong one."""
+    if problem := _changed(number):
+        return number, problem
     if _NATIONAL.fullmatch(number):
         try:
             normalise(number)
         except InvalidRequestError as error:
             hint = 'a number as it is dialled inside a country needs region= (--region), such as region="AU"'
             return number, f"expected {error.expected}; {hint}"
-    return number, SHORTENED if _EXPONENT.fullmatch(number) else None
+    return number, None
 
 
 def _national(region: str) -> Convert:
@@ -339,8 +341,8 @@ def _national(region: str) -> Convert:
     }
 
     def convert(number: str) -> tuple[str, str | None]:
-        if _EXPONENT.fullmatch(number):
-            return number, SHORTENED
+        if problem := _changed(number):
+            return number, problem
         if _FROM_ABROAD.match(number):  # in Australia itself 0061 is no number, and means the same
             with suppress(InvalidRequestError):
                 return normalise(number), None
@@ -356,6 +358,13 @@ def _national(region: str) -> Convert:
         return phonenumbers.format_number(parsed, phonenumbers.PhoneNumberFormat.E164), None
 
     return convert
+
+
+def _changed(number: str) -> str | None:
+    """Why a number is not as it was: somebody, or a spreadsheet, has taken something off it or put something to it."""
+    if _EXPONENT.fullmatch(number):
+        return SHORTENED
+    return f"expected {NUMBER_ALONE}" if TAIL.search(number) and _DIALLED.fullmatch(number) else None
 
 
 SHORTENED = "a spreadsheet has shortened this number: format its column as text, and fill it again"

@@ -95,6 +95,22 @@ def test_numbers_that_are_refused(written: Any) -> None:
 
 
 @pytest.mark.parametrize(
+    "tail", [" (2)", "(12)", " [1]", " ( 1 )", " (1", "-1", " - 1", " -23", "\u20131", "-\u00a02", " -1 "]
+)
+@pytest.mark.parametrize("number", ["+64 21 123 456", "+49 170 1234567", "0400 000 00", "+7 912 345-67-8"])
+def test_digits_behind_a_number_do_not_make_it_another_phone(number: str, tail: str) -> None:
+    with pytest.raises(InvalidRequestError, match="a number alone"):
+        normalise(number + tail)
+
+
+@pytest.mark.parametrize(
+    "written", ["+7 (912) 345-67-89", "+7 912 345 - 67 - 89", "+375 29 491\u201319\u201311", "04-12-34-56-78"]
+)
+def test_a_number_may_end_in_pairs(written: str) -> None:
+    assert normalise(written) in {"+79123456789", "+375294911911", "+61412345678"}
+
+
+@pytest.mark.parametrize(
     ("written", "reason"),
     [
         ("+44 (0)7911 123456", "without the 0 that is dialled inside the country"),

@@ -329,6 +329,37 @@ def test_what_holds_more_than_a_number_is_set_aside(written: str) -> None:
         assert told(written, **options).phone is None
 
 
+@pytest.mark.parametrize(
+    ("written", "region"),
+    [
+        *((f"21123456{tail}", "NZ") for tail in (".0", ".00", " (2)", "(12)", " - 1", "-23", ".1", "/2", " ~ 1")),
+        *((f"0064 21 123 456{tail}", "NZ") for tail in (".0", " (2)", "-1")),
+        *(("+64 21 123 456" + tail, "NZ") for tail in (".0", " (2)", "-1", "\n1")),
+        *(("1701234567.0", "DE"), ("401234567.0", "FI"), ("6641234567.0", "AT"), ("81234567890.0", "ID")),
+        *(("412345678.0", "AU"), ("0412345678.0", "AU"), ("\uff10\uff12\uff11 123 45-\uff16", "NZ")),
+    ],
+)
+def test_digits_behind_a_number_do_not_make_it_another_phone(written: str, region: str) -> None:
+    for options in ({}, {"region": region}):
+        entry = told(written, **options)
+        assert (entry.phone, entry.given) == (None, errors.one_line(written, 60))
+    assert "a number alone" in (told(written, region=region).problem or "")
+
+
+@pytest.mark.parametrize(
+    ("written", "region", "phone"),
+    [
+        ("06.12.34.50.00", "FR", 33612345000),
+        ("06-12-34-56-78", "FR", 33612345678),
+        ("8 (912) 345-67-89", "RU", 79123456789),
+        ("021.123.000", "NZ", 6421123000),
+        ("0171/1234567", "DE", 491711234567),
+    ],
+)
+def test_a_number_may_end_in_pairs_or_zeros(written: str, region: str, phone: int) -> None:
+    assert told(written, region=region).phone == phone
+
+
 @pytest.mark.parametrize("options", [{}, {"region": "AU"}])
 @pytest.mark.parametrize("written", ["6.14E+10", "6.14123E+10", "4.12e8", "6,14E+10"])
 def test_a_number_that_a_spreadsheet_has_shortened_says_what_to_do(written: str, options: dict[str, Any]) -> None:
