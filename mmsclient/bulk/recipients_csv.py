@@ -7,15 +7,14 @@ import csv
 import io
 import os
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import closing, suppress
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing
 from itertools import chain
 from typing import IO, Any, Final, NamedTuple
 
-from mmsclient._api.phone_numbers import NUMBER_ALONE, TAIL, normalise
-from mmsclient._extras import needed
 from mmsclient.bulk.fields import KNOWN_NAMES, CSVFields, places_of
-from mmsclient.bulk.recipients import Row
+from mmsclient.bulk.recipients import Row, check
+from mmsclient.bulk.written_numbers import Convert, as_written, national
 from mmsclient.errors import SHOWN_VALUE, InvalidRequestError
 
 PIECE = 64 * 1024
@@ -29,6 +28,8 @@ SHOWN_COLUMNS = 20
 
 DELIMITERS = ",;\t|"
 
+_LINE_END = re.compile(r"\r\n|\r|\n")
+
 _BOMS = {
     codecs.BOM_UTF8: "utf-8-sig",
     codecs.BOM_UTF32_LE: "utf-32",  # before UTF-16, whose mark it begins with
@@ -38,8 +39,6 @@ _BOMS = {
 }
 
 Source = str | os.PathLike[str] | IO[str] | IO[bytes]
-Convert = Callable[[str], tuple[str, str | None]]
-"""A number as written to a number and why it is none."""
 
 
 def read_csv(
@@ -52,8 +51,8 @@ def read_csv(
 ) -> CSVList:
     """The recipients in a CSV file, for `Campaign.send` or a loop of your own. Read as it is iterated, never at once.
 
-    The columns of its header are the fields of a `Template`. Empty lines are skipped; a line whose quotes are wrong is
-    set aside with a reason, like one with a wrong number.
+    The columns of its header are the fields of a `Template`. Empty lines are skipped; a line whose quotes are wrong,
+    or with more cells than the first one, is set aside with a reason, like one with a wrong number.
 
     Args:
         source: A path, or a file open for reading text or bytes (which can be read only once).
@@ -68,7 +67,7 @@ def read_csv(
     Raises:
         InvalidRequestError: Here, a wrong region, encoding or delimiter. When it is read, a file that is missing or
             holds no recipient, a wrong column, bytes of another encoding, and, with the line, a quote that is left open
-            or more than 100 000 characters in one record.
+            (others' numbers stand in a cell) or more than 100 000 characters in one record.
         ConfigurationError: `phonenumbers` is not installed.
     """
     if encoding is not None:
@@ -78,7 +77,7 @@ def read_csv(
             raise InvalidRequestError("encoding", encoding, "the name of an encoding, such as cp1252") from None
     if delimiter is not None and (not isinstance(delimiter, str) or len(delimiter) != 1):
         raise InvalidRequestError("delimiter", delimiter, "one character")
-    convert = _as_written if region is None else _national(region)
+    convert = as_written if region is None else national(region)
     return CSVList(source, column, convert, encoding, delimiter)
 
 
@@ -114,39 +113,77 @@ class CSVList:
         return f"<{type(self).__name__} {self._source!r}>"
 
     def _rows(self, file: IO[Any]) -> Iterator[Row]:
-        records = _records(_lines(file, self._encoding), self._delimiter)
+        lines = _lines(file, self._encoding)
+        start = next(lines, "").removeprefix("\ufeff")  # of a file that was opened as text
+        delimiter = self._delimiter or max(DELIMITERS, key=start.count)
+        records = _records(chain([start], lines), delimiter)
         first = next(records, None)
         is_empty = True
-        for row in () if first is None else self._below(first, records):
+        for row in () if first is None else self._below(first, records, delimiter):
             is_empty = False
             yield row
         if is_empty:
             found = "this file is empty" if first is None else "this one has nothing below its header"
             raise InvalidRequestError("source", self._name(file), f"a CSV file with a recipient a line; {found}")
 
-    def _below(self, first: Record, records: Iterator[Record]) -> Iterator[Row]:
+    def _below(self, first: Record, records: Iterator[Record], delimiter: str) -> Iterator[Row]:
         if isinstance(first.cells, str):
             raise InvalidRequestError("source", first.cells, f"a CSV file; {WRONG_QUOTES} (line {first.line})")
         place, header = _column(first.cells, self._column)
-        places = places_of(first.cells) if header else {}
+        layout = Layout(place, places_of(first.cells) if header else {}, len(first.cells), delimiter)
+        row = self._row(first, layout)
         if not header:
-            yield self._row(first, place, places)
+            yield row
         for record in records:
-            yield self._row(record, place, places)
+            yield self._row(record, layout)
 
     def _name(self, file: IO[Any]) -> str:
         path = self._source if isinstance(self._source, str | os.PathLike) else getattr(file, "name", None)
         return _end_of(path) if isinstance(path, str | os.PathLike) else "an open file"
 
-    def _row(self, record: Record, place: int, places: Mapping[str, int]) -> Row:
+    def _row(self, record: Record, layout: Layout) -> Row:
         if isinstance(record.cells, str):
             return Row(record.cells, record.line, WRONG_QUOTES)
-        written = record.cells[place].strip() if place < len(record.cells) else ""
-        fields = CSVFields(places, record.cells)
+        if record.last > record.line and any(map(self._is_number, layout.swallowed(record.cells))):
+            raise _open_quote(record.line, record.last)
+        written = record.cells[layout.place].strip() if layout.place < len(record.cells) else ""
+        fields = CSVFields(layout.places, record.cells)
+        if any(cell.strip() for cell in record.cells[layout.width :]):
+            return Row(written, record.line, MORE_CELLS, fields)
         if not written:
             return Row("", record.line, "there is no number in this line", fields)
         number, problem = self._convert(written)
         return Row(number, record.line, problem, fields)
+
+    def _is_number(self, written: str) -> bool:
+        number, problem = self._convert(written.strip())
+        return check(Row(number, 0, problem)).phone is not None
+
+
+class Layout(NamedTuple):
+    """Where things stand in each record of a list."""
+
+    place: int
+    """Of the number."""
+    places: Mapping[str, int]
+    """Of the fields."""
+    width: int
+    """Cells of the first record; in a longer one all may have moved."""
+    delimiter: str
+
+    def swallowed(self, cells: Sequence[str]) -> Iterator[str]:
+        """What stands within a cell where another record would have its number, had a quote been left open before it.
+
+        A line of a text is a record only where it has a delimiter, unless records have one cell alone.
+        """
+        for column, cell in enumerate(cells):
+            start, *others = _LINE_END.split(cell)
+            if others and column < self.place:
+                yield from start.split(self.delimiter)[self.place - column :][:1]
+            for line in others:
+                parts = line.split(self.delimiter)
+                if len(parts) >= min(self.width, 2):
+                    yield from parts[self.place :][:1]
 
 
 def _unreadable(path: str | os.PathLike[str], error: OSError | ValueError) -> InvalidRequestError:
@@ -176,6 +213,7 @@ def _column(first: Sequence[str], column: str | None) -> tuple[int, bool]:
 
 
 WRONG_QUOTES = 'a quote must open and close a whole cell, as in "Smith, Ann",0400000000, and be doubled inside one'
+MORE_CELLS = 'it has more cells than the first line; one that holds the delimiter needs quotes, as in "Smith, Ann"'
 
 
 class Record(NamedTuple):
@@ -183,6 +221,8 @@ class Record(NamedTuple):
 
     line: int
     """The line that it begins in."""
+    last: int
+    """The line that it ends in."""
     cells: Sequence[str] | str
     """The text of the line, where its quotes are wrong."""
 
@@ -205,6 +245,11 @@ class _Fed:
                 raise InvalidRequestError("source", f"a longer one that begins in line {self.begin}", expected)
             yield line
 
+    @property
+    def last(self) -> int:
+        """The line that the record under way has come to."""
+        return self.begin + len(self.held) - 1
+
     def next_record(self) -> None:
         """What was held has been read."""
         self.begin += len(self.held)
@@ -212,15 +257,9 @@ class _Fed:
         self._size = 0
 
 
-def _records(lines: Iterator[str], delimiter: str | None) -> Iterator[Record]:
+def _records(lines: Iterator[str], delimiter: str) -> Iterator[Record]:
     """The records that are not empty."""
-    start = next(lines, None)
-    if start is None:
-        return
-    start = start.removeprefix("\ufeff")  # of a file that was opened as text
-    if delimiter is None:
-        delimiter = max(DELIMITERS, key=start.count)
-    fed = _Fed(chain([start], lines))
+    fed = _Fed(lines)
     reader = csv.reader(fed, delimiter=delimiter, strict=True)
     while True:
         cells: Sequence[str] | str | None
@@ -228,15 +267,19 @@ def _records(lines: Iterator[str], delimiter: str | None) -> Iterator[Record]:
             cells = next(reader, None)
         except csv.Error:
             if len(fed.held) > 1:  # which of its lines are records of their own, nobody can tell
-                last = fed.begin + len(fed.held) - 1
-                expected = f"a CSV file; a quote that opens in line {fed.begin} is not closed as it should be"
-                raise InvalidRequestError("source", f"a record of the lines {fed.begin} to {last}", expected) from None
+                raise _open_quote(fed.begin, fed.last) from None
             cells = fed.held[0].strip()
         if cells is None:
             return
         if any(cell.strip() for cell in cells):
-            yield Record(fed.begin, cells)
+            yield Record(fed.begin, fed.last, cells)
         fed.next_record()
+
+
+def _open_quote(begin: int, last: int) -> InvalidRequestError:
+    """A quote was left open, and what follows it may have become part of a cell."""
+    expected = f"a CSV file; a quote that opens in line {begin} is not closed as it should be"
+    return InvalidRequestError("source", f"a record of the lines {begin} to {last}", expected)
 
 
 def _lines(file: IO[Any], encoding: str | None) -> Iterator[str]:
@@ -307,70 +350,3 @@ def _flaw(error: UnicodeError, lines: int) -> str:
 
 def _encoding(start: bytes) -> str:
     return next((name for mark, name in _BOMS.items() if start.startswith(mark)), "utf-8")
-
-
-def _as_written(number: str) -> tuple[str, str | None]:
-    """Leaves a number as it is; only says more where it is a wrong one."""
-    if problem := _changed(number):
-        return number, problem
-    if _NATIONAL.fullmatch(number):
-        try:
-            normalise(number)
-        except InvalidRequestError as error:
-            hint = 'a number as it is dialled inside a country needs region= (--region), such as region="AU"'
-            return number, f"expected {error.expected}; {hint}"
-    return number, None
-
-
-def _national(region: str) -> Convert:
-    """Reads numbers as they are dialled in `region`."""
-    with needed("cli", "region="):
-        import phonenumbers  # noqa: PLC0415 - an extra
-    country = region.upper() if isinstance(region, str) else region
-    if country not in phonenumbers.SUPPORTED_REGIONS:
-        raise InvalidRequestError("region", region, "the two letters of a country, such as AU")
-    kinds = phonenumbers.PhoneNumberType
-    no_mobile = {
-        kinds.FIXED_LINE: "a landline",
-        kinds.TOLL_FREE: "a free number",
-        kinds.PREMIUM_RATE: "a premium number",
-        kinds.SHARED_COST: "a shared cost number",
-        kinds.PAGER: "a pager",
-        kinds.UAN: "a company's number",
-        kinds.VOICEMAIL: "a voice mailbox",
-    }
-
-    def convert(number: str) -> tuple[str, str | None]:
-        if problem := _changed(number):
-            return number, problem
-        if _FROM_ABROAD.match(number):  # in Australia itself 0061 is no number, and means the same
-            with suppress(InvalidRequestError):
-                return normalise(number), None
-        try:
-            parsed = phonenumbers.parse(number, country) if _DIALLED.fullmatch(number) else None
-        except phonenumbers.NumberParseException:
-            parsed = None
-        if parsed is None or parsed.extension or not phonenumbers.is_valid_number(parsed):
-            return number, f"no phone number of {country}, and none in E.164"
-        kind = no_mobile.get(phonenumbers.number_type(parsed))
-        if kind is not None:
-            return number, f"{kind}, which takes no MMS"
-        return phonenumbers.format_number(parsed, phonenumbers.PhoneNumberFormat.E164), None
-
-    return convert
-
-
-def _changed(number: str) -> str | None:
-    """Why a number is not as it was: somebody, or a spreadsheet, has taken something off it or put something to it."""
-    if _EXPONENT.fullmatch(number):
-        return SHORTENED
-    return f"expected {NUMBER_ALONE}" if TAIL.search(number) and _DIALLED.fullmatch(number) else None
-
-
-SHORTENED = "a spreadsheet has shortened this number: format its column as text, and fill it again"
-
-_NATIONAL = re.compile(r"(?!04)[0-9 ()./-]+")
-_EXPONENT = re.compile(r"[0-9][0-9.,]*[eE]\+?[0-9]+")
-_FROM_ABROAD = re.compile(r"[ (]*00")
-_DIALLED = re.compile(r"[(\[]?[+\uff0b]?[\d\s()\[\]./~\-\u2010-\u2015\u2212]+")
-"""A number and nothing else: no letters, no extension, no second number."""

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import csv
 import io
 import zipfile
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import phonenumbers
 import pytest
@@ -191,6 +192,87 @@ def test_a_line_with_wrong_quotes_is_set_aside_with_a_reason_and_its_neighbours_
     aside = [(row.line, row.number) for row in rows if row.problem]
     assert aside == [(3, '"Smith" ,x'), (5, '"04"00,x'), (6, '0400000003,"B')]
     assert all("a quote must open and close a whole cell" in (check(row).problem or "") for row in rows if row.problem)
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
+@pytest.mark.parametrize(
+    ("lines", "last"),
+    [
+        (["mobile,name,size", '0400000001,"Ann,40', "0400000002,Bob,42", '0400000003,Cy,32"', "0400000004,Di,38"], 4),
+        (["mobile,name", '0400000001,"Ann', "0400000002,Bob", '0400000003,TV 32"'], 4),
+        (["mobile,name", '0400000001,"Ann', '0400000002,TV 32"'], 3),
+        (["mobile,name", '0400000001,"Ann', "0400000002", '0400 000 003,TV 32"'], 4),
+        (["name,mobile", '"Ann,0400000001', 'TV 32",0400000002'], 3),
+        (["name,mobile,size", 'Ann,0400000001,"M', 'Bob,0400000002,L"'], 3),
+        (["mobile", '"0400000001', "0400000002", '0400000003"'], 4),
+    ],
+)
+def test_a_quote_left_open_that_is_closed_further_down_takes_no_rows_with_it(
+    lines: list[str], last: int, end: str
+) -> None:
+    with pytest.raises(InvalidRequestError, match=rf"quote that opens in line 2 .* lines 2 to {last}'"):
+        listed(end.join([*lines, ""]))
+
+
+def test_a_header_takes_no_rows_with_it() -> None:
+    with pytest.raises(InvalidRequestError, match="quote that opens in line 1 "):
+        listed('mobile,"name\n0400000001,TV 32"\n0400000002,Bob\n')
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        'mobile,note\n0400000001,"Call us:\n0400 000 009\nThanks, Ann"\n',
+        'mobile,note\n0400000001,"Call us:\n0400000009"\n',
+        'note,mobile\n"Ann\nSmith, 12 High St",0400000001\n',
+        '"mobile\nphone",mobile\nx,0400000001\n',
+        'mobile,note\n0400000001,"12, High St\n3000, Melbourne\n\n"\n',
+    ],
+)
+def test_a_cell_may_have_lines(text: str) -> None:
+    assert [number for _, number in listed(text)] == ["0400000001"]
+
+
+@pytest.mark.parametrize(
+    ("text", "aside"),
+    [
+        ("mobile,name,code\n0400000001,Ann,A17,,\n0400000002,Smith, Bob,B04\n0400000003\n", [(3, "0400000002")]),
+        ("0400000001\n0400000002,0400000003\n0400000004,\n", [(2, "0400000002")]),
+        ("name;mobile\nAnn;0400000001\nBob;0400000002;x\n;0400000003; \n", [(3, "0400000002")]),
+        ("name,mobile\nAnn,0400000001\nSmith, Bob,0400000002\n", [(3, "Bob")]),
+    ],
+)
+def test_a_line_with_more_cells_than_the_first_is_set_aside(text: str, aside: list[tuple[int, str]]) -> None:
+    rows = list(read_csv(io.StringIO(text)))
+    assert [(row.line, row.number) for row in rows if row.problem] == aside
+    assert all("more cells than the first line" in (row.problem or "") for row in rows if row.problem)
+    assert all(check(row).phone for row in rows if row.problem is None)
+
+
+CELLS = st.text('ab04 ,;"\n\r\t', max_size=8)
+
+
+@given(
+    st.integers(0, 2),
+    st.lists(st.tuples(CELLS, CELLS, CELLS), min_size=1, max_size=6),
+    st.sampled_from([csv.QUOTE_ALL, csv.QUOTE_MINIMAL]),
+    st.sampled_from([";", ","]),
+)
+def test_what_the_csv_module_writes_is_read_as_it_reads_it(
+    place: int, cells: list[tuple[str, ...]], quoting: Literal[0, 1], delimiter: str
+) -> None:
+    header = ["a", "b", "c"]
+    header[place] = "mobile"
+    written = io.StringIO(newline="")
+    writer = csv.writer(written, quoting=quoting, delimiter=delimiter)
+    writer.writerow(header)
+    for line, row in enumerate(cells):
+        writer.writerow((*row[:place], f"0400000{line:03}", *row[place + 1 :]))
+    read = list(read_csv(io.StringIO(written.getvalue(), newline="")))
+    expected = list(csv.reader(io.StringIO(written.getvalue(), newline=""), delimiter=delimiter))[1:]
+    assert [[(row.fields or {})[name] for name in header] for row in read] == expected
+    assert [row.number for row in read] == [row[place] for row in expected]
+    assert all(row.problem is None for row in read)
 
 
 @pytest.mark.parametrize(
