@@ -31,7 +31,7 @@ Codes: api-notes.md section 2.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from datetime import datetime
 from typing import Any, TypeVar, cast
 
@@ -64,6 +64,14 @@ E = TypeVar("E", bound=BaseException)
 
 SHOWN_VALUE = 60
 """Characters of a wrong value that an error message repeats."""
+
+
+def described(value: object, show: Callable[[object], str] = repr) -> str:
+    """`value` as `repr` or `str` has it. Never fails, whatever a class does there."""
+    try:
+        return show(value)
+    except Exception:
+        return f"<unprintable {type(value).__name__} object>"
 
 
 def one_line(text: str, limit: int) -> str:
@@ -103,7 +111,7 @@ class InvalidRequestError(MMSError, ValueError):
 
     def __init__(self, argument: str, value: object, expected: str) -> None:
         self.argument = argument
-        self.value = (value if isinstance(value, str) else repr(value))[:SHOWN_VALUE]
+        self.value = (value if isinstance(value, str) else described(value))[:SHOWN_VALUE]
         self.expected = expected
         shown = ascii(self.value) if isinstance(value, str) else one_line(self.value, SHOWN_VALUE)
         super().__init__(f"{argument}: expected {one_line(expected, 200)}, got {shown}")

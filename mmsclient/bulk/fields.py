@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 
 from mmsclient.bulk.template import field_key
+from mmsclient.errors import described
 
-__all__ = ["KNOWN_NAMES", "CSVFields", "number_in", "places_of"]
+__all__ = ["KNOWN_NAMES", "CSVFields", "is_recipient", "number_in", "places_of"]
 
 KNOWN_NAMES: frozenset[str] = frozenset({"number", "phone", "mobile", "to", "recipient", "msisdn"})
 """What the field with the number may be called."""
@@ -41,10 +42,15 @@ def places_of(header: Sequence[str]) -> dict[str, int]:
     return {name: place for place, name in enumerate(names) if name and names.count(name) == 1}
 
 
+def is_recipient(fields: Mapping[object, object]) -> bool:
+    """It is the row of one recipient, and no mapping of which the numbers are the keys."""
+    return any(isinstance(name, str) and field_key(name) in KNOWN_NAMES for name in fields)
+
+
 def number_in(fields: Mapping[str, object]) -> tuple[str, str | None]:
     """The number in the fields of a row, and why there is none."""
     found = [name for name in fields if name in KNOWN_NAMES]
     if len(found) != 1:
         return "", f"expected the number in one field called {', '.join(sorted(KNOWN_NAMES))}"
     number = fields[found[0]]
-    return (number, None) if isinstance(number, str) else (repr(number), "expected the number as a string")
+    return (number, None) if isinstance(number, str) else (described(number), "expected the number as a string")

@@ -8,7 +8,7 @@ from attrs import Attribute
 
 from mmsclient.errors import InvalidRequestError
 
-__all__ = ["check_opt_out_line", "with_opt_out_line"]
+__all__ = ["check_opt_out_line", "holds", "with_line_below", "with_opt_out_line"]
 
 
 def check_opt_out_line(_: Any, attribute: Attribute[Any], line: str | None) -> None:
@@ -19,7 +19,17 @@ def check_opt_out_line(_: Any, attribute: Attribute[Any], line: str | None) -> N
 
 def with_opt_out_line(text: str, line: str | None) -> str:
     """`text` with `line` below it, unless it holds that already, in whatever case."""
-    if line is None or not isinstance(text, str) or line.strip().casefold() in text.casefold():
+    if line is None or not isinstance(text, str) or holds(text, line):
         return text
+    return with_line_below(text, line)
+
+
+def holds(text: str, line: str) -> bool:
+    """`line` stands in `text`, in whatever case."""
+    return line.strip().casefold() in text.casefold()
+
+
+def with_line_below(text: str, line: str) -> str:
+    """`text`, and below it `line`."""
     between = "" if not text or text.endswith(("\n", "\r")) else "\n"
     return f"{text}{between}{line.strip()}"

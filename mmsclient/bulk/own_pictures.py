@@ -27,7 +27,7 @@ from mmsclient.bulk.personal import reason_of
 from mmsclient.bulk.recipients import Row
 from mmsclient.bulk.template import field_key
 from mmsclient.bulk.waiting import all_done
-from mmsclient.errors import InvalidRequestError, one_line
+from mmsclient.errors import InvalidRequestError, described, one_line
 
 __all__ = [
     "CampaignImage",
@@ -214,7 +214,7 @@ class PictureMaker:
             error = raised
         if isinstance(error, InvalidRequestError):
             raise error
-        said = one_line(str(error), SHOWN)
+        said = one_line(described(error, str), SHOWN)
         said = f"{type(error).__name__}: {said}" if said else type(error).__name__
         problem = f"a picture of its row; the function raised {said}"
         raise InvalidRequestError("image", type(error).__name__, problem) from error

@@ -13,7 +13,7 @@ from mmsclient._api.checks import character_at, checked_subject, checked_text
 from mmsclient._api.media import Image
 from mmsclient._api.sms_fields import checked_sms_text
 from mmsclient._store.models import Claim, ListEntry, Message, PersonalMessage
-from mmsclient.bulk.opt_out_line import with_opt_out_line
+from mmsclient.bulk.opt_out_line import holds, with_line_below, with_opt_out_line
 from mmsclient.bulk.recipients import Row, check
 from mmsclient.bulk.template import MessageText, Template, escaped, filled
 from mmsclient.errors import InvalidRequestError
@@ -145,10 +145,12 @@ def texts_of(message: Message) -> tuple[MessageText, MessageText | None]:
 
 
 def with_line(text: MessageText, line: str | None) -> MessageText:
-    """As `with_opt_out_line`, of a template too."""
+    """As `with_opt_out_line`, of a template too: the names of its fields are no part of its text."""
     if not isinstance(text, Template):
         return with_opt_out_line(text, line)
-    return Template(with_opt_out_line(text.source, None if line is None else escaped(line)), defaults=text.defaults)
+    if line is None or any(holds(literal, line) for literal, _ in text.parts()):
+        return text
+    return Template(with_line_below(text.source, escaped(line)), defaults=text.defaults)
 
 
 def outgoing(message: Message, claim: Claim) -> Outgoing:

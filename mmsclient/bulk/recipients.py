@@ -14,9 +14,9 @@ from attrs import field, frozen
 from mmsclient._api.phone_numbers import normalise
 from mmsclient._store.models import ListEntry
 from mmsclient._threads import started
-from mmsclient.bulk.fields import number_in
-from mmsclient.bulk.template import field_key
-from mmsclient.errors import InvalidRequestError, one_line
+from mmsclient.bulk.fields import is_recipient, number_in
+from mmsclient.bulk.template import ONE_OF_A_NAME, field_key
+from mmsclient.errors import InvalidRequestError, described, one_line
 
 T = TypeVar("T")
 
@@ -64,7 +64,7 @@ def check(row: Row) -> ListEntry:
             return ListEntry(row.line, row.number, phone_of(row.number))
         except InvalidRequestError as error:
             problem = f"expected {error.expected}"
-    given = row.number if isinstance(row.number, str) else repr(row.number)
+    given = row.number if isinstance(row.number, str) else described(row.number)
     return ListEntry(row.line, one_line(given, SHOWN), None, problem)
 
 
@@ -91,9 +91,10 @@ async def chunks(source: Recipients | str, size: int = CHUNK) -> AsyncIterator[l
         if rows:
             yield rows
         return
-    if not isinstance(source, Iterable):
+    if isinstance(source, bytes | bytearray | memoryview) or not isinstance(source, Iterable):
         raise InvalidRequestError("recipients", source, "phone numbers: a list, a generator or an async generator")
-    iterator = iter([source] if isinstance(source, str) else source)
+    is_one = isinstance(source, str) or (isinstance(source, Mapping) and is_recipient(source))
+    iterator = iter([source] if is_one else source)
     blocking = isinstance(source, BlockingSource)
     try:
         while items := await _next(iterator, size, blocking):
@@ -135,5 +136,7 @@ def row_of(item: Any, line: int) -> Row:
     if isinstance(item, Mapping):
         fields = {field_key(name): value for name, value in item.items() if isinstance(name, str)}
         number, problem = number_in(fields)
+        if len(fields) < sum(isinstance(name, str) for name in item):
+            problem = f"expected {ONE_OF_A_NAME}"
         return Row(number, line, problem, fields)
     return item if isinstance(item, Row) else Row(item, line)

@@ -20,7 +20,7 @@ from mmsclient._words import counted
 from mmsclient.bulk.exclusions import OptOuts
 from mmsclient.bulk.recipients import SHOWN, Recipients, check, chunks, phone_of
 from mmsclient.bulk.suppression_models import Suppression, SuppressionReport, SuppressionUpdate, UnreadableNumber
-from mmsclient.errors import InvalidRequestError, one_line
+from mmsclient.errors import InvalidRequestError, described, one_line
 from mmsclient.models import InboundMessage, OptOut, Reply
 
 __all__ = ["ListsOptOuts", "SuppressionList"]
@@ -250,7 +250,7 @@ def _seconds(entry: Suppression) -> float:
 
 def _shown(number: str) -> str:
     """A number that cannot be read, as the list keeps it."""
-    return one_line(number if isinstance(number, str) else repr(number), SHOWN)
+    return one_line(number if isinstance(number, str) else described(number), SHOWN)
 
 
 def _among(numbers: Sequence[str], tables: SuppressionTables) -> dict[str, Suppression]:

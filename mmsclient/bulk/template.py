@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Iterator, Mapping
 from decimal import Decimal
 
@@ -16,6 +17,7 @@ __all__ = ["MessageText", "Template", "escaped", "field_key", "filled"]
 _TOKEN = re.compile(r"(?P<brace>\{\{|\}\})|\{(?P<name>[^{}]*)\}|(?P<wrong>[{}])|(?P<literal>[^{}]+)")
 _NAME = re.compile(r"[^\W\d]\w*(?:[ -]+\w+)*")
 
+ONE_OF_A_NAME = "fields whose names differ in more than case and the space around them"
 _EXPECTED = "fields as {first_name}: a name alone; {{ and }} for a brace"
 
 
@@ -54,9 +56,13 @@ class Template:
         """The text of a recipient with these fields: strings or whole numbers, whose names may be in any case.
 
         Raises:
-            InvalidRequestError: A field has no value and no default, or it is neither text nor a number.
+            InvalidRequestError: A field has no value and no default, or it is neither text nor a number; or two have
+                one name.
         """
-        return filled(self, {field_key(name): value for name, value in fields.items()})
+        keyed = {field_key(name): value for name, value in fields.items()}
+        if len(keyed) < len(fields):
+            raise InvalidRequestError("fields", ", ".join(fields), ONE_OF_A_NAME)
+        return filled(self, keyed)
 
     def parts(self) -> Iterator[tuple[str, str | None]]:
         """What it is made of: a literal, and the name of the field behind it or None."""
@@ -69,6 +75,8 @@ class Template:
         for name, value in self.defaults.items():
             if not isinstance(name, str) or field_key(name) not in self.names:
                 raise InvalidRequestError("defaults", name, f"fields of the template: {_listed(self.names)}")
+            if field_key(name) in defaults:
+                raise InvalidRequestError("defaults", name, ONE_OF_A_NAME)
             defaults[field_key(name)] = _checked(f"defaults, {name}", value)
         return defaults
 
@@ -103,7 +111,11 @@ def _value(value: object, name: str) -> str:
     if isinstance(value, str):
         return value.strip()
     if isinstance(value, int | Decimal) and not isinstance(value, bool):
-        return str(value)
+        try:
+            return str(value)
+        except ValueError:  # more digits than Python writes out
+            expected = f"a whole number of at most {sys.get_int_max_str_digits()} digits"
+            raise InvalidRequestError(name, "a longer one", expected) from None
     raise InvalidRequestError(name, type(value).__name__, "a string or a whole number")
 
 

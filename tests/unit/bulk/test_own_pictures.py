@@ -214,6 +214,24 @@ async def test_rows_that_cannot_have_one_are_set_aside_and_the_rest_goes_on(
     assert found[11] == "code: expected what JSON can hold, since the journal keeps it; it is a float"
 
 
+class UnprintableError(Exception):
+    def __str__(self) -> str:
+        raise RuntimeError
+
+
+async def test_an_error_that_cannot_be_shown_costs_its_row_alone(mms: AsyncMMSClient, place: tuple[str, str]) -> None:
+    def make(fields: Fields) -> bytes:
+        if fields["code"] == "?":
+            raise UnprintableError
+        return picture(fields)
+
+    rows = listing(2)
+    campaign = spring(mms, place, image=make)
+    assert (await campaign.send_all([{**rows[0], "code": "?"}, rows[1]])).counts[State.ACCEPTED] == 1
+    said = "the function raised UnprintableError: <unprintable UnprintableError object>"
+    assert await reasons(campaign) == {1: f"image: expected a picture of its row; {said}"}
+
+
 async def test_each_is_made_to_fit(api: Sandbox, mms: AsyncMMSClient) -> None:
     photos = [from_a_phone(1700, 1300, turn) for turn in (1, 6)]
     rows = [{"to": number, "which": place % 2} for place, number in enumerate(numbers(6))]

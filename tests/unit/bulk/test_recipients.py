@@ -99,6 +99,44 @@ async def test_sources_of_every_kind() -> None:
         await in_chunks(7)
 
 
+async def test_a_mapping_with_a_number_is_one_recipient() -> None:
+    ann = {"To": "+61400000000", "name": "Ann"}
+    assert await in_chunks(ann) == await in_chunks([ann]) == [[Row("+61400000000", 1)]]
+    async for rows in chunks(ann):
+        assert [row.fields for row in rows] == [{"to": "+61400000000", "name": "Ann"}]
+
+
+@pytest.mark.parametrize("source", [b"+61400000000", bytearray(b"+61400000000"), memoryview(b"+61400000000")])
+async def test_bytes_are_no_list(source: Any) -> None:
+    with pytest.raises(InvalidRequestError, match="recipients: expected phone numbers"):
+        await in_chunks(source)
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [{"to": "0400000000", "Code": "A", "code": "B"}, {"to": "0400000000", "TO ": "0400000001"}],
+)
+async def test_fields_of_one_name_are_told(fields: dict[str, str]) -> None:
+    ((row,),) = await in_chunks([fields])
+    entry = check(row)
+    assert (entry.phone, entry.problem) == (
+        None,
+        "expected fields whose names differ in more than case and the space around them",
+    )
+
+
+class Unprintable:
+    def __repr__(self) -> str:
+        raise RuntimeError
+
+
+@pytest.mark.parametrize("value", [10**10_000, Unprintable()], ids=["a number", "an object"])
+async def test_what_cannot_be_written_out_is_set_aside(value: Any) -> None:
+    (rows,) = await in_chunks([value, {"to": value}])
+    given = f"<unprintable {type(value).__name__} object>"
+    assert [(entry.phone, entry.given) for entry in check_all(rows)] == [(None, given)] * 2
+
+
 async def test_a_generator_is_read_no_further_than_asked_for() -> None:
     taken = []
 

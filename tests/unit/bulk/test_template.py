@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from mmsclient import InvalidRequestError
 from mmsclient.bulk import Template
+from mmsclient.bulk.personal import with_line
 from tests.support.fuzzing import cases
 
 NAMES = ("first_name", "code", "größe")
@@ -92,6 +93,34 @@ def test_a_field_without_a_value_needs_a_default(value: Any) -> None:
 def test_a_value_is_text_or_a_whole_number(value: object) -> None:
     with pytest.raises(InvalidRequestError, match="name: expected a string or a whole number"):
         Template("Hi {name}").render({"name": value})
+
+
+def test_a_number_of_too_many_digits_is_told() -> None:
+    with pytest.raises(InvalidRequestError, match=r"code: expected a whole number of at most [0-9]+ digits, got"):
+        Template("Hi {code}").render({"code": 10**10_000})
+
+
+def test_two_values_of_one_name_are_refused() -> None:
+    said = "expected fields whose names differ in more than case"
+    with pytest.raises(InvalidRequestError, match=f"fields: {said}"):
+        Template("Hi {code}").render({"Code": "A", "code": "B"})
+    with pytest.raises(InvalidRequestError, match=f"defaults: {said}"):
+        Template("Hi {code}", defaults={"Code": "A", " code": "B"})
+
+
+@pytest.mark.parametrize(
+    ("source", "line", "whole"),
+    [
+        ("Dear {opt out} now", "opt out", "Dear {opt out} now\nopt out"),
+        ("opt{name} out", "opt out", "opt{name} out\nopt out"),
+        ("{name}, OPT OUT by {code}", " opt out", "{name}, OPT OUT by {code}"),
+        ("{name}: Reply {{stop}}", "Reply {STOP}", "{name}: Reply {{stop}}"),
+        ("{name}\n", "Reply {STOP}", "{name}\nReply {{STOP}}"),
+        ("{name}", None, "{name}"),
+    ],
+)
+def test_the_name_of_a_field_is_no_opt_out_line(source: str, line: str | None, whole: str) -> None:
+    assert with_line(Template(source), line) == Template(whole)
 
 
 @pytest.mark.parametrize(
