@@ -14,6 +14,7 @@ from typing import IO, Any, Final, NamedTuple
 
 from mmsclient.bulk.fields import KNOWN_NAMES, CSVFields, places_of
 from mmsclient.bulk.recipients import Row, check
+from mmsclient.bulk.template import field_key
 from mmsclient.bulk.written_numbers import Convert, as_written, national
 from mmsclient.errors import SHOWN_VALUE, InvalidRequestError
 
@@ -94,6 +95,8 @@ class CSVList:
         self._convert = convert
         self._encoding = encoding
         self._delimiter = delimiter
+        self.header: tuple[str, ...] = ()
+        """The names of its columns in lower case, once its first line was read; empty where it has no header."""
 
     def __iter__(self) -> Iterator[Row]:
         if not isinstance(self._source, str | os.PathLike):
@@ -130,6 +133,7 @@ class CSVList:
         if isinstance(first.cells, str):
             raise InvalidRequestError("source", first.cells, f"a CSV file; {WRONG_QUOTES} (line {first.line})")
         place, header = _column(first.cells, self._column)
+        self.header = tuple(map(field_key, first.cells)) if header else ()
         layout = Layout(place, places_of(first.cells) if header else {}, len(first.cells), delimiter)
         row = self._row(first, layout)
         if not header:

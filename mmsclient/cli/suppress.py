@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import csv
 import sys
-from collections.abc import AsyncGenerator, AsyncIterator
-from contextlib import aclosing, asynccontextmanager
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator
+from contextlib import aclosing, asynccontextmanager, suppress
 from datetime import datetime
 from pathlib import Path
 from typing import Annotated
@@ -13,11 +13,13 @@ from typing import Annotated
 from attrs import evolve
 from cyclopts import App, Parameter
 
-from mmsclient.bulk import Suppression, SuppressionList, SuppressionReport, SuppressionUpdate
+from mmsclient.bulk import CSVList, Row, Suppression, SuppressionList, SuppressionReport, SuppressionUpdate
+from mmsclient.bulk.recipients_csv import MORE_CELLS
 from mmsclient.cli.bulk import ListOptions
 from mmsclient.cli.connection import DEFAULT, Connection, warnings_shown
 from mmsclient.cli.output import Column, Form, local, show_stream, to_json
 from mmsclient.cli.status import Status, UsageError, complain
+from mmsclient.errors import InvalidRequestError
 
 app: App = App(name="suppress", default_parameter=Parameter(negative=()))
 
@@ -100,12 +102,13 @@ async def import_(
     reason
         Why, for whoever asks later. Left out: "imported"; what `export` printed keeps its reasons and dates.
     """
-    exported = None if reason is not None or listing.column is not None else _exported_in(file)
+    rows = listing.read(file)
+    found = rows if reason is not None or listing.column is not None else _list_in(file, rows)
     async with _opened(place) as suppression:
-        if exported is not None:
-            update = await suppression.add_entries(exported)
+        if isinstance(found, list):
+            update = await suppression.add_entries(found)
         else:
-            update = await suppression.add_all(listing.read(file), "imported" if reason is None else reason)
+            update = await suppression.add_all(found, "imported" if reason is None else reason)
         return _show_update(update, Form.chosen(json))
 
 
@@ -162,25 +165,47 @@ async def _in_local_times(suppression: SuppressionList) -> AsyncGenerator[Suppre
             yield evolve(entry, added_at=local(entry.added_at))
 
 
-def _exported_in(file: Path) -> list[Suppression] | None:
-    """What `export` printed; None where it is another list. Raises `UsageError` where that was changed since."""
+class _Begun:
+    """A list of which the first row was read already."""
+
+    reads_files = True
+
+    def __init__(self, first: Row, rest: Iterator[Row]) -> None:
+        self._first = first
+        self._rest = rest
+
+    def __iter__(self) -> Iterator[Row]:
+        yield self._first
+        yield from self._rest
+
+
+def _list_in(file: Path, rows: CSVList) -> list[Suppression] | _Begun:
+    """What `export` printed, or another list; read once, since a pipe cannot be read again.
+
+    Raises `UsageError` where what was printed has been changed since.
+    """
+    iterator = iter(rows)
     try:
-        with file.open(encoding="utf-8", newline="") as lines:
-            header, *rows = csv.reader(lines)
-    except (OSError, ValueError, csv.Error):
-        return None
-    if tuple(header) != EXPORTED:
-        return None
-    entries: list[Suppression] = []
-    for line, row in enumerate(rows, 2):
-        try:
-            number, why, added_at = row
-            entries.append(Suppression(number=number, reason=why, added_at=datetime.fromisoformat(added_at)))
-        except ValueError:
-            raise UsageError(
-                f"{file}: entry {line} is not as `export` printed it; give --reason for new ones"
-            ) from None
-    return entries
+        first = next(iterator)
+    except InvalidRequestError:
+        if not _is_exported(rows):
+            raise
+        return []  # nobody was on the list
+    begun = _Begun(first, iterator)
+    return [_entry(file, place, row) for place, row in enumerate(begun, 2)] if _is_exported(rows) else begun
+
+
+def _is_exported(rows: CSVList) -> bool:
+    return sorted(rows.header) == sorted(EXPORTED)
+
+
+def _entry(file: Path, place: int, row: Row) -> Suppression:
+    number, why, added_at = (str((row.fields or {}).get(name, "")) for name in EXPORTED)
+    with suppress(ValueError):
+        entry = Suppression(number=number, reason=why, added_at=datetime.fromisoformat(added_at))
+        if row.problem != MORE_CELLS:
+            return entry
+    raise UsageError(f"{file}: entry {place} is not as `export` printed it; give --reason for new ones")
 
 
 @asynccontextmanager

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import threading
 import time
 from datetime import UTC, datetime
 from pathlib import Path
@@ -72,6 +74,50 @@ def test_files_of_numbers(cli: Cli, where: str) -> None:
     refused = cli("suppress", "import", "copy.db", "again.csv")
     assert (refused.status, "entry 2 is not as `export` printed it" in refused.error) == (2, True)
     assert cli("suppress", "import", "copy.db", "again.csv", "--reason", "by letter").out == "0 added, 1 known\n"
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
+def test_an_export_with_a_byte_order_mark_keeps_its_reasons_and_dates(cli: Cli, encoding: str) -> None:
+    cli("suppress", "add", "stop.db", "0400000001", "--reason", "Zoë said so, twice")
+    exported = cli("suppress", "export", "stop.db").out
+    Path("again.csv").write_text(exported, encoding=encoding)
+    assert cli("suppress", "import", "copy.db", "again.csv", "--region", "AU").out == "1 added, 0 known\n"
+    assert cli("suppress", "export", "copy.db").out == exported
+
+
+def test_an_export_of_nobody(cli: Cli) -> None:
+    Path("again.csv").write_text("number,reason,added_at\n", encoding="utf-8")
+    assert cli("suppress", "import", "copy.db", "again.csv").out == "0 added, 0 known\n"
+    Path("again.csv").write_text("number,reason\n", encoding="utf-8")
+    assert "nothing below its header" in cli("suppress", "import", "copy.db", "again.csv").error
+
+
+def test_an_entry_that_was_changed_is_told_and_nothing_is_added(cli: Cli) -> None:
+    entry = "+61400000001,by hand,2026-03-01T00:00:00+00:00"
+    for changed in (f"{entry},x", '+61400000002,"a"b,2026', "+61400000002"):
+        Path("again.csv").write_text(f"number,reason,added_at\n{entry}\n{changed}\n", encoding="utf-8")
+        refused = cli("suppress", "import", "copy.db", "again.csv")
+        assert (refused.status, "again.csv: entry 3 is not as `export` printed it" in refused.error) == (2, True)
+    assert not Path("copy.db").exists()
+
+
+@pytest.mark.parametrize("is_exported", [True, False])
+def test_a_list_is_imported_from_a_pipe(cli: Cli, is_exported: bool) -> None:
+    cli("suppress", "add", "stop.db", "0400000001", "--reason", "complained")
+    exported = cli("suppress", "export", "stop.db").out
+    os.mkfifo("pipe")
+
+    def write() -> None:
+        with open("pipe", "w", encoding="utf-8") as pipe:
+            pipe.write(exported if is_exported else "mobile\n0400000001\n")
+
+    writer = threading.Thread(target=write, daemon=True)
+    writer.start()
+    imported = cli("suppress", "import", "copy.db", "pipe")
+    assert (imported.out, imported.err) == ("1 added, 0 known\n", "")
+    writer.join()
+    (document,) = cli("suppress", "list", "copy.db", "--json").documents
+    assert document["reason"] == ("complained" if is_exported else "imported")
 
 
 def test_the_opt_outs_of_the_api(cli: Cli, api: Sandbox, where: str) -> None:
