@@ -22,22 +22,22 @@ READING = Threads()
 """For files that are read."""
 
 
-async def load(source: ImageSource, *, fit: bool = False) -> Image:
+async def load(source: ImageSource, *, fit: bool = False, only_regular: bool = False) -> Image:
     """Read `source` once, no further than the size limit, and find its kind by its first bytes.
 
     With `fit` it is made to fit, in a thread. Raises `InvalidRequestError` for one that is missing, unreadable, empty,
-    too large, or not PNG, GIF or JPEG.
+    too large, or not PNG, GIF or JPEG; with `only_regular` also for a path that leads to a pipe or a device.
     """
     if not isinstance(source, FittedPicture):
         if not fit:
-            data, size = await _read(source, MAX_BYTES)
+            data, size = await _read(source, MAX_BYTES, only_regular)
             return image_of(data, size, name_of(source))
-        source = await _fitted(source)
+        source = await _fitted(source, only_regular)
     return Image(source.data, source.format.lower(), digest=source.source_digest)
 
 
-async def _fitted(source: PictureSource | ReadableFile) -> FittedPicture:
-    data, size = await _read(source, MAX_SOURCE_BYTES)
+async def _fitted(source: PictureSource | ReadableFile, only_regular: bool) -> FittedPicture:
+    data, size = await _read(source, MAX_SOURCE_BYTES, only_regular)
     return await FITTING.run_or_here(_fit, data, size, name_of(source))
 
 
@@ -47,14 +47,14 @@ def _fit(data: bytes, size: int, name: str) -> FittedPicture:
     return fit_file(data, size, name)
 
 
-async def _read(source: PictureSource | ReadableFile, most: int) -> tuple[bytes, int]:
+async def _read(source: PictureSource | ReadableFile, most: int, only_regular: bool) -> tuple[bytes, int]:
     """The bytes, one more than may be at most, and how many there are in all as far as that can be told."""
     with told_as_unreadable(source):
         if isinstance(source, bytes | bytearray | memoryview):
             data = bytes(source)
             return data, len(data)
         if isinstance(source, str | os.PathLike):
-            return await READING.run_or_here(read_path, source, most)
+            return await READING.run_or_here(read_path, source, most, only_regular)
         data = await _read_file(source, most)
         return data, len(data)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 from collections.abc import Awaitable, Iterator
 from contextlib import contextmanager
 from typing import Protocol
@@ -53,11 +54,20 @@ def told_as_unreadable(source: object) -> Iterator[None]:
     raise InvalidRequestError("image", shown, f"a path, bytes or an open file that can be read ({reason})")
 
 
-def read_path(path: str | os.PathLike[str], most: int) -> tuple[bytes, int]:
-    """One byte more than `most` of a file, and how many it has in all."""
-    with open(path, "rb") as file:
+def read_path(path: str | os.PathLike[str], most: int, only_regular: bool = False) -> tuple[bytes, int]:
+    """One byte more than `most` of a file, and how many it has in all.
+
+    With `only_regular`, `OSError` for what is no regular file: a pipe may wait for ever for somebody to write into it.
+    """
+    with open(path, "rb", opener=_without_waiting if only_regular else None) as file:
+        if only_regular and not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+            raise OSError("it is no regular file")
         data = file.read(most + 1)
         return data, max(len(data), os.fstat(file.fileno()).st_size)  # a pipe has no size
+
+
+def _without_waiting(path: str, flags: int) -> int:
+    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))  # which a pipe without a writer would have to
 
 
 def read_here(source: PictureSource, most: int) -> tuple[bytes, int]:

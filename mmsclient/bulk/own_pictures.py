@@ -197,7 +197,7 @@ class PictureMaker:
     async def _loaded(self, fields: str) -> Image:
         source = await self._called(json.loads(fields))
         try:
-            return await load(source, fit=self._fit)
+            return await load(source, fit=self._fit, only_regular=True)
         finally:
             if hasattr(source, "read"):
                 with suppress(Exception):

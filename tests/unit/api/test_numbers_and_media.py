@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import io
+import os
 import re
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,7 @@ from mmsclient._api import checks
 from mmsclient._api.media import FITTABLE, MAX_BYTES
 from mmsclient._api.phone_numbers import e164, normalise, phone_key, recipients
 from mmsclient._reading.image_file import load
+from tests.support.pictures import from_a_phone
 
 
 @pytest.mark.parametrize(
@@ -348,3 +351,15 @@ async def test_an_endless_file_is_not_read_to_its_end() -> None:
     with pytest.raises(InvalidRequestError, match="380000"):
         await load(file)
     assert file.taken == MAX_BYTES + 1
+
+
+@pytest.mark.parametrize("fit", [False, True])
+async def test_a_picture_may_come_from_a_pipe(tmp_path: Path, fit: bool) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    picture = from_a_phone(60, 40, 1)
+    writer = threading.Thread(target=(tmp_path / "pipe").write_bytes, args=(picture,), daemon=True)
+    writer.start()
+    assert (await load(tmp_path / "pipe", fit=fit)).kind == "jpeg"
+    writer.join()
+    with pytest.raises(InvalidRequestError, match="it is no regular file"):
+        await load(tmp_path / "pipe", fit=fit, only_regular=True)

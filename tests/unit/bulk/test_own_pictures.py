@@ -6,6 +6,7 @@ import asyncio
 import hashlib
 import io
 import logging
+import os
 import threading
 import tracemalloc
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
@@ -230,6 +231,21 @@ async def test_an_error_that_cannot_be_shown_costs_its_row_alone(mms: AsyncMMSCl
     assert (await campaign.send_all([{**rows[0], "code": "?"}, rows[1]])).counts[State.ACCEPTED] == 1
     said = "the function raised UnprintableError: <unprintable UnprintableError object>"
     assert await reasons(campaign) == {1: f"image: expected a picture of its row; {said}"}
+
+
+@pytest.mark.parametrize("fit", [False, True])
+async def test_a_path_that_leads_to_a_pipe_or_a_device_costs_its_row_alone(
+    api: Sandbox, mms: AsyncMMSClient, tmp_path: Path, fit: bool
+) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "sale.jpg").write_bytes(from_a_phone(60, 40, 1))
+    paths = [tmp_path / "pipe", tmp_path / "sale.jpg", "/dev/zero"]
+    rows = [{"to": number, "file": str(path)} for number, path in zip(numbers(3), paths, strict=True)]
+    campaign = mms.campaign(text="Hi", image=PictureColumn("file"), fit=fit, journal=tmp_path / "spring.db")
+    report = await campaign.send_all(rows)
+    assert (report.counts[State.ACCEPTED], report.exclusions[Exclusion.NO_MESSAGE]) == (1, 2)
+    said = "image: expected a path, bytes or an open file that can be read (it is no regular file)"
+    assert await reasons(campaign) == {1: said, 3: said}
 
 
 async def test_each_is_made_to_fit(api: Sandbox, mms: AsyncMMSClient) -> None:
