@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from mmsclient.bulk.template import field_key
 from mmsclient.errors import described
@@ -42,7 +42,7 @@ def places_of(header: Sequence[str]) -> dict[str, int]:
     return {name: place for place, name in enumerate(names) if name and names.count(name) == 1}
 
 
-def is_recipient(fields: Mapping[object, object]) -> bool:
+def is_recipient(fields: Iterable[object]) -> bool:
     """It is the row of one recipient, and no mapping of which the numbers are the keys."""
     return any(isinstance(name, str) and field_key(name) in KNOWN_NAMES for name in fields)
 

@@ -17,7 +17,7 @@ from attrs import define, field
 
 from mmsclient._capacity import CapacityLimiter
 from mmsclient._store.handled_events import Reservation
-from mmsclient.errors import ConfigurationError, one_line
+from mmsclient.errors import ConfigurationError, described, one_line
 from mmsclient.models import DeliveryReport, InboundMessage
 from mmsclient.observe.events import EventOutcome
 from mmsclient.webhooks.dedup import DedupStore, InMemoryDedupStore, key_of
@@ -229,7 +229,7 @@ class Dispatcher:
                 raise
             outcome = EventOutcome.FAILED
             text = f"callbacks: {NOUNS[type(event)]} could not be handled (%s); {REPEAT}"
-            self._log.exception(text, one_line(str(error) or type(error).__name__, 200))
+            self._log.exception(text, one_line(described(error, str) or type(error).__name__, 200))
             if isinstance(error, KeyboardInterrupt | SystemExit):
                 raise
         finally:

@@ -694,8 +694,20 @@ async def raises_what_is_no_exception(event: object) -> None:
     raise NoException
 
 
-@pytest.mark.parametrize("handler", [cancelled_itself, cancelled_in_its_thread, raises_what_is_no_exception])
-async def test_a_handler_that_ends_by_what_is_no_exception_has_failed(
+class UnprintableError(Exception):
+    def __str__(self) -> str:
+        raise RuntimeError
+
+
+async def raises_what_cannot_be_shown(event: object) -> None:
+    raise UnprintableError
+
+
+@pytest.mark.parametrize(
+    "handler",
+    [cancelled_itself, cancelled_in_its_thread, raises_what_is_no_exception, raises_what_cannot_be_shown],
+)
+async def test_a_handler_has_failed_whatever_it_ends_by(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, handler: Callable[[object], Any]
 ) -> None:
     receiver = CallbackReceiver(token=TOKEN, seen=tmp_path / "seen.sqlite")
