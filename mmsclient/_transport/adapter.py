@@ -7,6 +7,7 @@ import os
 from collections.abc import Callable, Mapping
 from functools import lru_cache
 from ssl import SSLContext
+from types import FunctionType
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -146,9 +147,18 @@ class Transport:
         return await self._client.send(request, stream=True, auth=None, follow_redirects=False)
 
     def end_trace(self, request: Request) -> None:
-        """The hook of `request` has done its part, unless it guards against a transport that sends it again."""
-        if self._is_traced:
+        """The hook of `request` has done its part, unless it guards against what may send it again."""
+        if self._is_traced and self._sends_once():
             request.extensions.pop("trace", None)
+
+    def _sends_once(self) -> bool:
+        """Nobody has changed how the library sends, down to the connection: it sends what it gets, and no more."""
+        transport, handle = self._pool, "handle_async_request"
+        return (
+            _is_untouched(self._client, "send")
+            and _is_untouched(transport, handle)
+            and _is_untouched(getattr(transport, "_pool", None), handle)
+        )
 
     def connection_of(self, request: Request | None) -> Connection | None:
         """The connection that `request`, as the trace hook has it, goes out on; None where that cannot be told."""
@@ -191,5 +201,19 @@ def _transport_for(client: Any, url: Any) -> Any:
         return None
 
 
-def _is_of_library(transport: object) -> bool:
-    return type(transport).__module__.partition(".")[0] in ("httpx", "httpx2")
+_LIBRARIES = frozenset({"httpx", "httpx2", "httpcore", "httpcore2"})
+
+
+def _is_of_library(thing: object) -> bool:
+    return type(thing).__module__.partition(".")[0] in _LIBRARIES
+
+
+def _is_untouched(thing: object, method: str) -> bool:
+    """`thing` has the library's own `method`, neither overridden nor replaced; a wrapper may bear its name."""
+    own = getattr(type(thing), method, None)
+    return (
+        _is_of_library(thing)
+        and method not in getattr(thing, "__dict__", ())
+        and type(own) is FunctionType
+        and own.__globals__.get("__name__", "").partition(".")[0] in _LIBRARIES
+    )

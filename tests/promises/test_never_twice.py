@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import gc
 import itertools
 from typing import Any
@@ -164,6 +165,50 @@ async def test_an_injected_transport_that_repeats_is_stopped(library: Any, sandb
 
     sandbox.faults.add(server_error(), times=1)
     async with library.AsyncClient(transport=Repeating()) as pool, sandbox.client(http_client=pool) as mms:
+        with pytest.raises(mmsclient.OutcomeUnknownError, match="a second time"):
+            await send(mms)
+        assert (await mms.account()).name
+    assert sandbox.carried_out(ONE) == 1
+
+
+def repeating_pool(library: Any, place: str, sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """A client whose `place` sends the same request again where that failed."""
+
+    def repeating(send: Any) -> Any:
+        @functools.wraps(send)  # which copies the module's name, too
+        async def again(*args: Any, **options: Any) -> Any:
+            try:
+                return await send(*args, **options)
+            except Exception:
+                return await send(*args, **options)
+
+        return again
+
+    client, transport = library.AsyncClient, library.AsyncHTTPTransport
+    if place == "subclass":
+        return type("Repeating", (client,), {"send": repeating(client.send)})(verify=sandbox.ssl_context)
+    if place == "class":
+        monkeypatch.setattr(client, "send", repeating(client.send))
+    elif place == "transport's class":
+        monkeypatch.setattr(transport, "handle_async_request", repeating(transport.handle_async_request))
+    pool = client(verify=sandbox.ssl_context)
+    if place == "client":
+        pool.send = repeating(pool.send)
+    elif place in {"transport", "pool"}:
+        carrier = pool._transport if place == "transport" else pool._transport._pool
+        carrier.handle_async_request = repeating(carrier.handle_async_request)
+    return pool
+
+
+@pytest.mark.parametrize("place", ["subclass", "class", "client", "transport", "transport's class", "pool"])
+@pytest.mark.parametrize("library", [httpx, httpx2])
+async def test_a_client_that_repeats_what_it_sent_is_stopped(
+    library: Any, place: str, sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The library's own class, changed: its events are believed, and it sends more than it is asked to."""
+    sandbox.faults.add(Reset(carried_out=True), times=1)
+    pool = repeating_pool(library, place, sandbox, monkeypatch)
+    async with pool, sandbox.client(http_client=pool) as mms:
         with pytest.raises(mmsclient.OutcomeUnknownError, match="a second time"):
             await send(mms)
         assert (await mms.account()).name
