@@ -121,4 +121,13 @@ def _pieces(text: str) -> Iterator[str]:
 def _unescaped(text: str) -> str:
     """`text` with the escapes of JSON, HTML and URLs undone."""
     text = re.sub(r"\\(?:u00|x)([0-9A-Fa-f]{2})", lambda match: chr(int(match[1], 16)), text)
-    return html.unescape(unquote(text)).replace("\x00", "").replace(r"\/", "/")
+    text = _REFERENCE.sub(_bounded, unquote(text))
+    return html.unescape(text).replace("\x00", "").replace(r"\/", "/")
+
+
+_REFERENCE = re.compile(r"&#0*([0-9]+)")
+
+
+def _bounded(reference: re.Match[str]) -> str:
+    """A character reference that names a character; `html.unescape` fails on thousands of digits."""
+    return f"&#{reference[1]}" if len(reference[1]) <= len("1114111") else "\ufffd"

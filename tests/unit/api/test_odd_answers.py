@@ -22,7 +22,7 @@ from attrs import evolve
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mmsclient import APIError, DeliveryReport, MMSError, OutcomeUnknownError, SentBatch, TransportError
+from mmsclient import APIError, AsyncMMSClient, DeliveryReport, MMSError, OutcomeUnknownError, SentBatch, TransportError
 from mmsclient._api import calls
 from mmsclient._api.media import Image
 from mmsclient._api.phone_numbers import e164, recipients
@@ -253,6 +253,39 @@ def test_an_escaped_key_is_found_wherever_it_stands_in_a_long_text(place: int, f
     assert key.scrub_text(text + "!" * 70_000) == "***"
     assert key.scrub_text(text) == "***"
     assert key.scrub_text(text[:-1] + "!") == text[:-1] + "!"
+
+
+REFERENCES = ["&#" + "9" * 5000 + ";", "&#" + "0" * 5000 + "65;", "&#x" + "9" * 5000, "&#" + "9" * 600_000]
+
+
+@pytest.mark.parametrize("reference", REFERENCES, ids=len)
+def test_a_character_reference_of_any_length_is_read_like_any_text(reference: str) -> None:
+    """More than 4300 digits are no int: one such reply would close the inbox for good."""
+    replies = [{"from": TO[0], "body": "STOP"}, {"from": TO[1], "body": reference}]
+    key = AppKey(KEY, "both")
+    page = decode(calls.replies(1, "mms", ZONE), evolve(answer(meta({"responses": replies})), scrub=key.scrub_text))
+    assert [reply.text for reply in page.items] == ["STOP", reference]
+    assert key.scrub_text(f"{reference} {KEY.replace('k', '&#107;')}") == "***"
+    assert key.scrub_text(KEY.replace("k", "&#" + "0" * 5000 + "107;")) == "***"
+
+
+@pytest.mark.parametrize("reference", REFERENCES[:3], ids=len)
+async def test_a_header_line_that_no_parser_takes_leaves_the_outcome_unknown(reference: str) -> None:
+    """Its error quotes the line."""
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(f"HTTP/1.1 200 OK\r\nx: {reference}\0\r\n\r\n".encode())
+        await reader.read()
+        writer.close()
+
+    server = await asyncio.start_server(answer, "127.0.0.1", 0)
+    url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    async with AsyncMMSClient(KEY, base_url=url, rate=None) as mms:
+        with pytest.raises(OutcomeUnknownError, match="RemoteProtocolError"):
+            await mms.send(to=TO[0], text="Hi", image=PNG)
+    server.close()
+    await server.wait_closed()
 
 
 def test_commas_in_a_text_are_no_items() -> None:
