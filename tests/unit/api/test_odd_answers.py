@@ -197,6 +197,14 @@ def test_a_document_of_too_many_values_is_refused_before_it_is_read(count: int) 
         )
 
 
+@pytest.mark.parametrize("unit", ['\\"', '""', "\\\n", '"', "\\", '"\\'])
+def test_a_text_without_an_end_is_refused_in_the_time_of_reading_it_once(unit: str) -> None:
+    """In quadratic time this takes an hour, in which no other thread runs."""
+    with pytest.raises(ValueError, match=r".") as caught:
+        document("[" + "," * (MOST_NODES + 1) + '"' + unit * 1_000_000)
+    assert str(caught.value) == f"more than {MOST_NODES} values"
+
+
 def test_a_number_of_many_digits_stays_text() -> None:
     """An int of thousands of digits takes quadratic time, and more than 4300 cannot be shown again."""
     for digits in ("9" * 41, "9" * 5000, "-" + "9" * 5000, "1." + "9" * 5000, "1e" + "9" * 5000, "1e400"):
