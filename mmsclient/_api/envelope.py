@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 from mmsclient import errors
 from mmsclient._api.items import bounded
 from mmsclient._api.types import Call, Envelope, Response, UnreadableError
-from mmsclient._api.values import count_of, document, items_of, object_of, text_of
+from mmsclient._api.values import document, object_of, text_of
 
 T = TypeVar("T")
 
@@ -64,6 +64,14 @@ _CLASSES_BY_STATUS: Mapping[int, type[errors.APIError]] = {
 }
 
 _A_CODE = re.compile(r"[A-Z][A-Z0-9_]+")
+
+_NAMED = re.compile(
+    r'"message_id"\s*:\s*(?:[1-9]|"[^"])'
+    r'|"messages"\s*:\s*(?:[1-9]|"[^"]|[\[{]\s*[^\]}\s])'
+    r'|"success_number"\s*:\s*"?[0.]*[1-9]'
+)
+"""Messages or successes stand in an answer, whatever its code says: in any place, in a field that a later one of the
+same name hides, and in an answer that was cut off."""
 
 _NO_REFUSAL = frozenset({408, 499})
 """4xx that speak of the exchange and not of the call: a proxy gave up on one that the server may have had."""
@@ -143,9 +151,10 @@ def _http_date(text: str) -> datetime | None:
 
 def _failure(call: Call[Any], response: Response, envelope: Envelope | None, flaw: str) -> errors.MMSError:
     """The error for an answer that is no success."""
-    if envelope is not None and not call.repeatable and _names_messages(envelope):
-        said = f"{envelope.description or 'no success'}; but it lists messages that were taken"
-        return _no_usable_answer(call, response, envelope.code or None, said)
+    if not call.repeatable and _NAMED.search(_legible(response, call.max_answer)):
+        said = (envelope.description if envelope else flaw) or "no success"
+        code = (envelope.code if envelope else "") or None
+        return _no_usable_answer(call, response, code, f"{said}; but it lists messages that were taken")
     if envelope is not None and not envelope.code:
         envelope, flaw = None, "the answer holds no code"
     status, code = response.status, envelope.code if envelope else None
@@ -172,12 +181,6 @@ def _failure(call: Call[Any], response: Response, envelope: Envelope | None, fla
     return error
 
 
-def _names_messages(envelope: Envelope) -> bool:
-    """Messages or successes stand in the answer, whatever its code says."""
-    data = object_of(envelope.data)
-    return bool(items_of(data.get("messages"))) or bool(count_of(data.get("success_number")))
-
-
 def _error_class(code: str | None, status: int, description: str) -> type[errors.APIError]:
     if status == 429:
         return errors.RateLimitError
@@ -198,13 +201,17 @@ def _no_usable_answer(call: Call[Any], response: Response, code: str | None, des
 
 
 def _excerpt(response: Response) -> str:
+    text = _legible(response, EXCERPT * 8)
+    return errors.one_line(response.scrub(text)[: EXCERPT * 4], EXCERPT)
+
+
+def _legible(response: Response, most: int) -> str:
+    """What can be read of the first `most` bytes of an answer, whole or not."""
     try:
-        beginning = _decompressed(response, EXCERPT * 8, beginning=True)
+        beginning = _decompressed(response, most, beginning=True)[:most]
     except (UnreadableError, zlib.error):
         return ""
-    beginning = beginning[: EXCERPT * 8]
-    text = beginning.decode(json.detect_encoding(beginning), "replace")
-    return errors.one_line(response.scrub(text)[: EXCERPT * 4], EXCERPT)
+    return beginning.decode(json.detect_encoding(beginning), "replace")
 
 
 def _open(call: Call[Any], response: Response) -> Envelope:

@@ -22,7 +22,16 @@ from attrs import evolve
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mmsclient import APIError, AsyncMMSClient, DeliveryReport, MMSError, OutcomeUnknownError, SentBatch, TransportError
+from mmsclient import (
+    APIError,
+    AsyncMMSClient,
+    DeliveryReport,
+    MMSError,
+    OutcomeUnknownError,
+    RateLimitError,
+    SentBatch,
+    TransportError,
+)
 from mmsclient._api import calls
 from mmsclient._api.media import Image
 from mmsclient._api.phone_numbers import e164, recipients
@@ -111,6 +120,49 @@ def test_an_answer_that_lists_messages_is_never_a_refusal_though_it_holds_no_cod
     with pytest.raises(OutcomeUnknownError, match="it lists messages that were taken") as caught:
         decode(send_call(), answer(body, status))
     assert caught.value.code is None
+
+
+NAMED = [
+    b'{"meta":{"status":"OVER_LIMIT"},"data":[{"message_id":"A1","to":"+61400000000"}]}',
+    b'{"meta":{"status":"OVER_LIMIT"},"data":{"0":{"message_id":1}}}',
+    b'{"meta":{"status":"OVER_LIMIT"},"data":{"message_id":"A1"}}',
+    b'{"meta":{"status":"OVER_LIMIT"},"data":{"responses":[{"message_id":"A1"}]}}',
+    b'{"meta":{"status":"OVER_LIMIT"},"data":[],"messages":[{"to":"+61400000000"}]}',
+    b'{"meta":{"status":"OVER_LIMIT"},"data":[],"success_number":1}',
+    b'{"data":{"success_number":"1"},"meta":{"status":"OVER_LIMIT"},"data":[]}',
+    b'{"meta":{"status":"OVER_LIMIT"},"data":{"messages":[{"to":"+61400000000"}],"messages":[]}}',
+    b'{"meta":{"status":"OVER_LIMIT"},"data":{"success_number":2,"success_number":0,"x":1e999}}',
+    b'{"meta":{"status":"OVER_LIMIT"},"data":{"messages":[{"message_id":"A',
+]
+
+
+@pytest.mark.parametrize("body", NAMED)
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-16"])
+def test_a_message_that_is_named_anywhere_in_an_answer_was_taken(body: bytes, encoding: str) -> None:
+    """Also where a later field of the same name hides it."""
+    for status in (200, 400, 429):
+        with pytest.raises(OutcomeUnknownError, match="it lists messages that were taken"):
+            decode(send_call(), answer(body.decode().encode(encoding), status))
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        [],
+        "",
+        [TO[0]],
+        [{"to": TO[0]}],
+        {"message_id": ""},
+        [{"message_id": None}],
+        {"messages": {}},
+        {"success_number": 0},
+    ],
+)
+@pytest.mark.parametrize("place", ["data", "more"])
+def test_a_throttling_that_names_no_message_is_one(data: Any, place: str) -> None:
+    msg = 'no "message_id": "A1", "success_number": 1'
+    with pytest.raises(RateLimitError):
+        decode(send_call(), answer({"meta": {"status": "OVER_LIMIT"}, "msg": msg, place: data}))
 
 
 async def test_a_throttling_that_lists_messages_repeats_no_send(connect: Connect, sandbox: Sandbox) -> None:
