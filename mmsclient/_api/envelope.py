@@ -38,6 +38,9 @@ refuse any other call alike."""
 EXCERPT = 200
 """Characters of an unreadable answer that its error quotes."""
 
+_LONGEST_KEY = 8192
+"""Characters of an escaped key: what an excerpt is cut from ends so much earlier than what is searched for the key."""
+
 _CLASSES: Mapping[str, type[errors.APIError]] = {
     "AUTH_FAILED_NO_DATA": errors.AuthenticationError,
     "AUTH_FAILED": errors.AuthenticationError,
@@ -85,9 +88,11 @@ def unwrap(call: Call[Any], response: Response) -> Envelope:
     """
     try:
         envelope = _open(call, response)
-    except UnreadableError as flaw:
-        raise _failure(call, response, None, str(flaw)) from None
-    return _judged(call, response, envelope)
+    except UnreadableError as error:
+        flaw = str(error)
+    else:
+        return _judged(call, response, envelope)
+    raise _failure(call, response, None, flaw)  # out here, or its context would hold the answer
 
 
 def _judged(call: Call[Any], response: Response, envelope: Envelope) -> Envelope:
@@ -110,8 +115,9 @@ def read(call: Call[T], response: Response, envelope: Envelope) -> T:
         if call.not_found is not None and envelope.code == "NOT_FOUND":
             return call.not_found(envelope)
         return call.read(envelope)
-    except UnreadableError as flaw:
-        raise _no_usable_answer(call, response, envelope.code, str(flaw)) from None
+    except UnreadableError as error:
+        flaw = str(error)
+    raise _no_usable_answer(call, response, envelope.code, flaw)
 
 
 def undecodable(call: Call[Any], response: Response, error: Exception) -> errors.TransportError:
@@ -201,8 +207,11 @@ def _no_usable_answer(call: Call[Any], response: Response, code: str | None, des
 
 
 def _excerpt(response: Response) -> str:
-    text = _legible(response, EXCERPT * 8)
-    return errors.one_line(response.scrub(text)[: EXCERPT * 4], EXCERPT)
+    most = EXCERPT * 4 + _LONGEST_KEY
+    text = _legible(response, most * 4)[:most]  # no character of any encoding takes more bytes
+    scrubbed = response.scrub(text)
+    whole = scrubbed if len(text) < most else scrubbed[:-_LONGEST_KEY]
+    return errors.one_line(whole[: EXCERPT * 4], EXCERPT)
 
 
 def _legible(response: Response, most: int) -> str:

@@ -370,7 +370,7 @@ def _read(
         value = envelope.read(call, response, opened)
     except MMSError as error:
         log.debug("%s: HTTP %d, %d bytes: %s", call.name, response.status, len(response.body), type(error).__name__)
-        return error, None
+        return error.with_traceback(None), None  # whose frames hold the answer
     except Exception as error:
         log.exception("%s: the answer could not be read", call.name)
         return envelope.undecodable(call, response, error), None

@@ -7,10 +7,13 @@ import base64
 import gzip
 import json
 import pickle
+import traceback
 import tracemalloc
 import zlib
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from decimal import Decimal
+from functools import partial
 from itertools import chain
 from threading import get_ident
 from typing import Any
@@ -35,7 +38,7 @@ from mmsclient import (
 from mmsclient._api import calls
 from mmsclient._api.media import Image
 from mmsclient._api.phone_numbers import e164, recipients
-from mmsclient._api.types import MAX_BODY, Call, Response
+from mmsclient._api.types import MAX_BODY, Call, Envelope, Response
 from mmsclient._api.values import DEEPEST, MOST_NODES, TOO_DEEP, document, time_of, wall_clock
 from mmsclient._reading.delivery import ask
 from mmsclient._transport.credentials import OVERLAP, PIECE, AppKey
@@ -406,6 +409,58 @@ def test_the_key_is_in_no_error_pickle_or_result(name: str) -> None:
         for secret in (KEY, quote(KEY, safe=""), base64.b64encode(f"{KEY}:".encode()).decode().rstrip("=")):
             assert secret not in text
         assert "a-key" not in text.replace("\\x00", "").replace(" ", "")
+
+
+PAGES = [
+    ("utf-16-le", "x"),
+    ("utf-16", " "),
+    ("utf-32", " "),
+    ("utf-8", "\u2003"),
+    ("utf-8", "\U0001f600"),
+    ("utf-8", f"{KEY} "),
+    ("utf-8", "%20"),
+]
+
+
+@pytest.mark.parametrize(("encoding", "filler"), PAGES)
+@pytest.mark.parametrize("zipped", [False, True])
+def test_an_excerpt_ends_within_no_key(encoding: str, filler: str, zipped: bool) -> None:
+    """What is cut off in the middle of a key is no longer found as one."""
+    key = AppKey(KEY, "both")
+    for length in range(0, 10_000, len(KEY) // 2):
+        body = ("x" + filler * (length // len(filler)) + KEY + "!" * 100).encode(encoding)
+        headers = {"content-encoding": "gzip"} if zipped else {}
+        if zipped:
+            body = gzip.compress(body, 1)
+        reply = evolve(answer(key.scrub(body), 502, **headers), scrub=key.scrub_text)
+        assert "a-k" not in str(outcome_of(calls.account(), reply))
+
+
+def held(error: BaseException | None) -> Iterator[Any]:
+    """The errors that led to this one, and the variables of the package's frames that they went through."""
+    while error is not None:
+        yield error.__dict__
+        yield getattr(error, "doc", None)
+        for frame, _ in traceback.walk_tb(error.__traceback__):
+            if "mmsclient" in frame.f_globals["__name__"]:
+                yield from frame.f_locals.values()
+        error = error.__context__
+
+
+@pytest.mark.parametrize("name", [*echoes(KEY), "no text"])
+@pytest.mark.parametrize("status", [200, 400])
+async def test_an_error_holds_neither_the_answer_nor_the_key(name: str, status: int, sandbox: Sandbox) -> None:
+    reply = {"no text": answer(b"\xff" + KEY.encode()), **echoes(sandbox.app_key)}[name]
+    headers = {name: value for name, value in reply.headers.items() if name == "content-encoding"}
+    sandbox.faults.add(faults.Respond(status, reply.body, headers))
+    async with sandbox.client(rate=None, max_attempts=1) as mms:
+        for call in (mms.account, partial(mms.send, to=TO[0], text="Hi", image=PNG)):
+            try:
+                await call()
+            except MMSError as error:
+                everything = [*held(error)]
+                assert not any(isinstance(each, Response | Envelope) for each in everything)
+                assert sandbox.app_key not in repr(everything)
 
 
 # Numbers, times, missing ids ------------------------------------------------------------------------------------------
