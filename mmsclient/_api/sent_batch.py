@@ -28,6 +28,8 @@ def sent_batch(envelope: Envelope, recipients: Recipients, zone: tzinfo) -> Sent
     listed = [sent_message(object_of(item), item, zone) for item in bounded(items_of(data.get("messages")), total)]
     messages = _ours(listed, recipients.numbers)
     flaws = [f"it says that {said} of {total} recipients were accepted"] if said > total else []
+    if len(messages) > accepted:
+        flaws.append(f"it says that {said} of {total} recipients were accepted, but lists messages to {len(messages)}")
     if len(messages) < len(listed):
         flaws.append(f"it lists {len(listed) - len(messages)} messages that were not asked for, or twice")
     return SentBatch(

@@ -13,7 +13,7 @@ log: logging.Logger = logging.getLogger(__name__)
 def warn_of(call: str, sent: SentBatch) -> None:
     """Recipients that were refused without a word, and an answer that contradicts the call."""
     _warn_of_flaws(call, sent.flaws)
-    if sent.is_partial:
+    if sent.is_partial and len(sent.messages) <= sent.accepted:  # else nobody knows
         log.warning("%s: %s; the API refused the others without a reason", call, sent)
 
 

@@ -41,6 +41,7 @@ from mmsclient._api.phone_numbers import e164, recipients
 from mmsclient._api.types import MAX_BODY, Call, Envelope, Response
 from mmsclient._api.values import DEEPEST, MOST_NODES, TOO_DEEP, document, time_of, wall_clock
 from mmsclient._reading.delivery import ask
+from mmsclient._reading.sent import warn_of
 from mmsclient._transport.credentials import OVERLAP, PIECE, AppKey
 from mmsclient.models import MessageStatus
 from mmsclient.sandbox import Sandbox, faults
@@ -78,6 +79,17 @@ def test_more_successes_than_recipients_are_all_recipients_and_are_told(number: 
     assert (batch.accepted, batch.total, batch.refused) == (2, 2, ())
     assert len(batch.flaws) == 1
     assert batch.raw["data"]["success_number"] == number
+
+
+@pytest.mark.parametrize("number", [0, "1"])
+def test_messages_of_more_than_are_said_to_be_accepted_are_told(number: Any, caplog: pytest.LogCaptureFixture) -> None:
+    batch = sent(message(TO[0]), message(TO[1], "B"), number=number)
+    assert (batch.accepted, batch.refused, len(batch.messages)) == (int(number), None, 2)
+    assert batch.flaws == (f"it says that {number} of 2 recipients were accepted, but lists messages to 2",)
+    warn_of("send-mms", batch)
+    assert [record.message for record in caplog.records] == [
+        f"send-mms: the answer contradicts the call: {batch.flaws[0]}"
+    ]
 
 
 def test_messages_that_were_not_asked_for_are_left_out_and_told() -> None:
