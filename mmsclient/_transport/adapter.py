@@ -35,7 +35,15 @@ def new_client(base_url: str, verify: bool | SSLContext, connections: int) -> HT
         return httpx.AsyncClient(verify=context, trust_env=trust_env, limits=limits)
     except (ImportError, OSError, ValueError) as error:
         problem = f"a proxy or certificate of the environment cannot be used: {error}"
+    except httpx.InvalidURL:  # without its text, which may be a piece of a password
+        problem = f"a proxy of the environment cannot be used: {_PROXIES}"
     raise ConfigurationError(problem)
+
+
+_PROXIES = (
+    "expected URLs in HTTPS_PROXY, HTTP_PROXY and ALL_PROXY, with %2F for / in a password,"
+    " and host names and addresses in NO_PROXY, but no networks of IPv6"
+)
 
 
 def default_context(trust_env: bool) -> SSLContext:

@@ -35,9 +35,9 @@ def _checked_base_url(base_url: str, source: str) -> str:
     try:
         parts = urlsplit(base_url)
         host, _ = parts.hostname, parts.port
-    except ValueError as error:
-        raise ConfigurationError(f"{source}: expected a URL ({error})") from None
-    if not host or parts.scheme not in ("https", "http"):
+    except ValueError:  # whose text may be a piece of a password
+        parts, host = None, None
+    if parts is None or not host or parts.scheme not in ("https", "http"):
         raise ConfigurationError(f"{source}: expected https://host/path")
     if parts.username is not None or parts.password is not None or "?" in base_url or "#" in base_url:
         raise ConfigurationError(f"{source}: expected no credentials, query or fragment in it")

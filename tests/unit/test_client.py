@@ -333,6 +333,34 @@ def test_a_bad_environment(name: str, value: str, monkeypatch: pytest.MonkeyPatc
         AsyncMMSClient("key")
 
 
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("NO_PROXY", "localhost,fd00::/8"),
+        ("NO_PROXY", "host:secret"),
+        ("HTTPS_PROXY", "http://user:secret/s@proxy:3128"),
+        ("HTTPS_PROXY", "proxy:80secret"),
+        ("HTTP_PROXY", "http://[::secret"),
+        ("ALL_PROXY", "\x01secret"),
+    ],
+)
+def test_proxies_of_the_environment_that_are_no_urls(name: str, value: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A piece of one may be a password, which no error repeats."""
+    monkeypatch.setenv(name, value)
+    with pytest.raises(ConfigurationError, match="environment") as caught:
+        AsyncMMSClient("key")
+    assert name in str(caught.value)
+    assert "secret" not in str(caught.value)
+    assert caught.value.__context__ is None
+
+
+def test_a_base_url_with_a_password_that_is_no_url() -> None:
+    with pytest.raises(ConfigurationError, match="base_url") as caught:
+        AsyncMMSClient("key", base_url="https://user:secret/s@127.0.0.1/")
+    assert "secret" not in str(caught.value)
+    assert caught.value.__context__ is None
+
+
 @pytest.mark.parametrize("stranger", [aiolimiter.AsyncLimiter(5), asyncio.Semaphore(5)])
 async def test_a_limiter_that_grants_something_else(stranger: Any, sandbox: Sandbox) -> None:
     async with sandbox.client(limiter=stranger) as mms:

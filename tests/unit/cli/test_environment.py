@@ -101,7 +101,7 @@ async def test_a_file_that_no_connection_needs_is_not_looked_at(monkeypatch: pyt
         (KEY, "a:colon", "HTTP Basic cannot carry a colon"),
         (URL, "nonsense", "expected https://host/path"),
         (URL, "http://example.com", "expected https, got http to example.com"),
-        (URL, "https://host:port", "expected a URL"),
+        (URL, "https://host:port", "expected https://host/path"),
         (CA, "/nonexistent", "No such file or directory: /nonexistent"),
         (CA, __file__, "no PEM certificate in "),
     ],
