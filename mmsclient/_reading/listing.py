@@ -19,6 +19,9 @@ Fetch = Callable[[int], Coroutine[Any, Any, Page[T]]]
 PREFETCH = 4
 """Pages fetched ahead unless the caller says otherwise: enough to fill the cap at 250 ms a call."""
 
+MOST_PAGES = 100_000
+"""Pages of a listing at most: with 25 items each two and a half millions, and two hours at the cap."""
+
 log = logging.getLogger(__name__)
 
 
@@ -33,14 +36,16 @@ class Listing(AsyncGenerator[T, None], Generic[T]):
     ```
 
     Pages are fetched from 1 to the last, `prefetch` of them ahead, in order. It ends after the last page, on an empty
-    page, and on a page that came before. Read it once, as items or as pages. To stop early, `break`, and `aclose()`
+    page, on a page that came before, and after 100 000 pages. A page that counts fewer pages than one before it, or
+    than its own number, is not believed. Read it once, as items or as pages. To stop early, `break`, and `aclose()`
     where the clean-up must have ended before you go on.
     """
 
     def __init__(self, fetch: Fetch[T], prefetch: int) -> None:
         check_whole("prefetch", prefetch, 0, error=InvalidRequestError)
         self.ended_early: str = ""
-        """Why it ended before its last page: a page was empty or came again. "" where it did not, or has not ended."""
+        """Why it ended before its last page: a page was empty or came again, or there were too many. "" where it did
+        not, or has not ended."""
         self._pages = self._fetched(fetch, prefetch)
         self._items = _items(self._pages)
 
@@ -76,17 +81,21 @@ class Listing(AsyncGenerator[T, None], Generic[T]):
                     coming.append(asyncio.create_task(fetch(asked)))
                 page = await coming.popleft()
                 number += 1
+                count = page.count or 0
                 if not page.items:
-                    if number < max(last, page.count or 0):
-                        self._end_early(f"page {number} of {max(last, page.count or 0)} was empty")
+                    if number < max(last, count):
+                        self._end_early(f"page {number} of {max(last, count)} was empty")
                     return
                 fingerprint = hash(repr([getattr(item, "raw", item) for item in page.items]))
                 if fingerprint in seen:
                     self._end_early(f"page {number} came before under another number")
                     return
                 seen.add(fingerprint)
-                last = number + 1 if page.count is None else page.count
+                last = max(last, count if count >= number else number + 1)
                 yield page
+                if number == MOST_PAGES and number < last:
+                    self._end_early(f"there are more than {MOST_PAGES} pages")
+                    return
         finally:
             for task in coming:
                 task.cancel()

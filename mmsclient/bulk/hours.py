@@ -63,7 +63,7 @@ class Hours:
         Where that cannot be learnt for the moment, it returns after a pause and changes nothing: to be called again.
         """
         try:
-            await self._preparation.exclude(thread)
+            await self._control.unless_stopped(self._preparation.exclude(thread))
         except MMSError as error:
             if not _may_pass(error):
                 raise

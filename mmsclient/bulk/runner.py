@@ -183,7 +183,7 @@ class Runner:
 
     async def _prepare_and_send(self, thread: JournalThread, recorder: Recorder) -> None:
         self._schedule.reopen()  # a pause before this needs nothing else
-        await self._preparation.exclude(thread)
+        await self._control.unless_stopped(self._preparation.exclude(thread))
         await self._schedule.continue_from(thread)
         await self._send_all(thread, recorder)
         if self._meter.calls:

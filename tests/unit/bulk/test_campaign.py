@@ -46,6 +46,7 @@ from mmsclient.sandbox.faults import (
 )
 from tests.conftest import PNG, until
 from tests.support.campaigns import TEXT, agrees, campaign, content, finished, numbers, rows
+from tests.support.held import Held
 
 pytestmark = pytest.mark.usefixtures("impatient")
 
@@ -129,6 +130,31 @@ async def test_sources_of_every_kind(api: Sandbox, mms: AsyncMMSClient, path: Pa
     await agrees(report, api, numbers(90))
     assert len(api.messages) == 90
     assert (await rows(report))[-1].line == 31
+
+
+@pytest.mark.parametrize("end", ["stop", "close", "cancel"])
+async def test_a_campaign_that_reads_the_opt_outs_is_stopped_at_once(
+    api: Sandbox, mms: AsyncMMSClient, path: Path, end: str
+) -> None:
+    held = Held()
+    api.faults.add(held, call="get-optout")
+    sending = campaign(mms, path, exclude_opt_outs=True).send(numbers(3))
+    consuming = asyncio.create_task(anext(sending, None))
+    await until(lambda: api.calls["get-optout"])
+    closing = None
+    if end == "stop":
+        sending.stop()
+    elif end == "close":
+        closing = asyncio.create_task(mms.aclose())  # which waits for the page that it has asked for
+    else:
+        consuming.cancel()
+    await asyncio.wait([consuming], timeout=4)  # less than the page's timeout
+    assert consuming.done() and (consuming.cancelled() or consuming.result() is None)
+    assert api.calls["get-optout"] == 1
+    held.answer.set()
+    if closing is not None:
+        await closing
+    assert not api.sends
 
 
 async def test_what_is_set_aside(api: Sandbox, mms: AsyncMMSClient, path: Path) -> None:

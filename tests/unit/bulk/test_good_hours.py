@@ -44,6 +44,7 @@ from mmsclient.sandbox.faults import Latency, Reject, Reset, server_error, throt
 from tests.conftest import PNG, until
 from tests.support import virtual_time
 from tests.support.campaigns import Doled, agrees, campaign, numbers, status_when
+from tests.support.held import Held
 from tests.support.keyed import Closed
 from tests.support.observing import Told
 from tests.support.wall_clock import DAY, WallClock
@@ -198,6 +199,24 @@ async def test_a_run_that_waits_for_the_opt_outs_is_stopped_at_once(
     await status_when(place, lambda found: found.why == "for the opt-outs, after RateLimitError")
     await sending.aclose()
     assert await first is None
+    assert not api.sends
+
+
+async def test_a_run_that_reads_the_opt_outs_in_the_morning_is_stopped_at_once(
+    api: Sandbox, mms: AsyncMMSClient, place: Place, wall_clock: WallClock
+) -> None:
+    wall_clock.pass_hours(12)
+    waits, held = Waits(), Held()
+    sending = at(mms, place, window=DAY, on_progress=waits, exclude_opt_outs=True).send(numbers(60))
+    first = asyncio.create_task(anext(sending, None))
+    await until(lambda: waits.until)
+    api.faults.add(held, call="get-optout")
+    await until_it_waits(waits, wall_clock)
+    await until(lambda: api.calls["get-optout"] == 2)
+    sending.stop()
+    await asyncio.wait([first], timeout=20)  # less than the page's timeout
+    assert first.done() and first.result() is None
+    held.answer.set()
     assert not api.sends
 
 
