@@ -22,6 +22,7 @@ from mmsclient.errors import (
     NotFoundError,
     PermissionDeniedError,
     UnknownCallError,
+    in_words,
 )
 from mmsclient.models import Reply
 
@@ -76,7 +77,7 @@ async def take(
             replies, error = await run.next_round()
             errors = 0 if error is None else errors + 1
             if replies and error is not None:
-                log.warning("replies: %s; trying again after the new ones", error)
+                log.warning("replies: %s; trying again after the new ones", in_words(error))
             elif error is not None:
                 if is_closed():
                     raise error
@@ -103,7 +104,7 @@ def _is_passing(error: MMSError) -> bool:
 async def _outwait(error: MMSError, errors: int) -> None:
     pause = backoff(errors, first=FIRST_PAUSE, longest=LONGEST_PAUSE, least=0.5)
     pause = max(pause, getattr(error, "retry_after", None) or 0.0)
-    log.warning("replies: %s; trying again in %.1f s", error, pause)
+    log.warning("replies: %s; trying again in %.1f s", in_words(error), pause)
     await asyncio.sleep(pause)
 
 
@@ -137,7 +138,7 @@ class _Run:
             return await self.unseen(), unmarked
         except MMSError as error:
             if unmarked is not None:
-                log.warning("replies: %s", unmarked)
+                log.warning("replies: %s", in_words(unmarked))
             if not self._outlasts(error):
                 raise
             return (), error
@@ -221,7 +222,7 @@ class _Run:
         except MMSError as error:
             if not is_cancelled:
                 raise
-            log.warning("replies: %s", error)
+            log.warning("replies: %s", in_words(error))
         finally:
             if self._handled:
                 log.error("%s handled and could not be marked as read", _counted(len(self._handled)))

@@ -14,7 +14,7 @@ from mmsclient.bulk.journal_thread import JournalThread
 from mmsclient.bulk.models import Progress
 from mmsclient.bulk.preparation import Preparation
 from mmsclient.bulk.schedule import Schedule
-from mmsclient.errors import APIError, LimiterUnavailableError, MMSError
+from mmsclient.errors import APIError, LimiterUnavailableError, MMSError, in_words
 from mmsclient.observe.campaigns import RunObserver
 
 __all__ = ["Hours"]
@@ -80,7 +80,7 @@ class Hours:
             wait = float(getattr(error, "retry_after", retry.LONGEST_WAIT))
         if self._failures == 1:
             text = "campaign %s: nothing is sent before it is known who has unsubscribed, which is tried again: %s"
-            log.warning(text, self._preparation.options.shown_name or "in memory", error)
+            log.warning(text, self._preparation.options.shown_name or "in memory", in_words(error))
         await self._control.pause(wait, f"for the opt-outs, after {type(error).__name__}")
 
     async def come_back(self, thread: JournalThread) -> bool:

@@ -15,7 +15,15 @@ from mmsclient.bulk.journal_thread import JournalThread
 from mmsclient.bulk.kinds import balance_of
 from mmsclient.bulk.preparation import Preparation
 from mmsclient.bulk.trial import Trial
-from mmsclient.errors import APIError, AuthenticationError, MMSError, RateLimitError, ServerError, UnknownCallError
+from mmsclient.errors import (
+    APIError,
+    AuthenticationError,
+    MMSError,
+    RateLimitError,
+    ServerError,
+    UnknownCallError,
+    in_words,
+)
 from mmsclient.models import Account
 
 __all__ = ["Launch"]
@@ -95,7 +103,7 @@ class Launch:
                 control.fail(Stop(error, WHEN))
                 return None
             what = "the balance was not noted" if self._parts.options.check_balance else "the account was not checked"
-            log.warning("%s: %s", what, error)
+            log.warning("%s: %s", what, in_words(error))
         return None
 
     async def _require_credit(self) -> None:

@@ -30,7 +30,7 @@ from mmsclient.bulk.recipients import Recipients, Row, check_all, chunks
 from mmsclient.bulk.recorder import Recorder
 from mmsclient.bulk.schedule import Schedule
 from mmsclient.bulk.sender import Sender
-from mmsclient.errors import InvalidRequestError, MMSError
+from mmsclient.errors import InvalidRequestError, MMSError, in_words
 from mmsclient.models import Account
 from mmsclient.observe.campaigns import RunObserver
 
@@ -224,7 +224,7 @@ class Preparation:
                 account = await self.client.account()
             await self.note(thread, account, is_after=is_after)
         except MMSError as error:
-            log.warning("the balance was not noted: %s", error)
+            log.warning("the balance was not noted: %s", in_words(error))
         except TimeoutError:
             log.warning("the balance was not noted: the account call took longer than %g s", BALANCE_TIMEOUT)
 

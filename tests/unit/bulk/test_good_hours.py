@@ -40,7 +40,7 @@ from mmsclient.limiter import NoLimit
 from mmsclient.limiter.protocol import Grant
 from mmsclient.observe import CampaignPaused, CampaignReopened, CampaignWaiting, Event
 from mmsclient.sandbox import Sandbox
-from mmsclient.sandbox.faults import Latency, Reject, Reset, server_error, throttle
+from mmsclient.sandbox.faults import Latency, Reject, Reset, Respond, server_error, throttle
 from tests.conftest import PNG, until
 from tests.support import virtual_time
 from tests.support.campaigns import Doled, agrees, campaign, numbers, status_when
@@ -155,7 +155,8 @@ async def test_opt_outs_that_cannot_be_read_in_the_morning_are_asked_for_until_t
     spring = at(mms, place, window=DAY, on_progress=waits, exclude_opt_outs=True, suppress=suppress)
     sending = asyncio.create_task(spring.send_all(listed))
     await until(lambda: waits.until)
-    for fault in (Reset(carried_out=False), server_error(), throttle(), Reject("REQUEST_FAILED")):
+    garbled = Respond(200, b'{"responses": [{"number": "+61412345678", ')
+    for fault in (garbled, Reset(carried_out=False), server_error(), throttle(), Reject("REQUEST_FAILED")):
         api.faults.add(fault, call="get-optout", times=6)
     api.add_opt_out(listed[7])
     await until_it_waits(waits, wall_clock)
@@ -166,6 +167,7 @@ async def test_opt_outs_that_cannot_be_read_in_the_morning_are_asked_for_until_t
     calls = [arrival.call for arrival in api.arrivals]
     assert "get-optout" not in calls[calls.index("send-mms") :]
     assert caplog.text.count("nothing is sent before it is known who has unsubscribed") == 1
+    assert "+61412345678" not in caplog.text
 
 
 async def test_a_key_that_is_refused_in_the_morning_ends_the_run(

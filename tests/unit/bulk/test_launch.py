@@ -90,6 +90,15 @@ async def test_a_refusal_of_that_call_alone_harms_nothing(
     assert caplog.text.count("the account was not checked: account: ") == 2
 
 
+async def test_the_log_quotes_nothing_of_an_account_that_cannot_be_read(
+    api: Sandbox, mms: AsyncMMSClient, caplog: pytest.LogCaptureFixture
+) -> None:
+    api.faults.add(PORTAL, call="account")
+    await finished(mms, None, numbers(10), check_account=False, check_balance=True)
+    assert "the balance was not noted: account" in caplog.text
+    assert "log in" not in caplog.text
+
+
 async def test_who_stops_it_during_that_call_does_not_wait_for_the_answer(
     api: Sandbox, mms: AsyncMMSClient, path: Path
 ) -> None:

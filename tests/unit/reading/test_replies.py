@@ -253,6 +253,19 @@ async def test_errors_that_pass_are_outwaited(
     assert len([record for record in warnings if "trying again" in record.message]) == 6
 
 
+@pytest.mark.parametrize("call", ["get-responses", "inbound-read-bulk"])
+async def test_the_log_quotes_nothing_of_an_answer_that_cannot_be_read(
+    impatient: None, mms: AsyncMMSClient, sandbox: Sandbox, call: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    sandbox.add_replies(30)
+    sandbox.faults.add(faults.Respond(200, b'{"responses": [{"from": "+61412345678", '), call=call, times=2)
+    watch = Watch(mms)
+    await until(lambda: len(watch.replies) == 30 and not sandbox.unread)
+    await watch.stop()
+    assert caplog.text.count("trying again") == 2
+    assert "+61412345678" not in caplog.text
+
+
 async def test_new_replies_are_given_while_marking_keeps_failing(
     impatient: None, mms: AsyncMMSClient, sandbox: Sandbox
 ) -> None:
