@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 from weakref import WeakSet
 from zoneinfo import ZoneInfo
 
+import anyio
 from attrs import frozen
 
 from mmsclient._api.checks import check_seconds, check_whole, checked_key, checked_zone, keeps_arguments_secret
@@ -125,7 +126,8 @@ class BaseClient:
     async def __aexit__(
         self, exc_type: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None
     ) -> None:
-        await self.aclose()
+        with anyio.CancelScope(shield=True):  # anyio's cancellations come again and again
+            await self.aclose()
 
     async def aclose(self) -> None:
         """Drop the calls that have not left, wait for those that have, and close the connections.

@@ -207,6 +207,39 @@ async def test_a_cancelled_close_closes_all_the_same(sandbox: Sandbox) -> None:
     assert mms._session._closing.done()
 
 
+@pytest.mark.parametrize("way", ["asyncio.timeout", "anyio.CancelScope"])
+async def test_the_end_of_the_client_waits_for_what_has_left(
+    sandbox: Sandbox, caplog: pytest.LogCaptureFixture, way: str
+) -> None:
+    sandbox.faults.add(held := Held())
+    limit, scope = asyncio.timeout(None), anyio.CancelScope()
+
+    async def work() -> None:
+        async with sandbox.client(rate=None) as mms:
+            await mms.send(to=ONE, text="Gone", image=PNG)
+
+    async def leave() -> None:
+        if way == "anyio.CancelScope":
+            with scope:
+                await work()
+        else:
+            async with limit:
+                await work()
+
+    leaving = asyncio.create_task(leave())
+    await until(lambda: sandbox.sends)
+    scope.cancel()
+    if way == "asyncio.timeout":
+        limit.reschedule(0)
+    for _ in range(20):  # the cancellation comes meanwhile, anyio's again and again
+        await asyncio.sleep(0)
+    assert not leaving.done()
+    held.answer.set()
+    await asyncio.wait([leaving])
+    assert isinstance(leaving.exception(), TimeoutError if way == "asyncio.timeout" else type(None))
+    assert "its caller was cancelled after it had left; 1 of 1 recipient accepted" in caplog.text
+
+
 def test_tasks_that_are_cancelled_before_they_run_lose_no_permit(sandbox: Sandbox) -> None:
     async def main() -> None:
         async with sandbox.client(rate=None, max_in_flight=3) as mms:
