@@ -18,6 +18,7 @@ from mmsclient._transport.connections import LONGEST_IDLE, Connection, Keepalive
 from mmsclient._transport.credentials import AppKey
 from mmsclient._transport.endpoint import is_loopback
 from mmsclient._transport.protocols import HTTPClient, HTTPResponse, Request, TraceHook
+from mmsclient._transport.timeouts import Timeouts
 from mmsclient.errors import ConfigurationError
 
 _KNOWN_URLS = 32
@@ -158,6 +159,13 @@ class Transport:
         """The hook of `request` has done its part, unless it guards against what may send it again."""
         if self._is_traced and self._sends_once():
             request.extensions.pop("trace", None)
+
+    def never_got(self, request: Request, timeouts: Timeouts) -> bool:
+        """The library has not begun with `request`: an event hook of its client has it, or has failed with it.
+
+        `timeouts`: what it was made with.
+        """
+        return not timeouts.are_read and request.extensions.get("timeout") is timeouts and self._sends_once()
 
     def _sends_once(self) -> bool:
         """Nobody has changed how the library sends, down to the connection: it sends what it gets, and no more."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Mapping
 from enum import IntEnum, auto
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 import anyio
 from attrs import define, field, frozen
@@ -16,6 +16,7 @@ from mmsclient._transport.admission import Place
 from mmsclient._transport.connections import STALE_AFTER, Connection
 from mmsclient._transport.deadline import Deadline
 from mmsclient._transport.protocols import HTTPResponse, NetworkStream, Request
+from mmsclient._transport.timeouts import Timeouts
 from mmsclient._transport.tokens import Token, WithdrawnError
 from mmsclient._transport.trace import Step, Trace
 from mmsclient.errors import MMSError
@@ -26,8 +27,15 @@ if TYPE_CHECKING:
 CONNECT_TIMEOUT = 10.0
 """Seconds for a connection with its TLS handshake, and for a place in the pool."""
 
+HOOK_TIMEOUT = 10.0
+"""Seconds for the event hooks of a client before a call goes out. The others wait for them meanwhile."""
+
 MOST_CONNECTIONS = 100
 """Connections that one attempt may find no good before it takes what there is."""
+
+
+CHUNKS = 100
+"""Pieces of an answer that are taken before others get their turn of the event loop."""
 
 
 @frozen
@@ -67,8 +75,31 @@ class _Received:
     """What has come of the answer."""
 
     status: int
-    headers: Mapping[str, str]
+    headers: dict[str, str]
     body: bytearray = field(factory=bytearray)
+
+    @classmethod
+    def of(cls, response: HTTPResponse, scrub: Callable[[str], str]) -> Self:
+        """Its status and headers."""
+        return cls(response.status_code, {name.lower(): scrub(value) for name, value in response.headers.items()})
+
+    async def read(self, response: HTTPResponse, most: int) -> None:
+        """Its body. Raises `ValueError` for more than `most` bytes."""
+        if response.is_stream_consumed:  # a mock's answer comes read and decoded
+            self.headers.pop("content-encoding", None)
+            self._add(response.content, most)
+            return
+        chunks = 0
+        async for chunk in response.aiter_raw():
+            self._add(chunk, most)
+            chunks += 1
+            if not chunks % CHUNKS:  # the library gives thousands of small ones in one turn of the loop
+                await asyncio.sleep(0)
+
+    def _add(self, chunk: bytes, most: int) -> None:
+        self.body += chunk
+        if len(self.body) > most:
+            raise ValueError(f"the answer is larger than {most} bytes")
 
     def answer(self, flaw: str | None, scrub: Callable[[str], str], *, timed_out: bool) -> Response:
         """As it is read, whole or not."""
@@ -94,7 +125,7 @@ class Exchange:
         self._phase = Phase.PREPARED
         self._token = token
         self._trace = Trace()
-        self._timeouts: dict[str, float | None] = {}
+        self._timeouts = Timeouts(CONNECT_TIMEOUT)
         self._request: Request | None = None
         self._scope = anyio.CancelScope()
         self._deadline: Deadline | None = None
@@ -130,6 +161,19 @@ class Exchange:
         if not self.time_runs:
             self._withdrawn = reason
             self._token.withdraw()
+            if self._is_in_hook:
+                self._scope.cancel()
+
+    @property
+    def _is_in_hook(self) -> bool:
+        """An event hook of the client has the call, and the library has not begun with it."""
+        if self._phase is not Phase.HANDED_OVER or self._request is None:
+            return False
+        return self._transport.never_got(self._request, self._timeouts)
+
+    def _end_hook(self) -> None:
+        if self._is_in_hook:
+            self.abandon(f"an event hook of the HTTP client took longer than {HOOK_TIMEOUT:g} s")
 
     def release(self, *, throttled: bool = False, retry_after: float | None = None) -> None:
         """Tell the limiter that the exchange is over."""
@@ -151,6 +195,7 @@ class Exchange:
             except Exception as caught:
                 error = caught
             finally:
+                self._timeouts.stop()
                 if self._deadline is not None:
                     self._deadline.cancel()
         timed_out = self._scope.cancelled_caught
@@ -198,6 +243,8 @@ class Exchange:
             return self._phase >= Phase.LEAVING
         if self._trace.seen:
             return not self._trace.only_opening
+        if self._is_in_hook:
+            return False
         return not self._transport.is_of_library or type(error).__name__ not in _NEVER_CONNECTED
 
     async def _until_answered(self) -> None:
@@ -219,7 +266,7 @@ class Exchange:
             if self._withdrawn:
                 raise WithdrawnError
         self._trace = Trace()
-        self._timeouts = dict.fromkeys(("connect", "pool", "write", "read"), CONNECT_TIMEOUT)
+        self._timeouts = Timeouts(CONNECT_TIMEOUT)
         self._request = request = transport.request(self._call, self._timeouts, self._follow)
         if not transport.is_traced:
             await self._take_token()
@@ -229,6 +276,7 @@ class Exchange:
         if transport.is_closed:
             raise RuntimeError("the HTTP client is closed")
         self._phase = Phase.HANDED_OVER
+        self._timeouts.unless_read(HOOK_TIMEOUT, self._end_hook)
         response = await transport.send(request)
         self._phase = Phase.ANSWERED
         try:
@@ -242,20 +290,8 @@ class Exchange:
 
     async def _read(self, response: HTTPResponse) -> None:
         self._token.answered()
-        scrub = self._transport.scrub_text
-        headers = {name.lower(): scrub(value) for name, value in response.headers.items()}
-        self._received = received = _Received(response.status_code, headers)
-        if response.is_stream_consumed:  # a mock's answer comes read and decoded
-            headers.pop("content-encoding", None)
-            self._add(received, response.content)
-        else:
-            async for chunk in response.aiter_raw():
-                self._add(received, chunk)
-
-    def _add(self, received: _Received, chunk: bytes) -> None:
-        received.body += chunk
-        if len(received.body) > self._call.max_answer:
-            raise ValueError(f"the answer is larger than {self._call.max_answer} bytes")
+        self._received = _Received.of(response, self._transport.scrub_text)
+        await self._received.read(response, self._call.max_answer)
 
     async def _follow(self, event: str, info: Mapping[str, Any]) -> None:
         """Awaited by the library at each step of an exchange."""

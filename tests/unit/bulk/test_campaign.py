@@ -149,7 +149,8 @@ async def test_a_campaign_that_reads_the_opt_outs_is_stopped_at_once(
     else:
         consuming.cancel()
     await asyncio.wait([consuming], timeout=4)  # less than the page's timeout
-    assert consuming.done() and (consuming.cancelled() or consuming.result() is None)
+    assert consuming.done()
+    assert consuming.cancelled() or consuming.result() is None
     assert api.calls["get-optout"] == 1
     held.answer.set()
     if closing is not None:

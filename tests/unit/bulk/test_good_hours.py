@@ -217,7 +217,8 @@ async def test_a_run_that_reads_the_opt_outs_in_the_morning_is_stopped_at_once(
     await until(lambda: api.calls["get-optout"] == 2)
     sending.stop()
     await asyncio.wait([first], timeout=20)  # less than the page's timeout
-    assert first.done() and first.result() is None
+    assert first.done()
+    assert first.result() is None
     held.answer.set()
     assert not api.sends
 
