@@ -152,7 +152,7 @@ class CSVList:
             raise _open_quote(record.line, record.last)
         written = record.cells[layout.place].strip() if layout.place < len(record.cells) else ""
         fields = CSVFields(layout.places, record.cells)
-        if any(cell.strip() for cell in record.cells[layout.width :]):
+        if len(record.cells) > layout.width and any(cell.strip() for cell in record.cells[layout.width :]):
             return Row(written, record.line, MORE_CELLS, fields)
         if not written:
             return Row("", record.line, "there is no number in this line", fields)
