@@ -157,6 +157,10 @@ mmsclient outbox cancel outbox.db order-17
 
 {rest}
 
+A signal during `send` or `sms send` takes back what has not left, and waits for the answer to what has: it is printed,
+and the exit status is that of its end. 129, 130 and 143 then mean that nothing was sent, unless a second signal ended
+it at once, which stderr says.
+
 Those of `bulk send` and `bulk resume` speak of the whole campaign, earlier runs included, also where this run ended
 before its first call: 0 where everything was accepted, whatever hindered the run. With `--fallback sms` that takes in
 the SMS: a run that is ended early is not done where somebody is to get one, or may be by a delivery report that is to

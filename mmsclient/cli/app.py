@@ -12,7 +12,7 @@ from cyclopts import App, CycloptsError, MissingArgumentError, Parameter
 
 from mmsclient import AsyncMMSClient, MessageStatus, MMSError, SentBatch, __version__
 from mmsclient._extras import needed
-from mmsclient.cli.connection import DEFAULT, Connection, told_of_stop
+from mmsclient.cli.connection import DEFAULT, Connection
 from mmsclient.cli.keyed import NO_KEY, Keyed
 from mmsclient.cli.monitoring import NONE, Monitoring
 from mmsclient.cli.output import (
@@ -145,12 +145,12 @@ async def send(
         Make the picture fit first: any photograph, scaled down and without its metadata. Needs the extra images.
     """
     form = Form.chosen(json)
-    async with connection.sender(keyed) as mms:
+    async with connection.sender(keyed) as (mms, one):
         picture = await fitted(image, form) if fit else image
-        with told_of_stop():
-            sent = await mms.send(
-                to=to, text=text, image=picture, subject=subject, key=keyed.key, retry_refused=keyed.retry_refused
-            )
+        sending = mms.send(
+            to=to, text=text, image=picture, subject=subject, key=keyed.key, retry_refused=keyed.retry_refused
+        )
+        sent = await one.run(mms, sending)
         show_sent(sent, form)
         if wait:
             await _show_deliveries(mms, sent, wait_seconds, form)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
@@ -17,8 +16,8 @@ from mmsclient._base_client import TIMEOUT
 from mmsclient._transport.endpoint import trusting
 from mmsclient.cli.cap import ALONE, Cap
 from mmsclient.cli.keyed import NO_KEY, Keyed
+from mmsclient.cli.one_send import OneSend
 from mmsclient.cli.output import with_local_times
-from mmsclient.cli.signals import ended_by_signals
 from mmsclient.cli.status import UsageError, complain
 from mmsclient.cli.words import words_of
 
@@ -69,11 +68,15 @@ class Connection:
                 yield mms
 
     @asynccontextmanager
-    async def sender(self, keyed: Keyed) -> AsyncIterator[AsyncMMSClient]:
-        """A client for one send. At a signal the answer to what has left is waited for, and `SignalledError` raised."""
-        with ended_by_signals():
+    async def sender(self, keyed: Keyed) -> AsyncIterator[tuple[AsyncMMSClient, OneSend]]:
+        """A client for one send. At a signal the answer to what has left is waited for.
+
+        Raises `SignalledError` where nothing has left.
+        """
+        one = OneSend()
+        with one.ended_by_signals():
             async with self.client(keyed) as mms:
-                yield mms
+                yield mms, one
 
     def in_words(self) -> list[str]:
         """As arguments of a command that goes on: what is a secret itself stands in none of them."""
@@ -105,16 +108,6 @@ def key_in(path: Path, option: str) -> str:
     if not key:
         raise UsageError(f"{option}: no {'token' if option == '--token-file' else 'APPKEY'} in {path}")
     return key
-
-
-@contextmanager
-def told_of_stop() -> Iterator[None]:
-    """Around a send, in a client that waits for what has left when it is closed: says so at a signal."""
-    try:
-        yield
-    except asyncio.CancelledError:
-        complain("stopping: waiting for the answer if it has left; once more ends it at once, sent or not")
-        raise
 
 
 class _ToStderr(logging.Handler):

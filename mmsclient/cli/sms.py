@@ -7,7 +7,7 @@ from typing import Annotated
 
 from cyclopts import App, Parameter
 
-from mmsclient.cli.connection import DEFAULT, Connection, told_of_stop
+from mmsclient.cli.connection import DEFAULT, Connection
 from mmsclient.cli.keyed import NO_KEY, Keyed
 from mmsclient.cli.output import Form, OneJSON, show_facts, show_sent, to_json
 from mmsclient.cli.status import Status, UsageError, of_sent
@@ -52,19 +52,19 @@ async def send(
     """
     if schedule_at is not None and schedule_at.tzinfo is None:
         raise UsageError(f"--schedule-at: needs an offset, such as {schedule_at.isoformat()}+11:00")
-    async with connection.sender(keyed) as mms:
-        with told_of_stop():
-            sent = await mms.send_sms(
-                to=to,
-                text=text,
-                sender=sender,
-                custom_string=custom_string,
-                source=source,
-                schedule_at=schedule_at,
-                delay=delay,
-                key=keyed.key,
-                retry_refused=keyed.retry_refused,
-            )
+    async with connection.sender(keyed) as (mms, one):
+        sending = mms.send_sms(
+            to=to,
+            text=text,
+            sender=sender,
+            custom_string=custom_string,
+            source=source,
+            schedule_at=schedule_at,
+            delay=delay,
+            key=keyed.key,
+            retry_refused=keyed.retry_refused,
+        )
+        sent = await one.run(mms, sending)
         show_sent(sent, Form.chosen(json))
     return of_sent(sent)
 

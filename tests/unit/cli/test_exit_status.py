@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import fcntl
+import json
 import os
 import pty
 import signal
@@ -27,7 +28,7 @@ from mmsclient.cli.bulk_output import SAME_AGAIN
 from mmsclient.cli.sending import Printing
 from mmsclient.cli.status import Status
 from mmsclient.sandbox import Sandbox
-from mmsclient.sandbox.faults import Latency, Reject, Reset
+from mmsclient.sandbox.faults import CutConnection, Fault, Latency, Reject, Reset
 from tests.support.command import COMMAND
 from tests.support.held import Held
 from tests.support.waiting import until
@@ -332,20 +333,78 @@ def test_a_later_signal_ends_it_at_once(api: Sandbox) -> None:
     assert counts() == {"pending": 240, "sending": 10}
 
 
+ONE = ("--to", "+61400000000", "--text", "Hi", "--json")
+ONE_STOPPING = "mmsclient: stopping: waiting for the answer if it has left; once more ends it at once, sent or not\n"
+COMMANDS = [("send", "--image", "sale.png"), ("sms", "send"), ("sms", "send", "--key", "order-17", "--ledger", "l.db")]
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
-@pytest.mark.parametrize("command", [("send", "--image", "sale.png"), ("sms", "send")])
-def test_a_signal_during_one_send_waits_for_its_answer_and_says_so(
+@pytest.mark.parametrize("command", COMMANDS)
+def test_a_signal_during_one_send_waits_for_its_answer_and_prints_it(
     api: Sandbox, command: tuple[str, ...], number: signal.Signals
 ) -> None:
-    api.faults.add(held := Held(), call="send-sms" if command[0] == "sms" else "send-mms")
-    with running(*command, "--to", "+61400000000", "--text", "Hi") as process:
+    api.faults.add(held := Held())
+    with running(*command, *ONE) as process:
         until(lambda: api.sends or api.sms.sends)
         process.send_signal(number)
         assert process.stderr
-        assert process.stderr.readline().startswith("mmsclient: stopping: waiting for the answer if it has left")
+        assert process.stderr.readline() == ONE_STOPPING
         held.answer.set()
-        assert process.stderr.readline().endswith("was cancelled after it had left; 1 of 1 recipient accepted\n")
-        assert process.wait(timeout=60) == Status.of_signal(number)
+        out, err = process.communicate(timeout=60)
+    (message,) = json.loads(out)["messages"]
+    assert message["to"] == "+61400000000"
+    assert (process.returncode, err) == (Status.DONE, "")
+
+
+@pytest.mark.parametrize(
+    ("fault", "status"), [(Reject("FIELD_INVALID"), Status.FAILED), (CutConnection(), Status.OUTCOME_UNKNOWN)]
+)
+@pytest.mark.parametrize("command", COMMANDS)
+def test_a_signal_during_one_send_leaves_it_the_status_of_its_end(
+    api: Sandbox, command: tuple[str, ...], fault: Fault, status: Status
+) -> None:
+    api.faults.add(held := Held())
+    api.faults.add(fault)
+    with running(*command, *ONE) as process:
+        until(lambda: api.arrivals)
+        until(lambda: isinstance(fault, Reject) or api.sends or api.sms.sends)
+        process.send_signal(signal.SIGTERM)
+        assert process.stderr
+        assert process.stderr.readline() == ONE_STOPPING
+        held.answer.set()
+        out, err = process.communicate(timeout=60)
+    assert (process.returncode, out) == (status, "")
+    assert err.startswith("mmsclient: send-")
+    assert "nothing was sent" not in err
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_a_signal_before_one_send_has_left_ends_it_and_says_that_nothing_was_sent(
+    api: Sandbox, command: tuple[str, ...]
+) -> None:
+    api.faults.add(Reject("OVER_LIMIT"))
+    with running(*command, *ONE) as process:
+        until(lambda: any(each.status for each in api.arrivals))
+        process.send_signal(signal.SIGTERM)
+        out, err = process.communicate(timeout=60)
+    assert (process.returncode, out, err) == (
+        Status.TERMINATED,
+        "",
+        f"{ONE_STOPPING}mmsclient: nothing was sent\n",
+    )
+    assert not api.sends
+    assert not api.sms.sends
+
+
+def test_a_signal_while_the_delivery_is_waited_for_leaves_it_the_status_of_the_send(api: Sandbox) -> None:
+    api.faults.add(Reject("OVER_LIMIT"), call="get-sms")
+    with running("send", "--image", "sale.png", *ONE, "--wait") as process:
+        assert process.stdout
+        sent = json.loads(process.stdout.readline())
+        process.send_signal(signal.SIGTERM)
+        out, err = process.communicate(timeout=60)
+    assert sent["accepted"] == 1
+    assert (process.returncode, out, err) == (Status.DONE, "", "")
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
