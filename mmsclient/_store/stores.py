@@ -198,6 +198,13 @@ def is_url(journal: str | os.PathLike[str]) -> bool:
     return isinstance(journal, str) and journal.startswith(("postgresql://", "postgres://"))
 
 
+def _checked(argument: str, place: str | os.PathLike[str]) -> str:
+    """A file's path, or the URL of a PostgreSQL database. Raises `InvalidRequestError`, which shows no other URL."""
+    if not is_place(place) or ("://" in os.fspath(place) and not is_url(place)):
+        raise InvalidRequestError(argument, shown_place(place), _EXPECTED)
+    return os.fspath(place)
+
+
 def ledger_at(ledger: str | os.PathLike[str], owner: Owner, *, keep: float | None) -> Ledger:
     """The ledger that the option of that name means; `keep`: seconds, None as others ask for.
 
@@ -221,12 +228,11 @@ def store_at(journal: str | os.PathLike[str], name: str | None = None) -> Journa
         InvalidRequestError: They do not fit each other.
         ConfigurationError: A URL cannot be read, or the extra `postgres` is not installed.
     """
-    if not is_place(journal):
-        raise InvalidRequestError("journal", shown_place(journal), _EXPECTED)
+    place = _checked("journal", journal)
     if not is_url(journal):
         if name is not None:
             raise InvalidRequestError("name", name, "nothing beside a file, which holds one campaign")
-        return FileStore(os.fspath(journal))
+        return FileStore(place)
     if not isinstance(name, str) or not 0 < len(name) <= LONGEST_NAME or not name.isprintable():
         raise InvalidRequestError(
             "name", name, f"what the campaign is called in the database, 1 to {LONGEST_NAME} characters"
@@ -235,24 +241,27 @@ def store_at(journal: str | os.PathLike[str], name: str | None = None) -> Journa
         from mmsclient._store.postgres.address import Address  # noqa: PLC0415
         from mmsclient._store.postgres.opening import PostgresStore  # noqa: PLC0415
 
-    return PostgresStore(Address.of(os.fspath(journal)), name)
+    return PostgresStore(Address.of(place), name)
 
 
 def events_at(seen: str | os.PathLike[str]) -> HandledEvents:
     """The events that a receiver remembers at `seen`: a file, or the URL of a database, which is opened when needed.
 
     Raises:
-        ConfigurationError: The file cannot be used, a URL cannot be read, or the extra `postgres` is not installed.
+        ConfigurationError: It is neither, the file cannot be used, a URL cannot be read, or the extra `postgres` is not
+            installed.
     """
-    if not is_place(seen):
-        raise ConfigurationError(f"seen: expected {_EXPECTED}")
+    try:
+        place = _checked("seen", seen)
+    except InvalidRequestError as error:
+        raise ConfigurationError(str(error)) from None
     if not is_url(seen):
         return events_in_file(seen)
     with needed("postgres", "a store in PostgreSQL"):
         from mmsclient._store.postgres.address import Address  # noqa: PLC0415
         from mmsclient._store.postgres.events import events_in_database  # noqa: PLC0415
 
-    return events_in_database(Address.of(os.fspath(seen)))
+    return events_in_database(Address.of(place))
 
 
 def outbox_at(store: str | os.PathLike[str], *, make: bool = True, keep: float | None = None) -> OutboxStore:
@@ -264,15 +273,14 @@ def outbox_at(store: str | os.PathLike[str], *, make: bool = True, keep: float |
         InvalidRequestError: It is neither.
         ConfigurationError: A URL cannot be read, or the extra `postgres` is not installed.
     """
-    if not is_place(store) or ("://" in os.fspath(store) and not is_url(store)):
-        raise InvalidRequestError("store", shown_place(store), _EXPECTED)
+    place = _checked("store", store)
     if not is_url(store):
         return SQLiteOutbox(store, make=make, keep=keep)
     with needed("postgres", "an outbox in PostgreSQL"):
         from mmsclient._store.postgres.address import Address  # noqa: PLC0415
         from mmsclient._store.postgres.outbox import PostgresOutbox  # noqa: PLC0415
 
-    return PostgresOutbox(Address.of(os.fspath(store)), make=make, keep=keep)
+    return PostgresOutbox(Address.of(place), make=make, keep=keep)
 
 
 def suppression_at(place: str | os.PathLike[str]) -> SuppressionStore:
@@ -282,12 +290,11 @@ def suppression_at(place: str | os.PathLike[str]) -> SuppressionStore:
         InvalidRequestError: It is no place.
         ConfigurationError: A URL cannot be read, or the extra `postgres` is not installed.
     """
-    if not is_place(place):
-        raise InvalidRequestError("place", shown_place(place), _EXPECTED)
+    where = _checked("place", place)
     if not is_url(place):
         return suppression_in_file(place)
     with needed("postgres", "a store in PostgreSQL"):
         from mmsclient._store.postgres.address import Address  # noqa: PLC0415
         from mmsclient._store.postgres.suppression import suppression_in_database  # noqa: PLC0415
 
-    return suppression_in_database(Address.of(os.fspath(place)))
+    return suppression_in_database(Address.of(where))

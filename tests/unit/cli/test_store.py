@@ -210,3 +210,27 @@ def test_a_database_that_cannot_be_reached(cli: Cli, arguments: tuple[str, ...])
     refused = cli("store", command, f"postgresql://me:{PASSWORD}@127.0.0.1:1/shop", *more)
     assert refused.status == 1
     assert refused.error.startswith("journal 127.0.0.1/shop: ")
+
+
+@pytest.mark.parametrize("scheme", ["postgresql+psycopg", "mysql", "POSTGRESQL"])
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("bulk", "resume", "URL"),
+        ("bulk", "report", "URL"),
+        ("bulk", "status", "URL"),
+        ("bulk", "stop", "URL", "--name", "spring"),
+        sending("URL", "--name", "spring"),
+        sending("spring.db", "--suppress", "URL"),
+        ("suppress", "add", "URL", "+61400000000"),
+        ("listen", "--port", "0", "--seen", "URL"),
+        ("outbox", "status", "URL"),
+        ("sms", "send", "--to", "+61400000000", "--text", "Hi", "--key", "order-17", "--ledger", "URL"),
+    ],
+)
+def test_the_url_of_another_database_is_refused_and_not_shown(cli: Cli, command: tuple[str, ...], scheme: str) -> None:
+    url = f"{scheme}://app:{PASSWORD}@db/shop"
+    refused = cli(*(url if word == "URL" else word for word in command))  # whose output holds no password
+    assert (refused.status, refused.out) == (2, "")
+    assert "expected the path of a file, or the URL of a PostgreSQL database, got " in refused.error
+    assert not [path for path in Path().rglob("*") if "shop" in path.name]
