@@ -85,7 +85,7 @@ class Desk:
     error: OSError | None = None
 
     async def take(self, event: Event) -> None:
-        """Handle one event. What it raises makes the receiver ask for the event again."""
+        """Handle one event. What it raises makes the receiver ask for the event again; not once the command has run."""
         document = to_json(_document(event))
         if self.command:
             await _run(self.command, document)
@@ -94,7 +94,8 @@ class Desk:
         except OSError as error:
             self.error = error
             self.server.should_exit = True
-            raise
+            if not self.command:
+                raise
         self.count += 1
 
 
