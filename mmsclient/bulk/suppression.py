@@ -19,7 +19,14 @@ from mmsclient._store.suppression import Entry, SuppressionTables, Unread
 from mmsclient._words import counted
 from mmsclient.bulk.exclusions import OptOuts
 from mmsclient.bulk.recipients import SHOWN, Recipients, check, chunks, phone_of
-from mmsclient.bulk.suppression_models import Suppression, SuppressionReport, SuppressionUpdate, UnreadableNumber
+from mmsclient.bulk.suppression_models import (
+    EARLIEST,
+    LATEST,
+    Suppression,
+    SuppressionReport,
+    SuppressionUpdate,
+    UnreadableNumber,
+)
 from mmsclient.errors import InvalidRequestError, described, one_line
 from mmsclient.models import InboundMessage, OptOut, Reply
 
@@ -111,7 +118,8 @@ class SuppressionList:
         """Suppress what another list holds, with its reasons and dates.
 
         Raises:
-            InvalidRequestError: A number cannot be read, or a date has no zone; some before it may be added.
+            InvalidRequestError: A number cannot be read, or a date has no zone or is far off; some before it may
+                be added.
         """
         added, found, rest = 0, 0, iter(entries)
         while page := list(islice(rest, PAGE)):
@@ -245,7 +253,10 @@ class SuppressionList:
 def _seconds(entry: Suppression) -> float:
     if entry.added_at.tzinfo is None:
         raise InvalidRequestError("added_at", str(entry.added_at), "a time with its zone")
-    return entry.added_at.timestamp()
+    seconds = entry.added_at.timestamp()
+    if not EARLIEST <= seconds < LATEST:
+        raise InvalidRequestError("added_at", str(entry.added_at), "a time in the years 1970 to 9998, in UTC")
+    return seconds
 
 
 def _shown(number: str) -> str:

@@ -13,6 +13,9 @@ from mmsclient._words import counted
 
 __all__ = ["Suppression", "SuppressionReport", "SuppressionUpdate", "UnreadableNumber"]
 
+EARLIEST, LATEST = 0.0, datetime(9999, 1, 1, tzinfo=UTC).timestamp()
+"""Unix seconds between which the time of an entry lies, so that every zone has it."""
+
 
 @frozen(kw_only=True)
 class Suppression:
@@ -88,4 +91,5 @@ class SuppressionUpdate:
 
 
 def _time(seconds: float) -> datetime:
-    return datetime.fromtimestamp(seconds, UTC)
+    """Of what a list holds, however far off."""
+    return datetime.fromtimestamp(min(max(seconds, EARLIEST), LATEST - 1), UTC)

@@ -11,6 +11,7 @@ import subprocess
 import sys
 from collections.abc import AsyncIterator, Iterator
 from contextlib import closing
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +19,13 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from mmsclient import InvalidRequestError
 from mmsclient._store import sqlite_suppression
 from mmsclient._store.postgres.address import Address
 from mmsclient._store.postgres.suppression import PostgresSuppression
 from mmsclient._store.sqlite_suppression import SQLiteSuppression
 from mmsclient._store.suppression import Entry, Request, SuppressionCommitter, SuppressionTables, Unread
-from mmsclient.bulk import SuppressionList, SuppressionListError, SuppressionListUnavailableError
+from mmsclient.bulk import Suppression, SuppressionList, SuppressionListError, SuppressionListUnavailableError
 from tests.support.campaigns import numbers
 from tests.support.postgres_server import PASSWORD, Server
 
@@ -57,6 +59,30 @@ async def test_who_is_added_stays_with_the_first_reason_until_removed(suppressio
     assert await suppression.remove(ONE)
     assert not await suppression.remove(ONE)
     assert await suppression.find(ONE) is None
+
+
+@pytest.mark.parametrize(
+    "text", ["0001-01-01T00:00:00+14:00", "9999-12-31T23:59:59-12:00", "1970-01-01T00:00:00+00:01", "9999-01-01T00:00Z"]
+)
+async def test_a_date_that_some_zones_do_not_have_is_refused(suppression: SuppressionList, text: str) -> None:
+    await suppression.create()
+    with pytest.raises(InvalidRequestError, match="added_at: expected a time in the years 1970 to 9998"):
+        await suppression.add_entries([Suppression(number=ONE, reason="", added_at=datetime.fromisoformat(text))])
+    assert (await suppression.report()).count == 0
+
+
+@pytest.mark.parametrize(("seconds", "year"), [(-62135647200.0, 1970), (253402343999.0, 9998)])
+async def test_a_date_that_is_far_off_and_in_the_list_already_hinders_nothing(
+    tmp_path: Path, seconds: float, year: int
+) -> None:
+    path = tmp_path / "stop.db"
+    async with SuppressionList(path) as suppression:
+        await suppression.add(ONE)
+        with closing(sqlite3.connect(path)) as connection, connection:
+            connection.execute("UPDATE suppressed SET added = ?", [seconds])
+        (entry,) = [each async for each in suppression.entries()]
+        assert entry.added_at.year == year
+        assert await suppression.among([ONE]) == {ONE: entry}
 
 
 async def test_many_are_read_in_pages_and_in_order(suppression: SuppressionList) -> None:
