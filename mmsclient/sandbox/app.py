@@ -21,6 +21,7 @@ from mmsclient.sandbox.answers import Answer, Refusal, as_json, empty, invalid
 from mmsclient.sandbox.calls import CALLS, Call
 from mmsclient.sandbox.exchange import Exchange, RawAnswer
 from mmsclient.sandbox.faults import Fault, Faults
+from mmsclient.sandbox.fields import check_unicode
 from mmsclient.sandbox.state import State
 
 PREFIX = "/api/v3"
@@ -176,6 +177,7 @@ def _one_of_several(state: State, call: Call, item: Any) -> Answer:
     try:
         if not isinstance(item, dict):
             raise invalid("body", "each item must be an object")
+        check_unicode(item)
         return call.carry_out(state, item)
     except Refusal as refusal:
         return refusal.answer
@@ -204,6 +206,7 @@ async def _json(request: Request) -> dict[str, Any]:
         return {}
     if not isinstance(fields, dict):
         raise invalid("body", "it must be a JSON object")
+    check_unicode(fields)
     return fields
 
 

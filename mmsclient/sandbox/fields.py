@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, NoReturn
@@ -23,6 +24,7 @@ def numbers_of(numbers: Any, expected: str = "it must be a JSON array of strings
     """The recipients of a send."""
     if not isinstance(numbers, list) or not all(isinstance(number, str) for number in numbers):
         raise invalid("numbers", expected)
+    check_unicode({"numbers": numbers})
     check_count(numbers)
     return numbers
 
@@ -33,6 +35,15 @@ def check_count(numbers: Sequence[Any]) -> None:
         raise empty("numbers")
     if len(numbers) > MAX_RECIPIENTS:
         raise invalid("numbers", f"{len(numbers)} are more than {MAX_RECIPIENTS}")
+
+
+def check_unicode(fields: Fields) -> None:
+    """JSON can write half a character, which no text has."""
+    for name, value in fields.items():
+        try:
+            json.dumps([name, value], ensure_ascii=False).encode()
+        except UnicodeEncodeError:
+            raise invalid(ascii(name)[1:-1], "it holds half a character") from None
 
 
 def text_of(fields: Fields, name: str, longest: int) -> str:
@@ -56,8 +67,10 @@ def page_of(fields: Fields) -> int:
 def time_of(fields: Fields, name: str) -> datetime | None:
     """A time as the service writes it; None where there is none."""
     text = fields.get(name)
-    if not text:
+    if text is None or text == "":
         return None
+    if not isinstance(text, str):
+        raise invalid(name, "it must be text")
     try:
         return datetime.strptime(text, TIME_FORMAT).replace(tzinfo=ZONE)
     except ValueError:

@@ -115,7 +115,7 @@ def _text(text: Any) -> str:
         raise empty("sms_text")
     if not isinstance(text, str):
         raise invalid("sms_text", "it must be text")
-    if not parts(text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")).fits:
+    if not parts(text).fits:
         raise invalid("sms_text", f"{len(text)} characters are too many")
     return text
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
@@ -40,7 +41,8 @@ def code(answer: Any) -> str:
 
 
 def send(http: httpx.Client, numbers: Any = (ONE, TWO), call: str = "send-sms", **fields: Any) -> Any:
-    return http.post(f"/{call}", json={"sms_text": "Hello", "numbers": numbers, **fields}).json()
+    body = json.dumps({"sms_text": "Hello", "numbers": numbers, **fields})
+    return http.post(f"/{call}", content=body, headers={"content-type": "application/json"}).json()
 
 
 def test_send_sms_answers_as_live(sandbox: Sandbox, http: httpx.Client) -> None:
@@ -78,6 +80,12 @@ def test_send_sms_answers_as_live(sandbox: Sandbox, http: httpx.Client) -> None:
         ({"from": "twelve chars"}, "FIELD_INVALID", "from"),
         ({"custom_string": "order 17"}, "FIELD_INVALID", "custom_string"),
         ({"schedule_time": "tomorrow"}, "FIELD_INVALID", "schedule_time"),
+        ({"schedule_time": 20261201}, "FIELD_INVALID", "schedule_time"),
+        ({"schedule_time": ["2099-01-01 00:00:00"]}, "FIELD_INVALID", "schedule_time"),
+        ({"schedule_time": 0}, "FIELD_INVALID", "schedule_time"),
+        ({"sms_text": "a\ud800"}, "FIELD_INVALID", "sms_text"),
+        ({"source": "\ud800"}, "FIELD_INVALID", "source"),
+        ({"numbers": ["\ud800"]}, "FIELD_INVALID", "numbers"),
         ({"delay": 0}, "FIELD_INVALID", "delay"),
         ({"delay": "1441"}, "FIELD_INVALID", "delay"),
         ({"delay": 1, "schedule_time": "2099-01-01 00:00:00"}, "FIELD_INVALID", "delay"),
