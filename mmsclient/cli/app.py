@@ -33,6 +33,7 @@ from mmsclient.cli.signals import SignalledError
 from mmsclient.cli.status import Status, UsageError, complain, of_error, of_sent, output_lost
 from mmsclient.cli.stdio import OutputLostError
 from mmsclient.cli.top import top
+from mmsclient.cli.whole import WHOLE
 from mmsclient.cli.words import named_as_given
 
 HELP = """
@@ -248,7 +249,7 @@ async def replies(
 @app.command
 async def listen(
     *,
-    port: int = 8080,
+    port: Annotated[int, WHOLE] = 8080,
     host: str = "127.0.0.1",
     token_file: Path | None = None,
     seen: str | None = None,
@@ -320,10 +321,10 @@ async def opt_outs(
 @app.command
 def sandbox(
     *,
-    port: int = 8015,
+    port: Annotated[int, WHOLE] = 8015,
     tls: Annotated[bool, Parameter(negative="--no-tls")] = False,
-    rate: int = 15,
-    replies: int = 0,
+    rate: Annotated[int, WHOLE] = 15,
+    replies: Annotated[int, WHOLE] = 0,
     balance: str = "1000000",
     no_magic: Annotated[bool, Parameter(show_default=False)] = False,
     callback_url: str | None = None,

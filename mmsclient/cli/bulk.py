@@ -35,6 +35,7 @@ from mmsclient.cli.picture import is_missing, picture_of
 from mmsclient.cli.safeguards import UNLIMITED, UNSAID, Approval, Limits, SafeguardOptions
 from mmsclient.cli.status import Status, UsageError, complain
 from mmsclient.cli.templates import NO_TEMPLATE, TemplateOptions
+from mmsclient.cli.whole import WHOLE
 from mmsclient.cli.words import path_word, words_of
 
 ASK_ABOVE = 100
@@ -76,7 +77,7 @@ class RunOptions:
 
     name: str | None = None
     """What the campaign is called in a PostgreSQL database."""
-    batch_size: int = MAX_RECIPIENTS
+    batch_size: Annotated[int, WHOLE] = MAX_RECIPIENTS
     """Recipients a call, up to 1000."""
     suppress: str | None = None
     """Suppression list: a file, or the URL of a PostgreSQL database. Who is on it, or comes on it before a call leaves,

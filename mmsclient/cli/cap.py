@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
 
 from cyclopts import Group, Parameter
 
 from mmsclient import SharedTokenBucket, TokenBucket, _environment
 from mmsclient._base_client import RATE
 from mmsclient.cli.status import UsageError
+from mmsclient.cli.whole import WHOLE
 from mmsclient.cli.words import words_of
 from mmsclient.limiter import Limiter
 
@@ -28,7 +29,7 @@ class Cap:
     is this process's alone."""
     account: str | None = None
     """Name under which they share it, the same for all. Left out: MMSCLIENT_ACCOUNT."""
-    processes: int | None = None
+    processes: Annotated[int | None, WHOLE] = None
     """How many share it: while Redis is away, each goes by its part of the cap. Left out: MMSCLIENT_PROCESSES, or
     nothing is sent then."""
 

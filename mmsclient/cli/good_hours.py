@@ -15,6 +15,7 @@ from mmsclient.bulk import CampaignOptions, Progress, Window
 from mmsclient.cli import stdio
 from mmsclient.cli.output import Form, to_json
 from mmsclient.cli.status import UsageError, complain
+from mmsclient.cli.whole import WHOLE
 from mmsclient.cli.words import words_of
 
 
@@ -31,7 +32,7 @@ class HoursOptions:
     """Time zone of the window and of --start-at, such as Australia/Sydney."""
     start_at: str | None = None
     """Time before which nothing is sent, such as 2026-12-01T09:00, with --zone, or 2026-12-01T09:00+11:00."""
-    per_minute: Annotated[int | None, Parameter(name="--per-minute")] = None
+    per_minute: Annotated[int | None, WHOLE, Parameter(name="--per-minute")] = None
     """Recipients a minute at most, spread evenly: calls become as small as that needs."""
 
     def of_campaign(self, form: Form) -> CampaignOptions:

@@ -145,6 +145,8 @@ def _arguments(command: str) -> list[str]:
 def _bound(host: str, port: int) -> socket.socket:
     if not 0 <= port <= 65535:
         raise UsageError(f"--port: expected 0 to 65535, got {port}")
+    if not host:  # all addresses, to a socket
+        raise UsageError("--host: expected a host's name or address, got nothing")
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     bound = socket.socket(family, proto=socket.IPPROTO_TCP)  # said, or asyncio leaves TCP_NODELAY off
     try:

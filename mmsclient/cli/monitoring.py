@@ -9,13 +9,14 @@ import threading
 from collections.abc import AsyncGenerator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
 
 from cyclopts import Group, Parameter
 
 from mmsclient._extras import needed
 from mmsclient._threads import Threads
 from mmsclient.cli.status import UsageError, complain
+from mmsclient.cli.whole import WHOLE
 from mmsclient.observe.observer import Observer
 
 Check = Callable[[], Coroutine[Any, Any, bool]]
@@ -27,7 +28,7 @@ Check = Callable[[], Coroutine[Any, Any, bool]]
 class Monitoring:
     """Where the command can be watched."""
 
-    metrics_port: int | None = None
+    metrics_port: Annotated[int | None, WHOLE] = None
     """Port to serve /metrics on, for Prometheus, and /healthz, which is 200 as long as the command works and 503 else;
     0 for a free one. Needs the extra prometheus."""
     metrics_host: str = "127.0.0.1"
@@ -53,6 +54,8 @@ class Monitor:
             return
         if not 0 <= asked.metrics_port <= 65535:
             raise UsageError(f"--metrics-port: expected 0 to 65535, got {asked.metrics_port}")
+        if not asked.metrics_host:  # all addresses, to a socket
+            raise UsageError("--metrics-host: expected a host's name or address, got nothing")
         with needed("prometheus", "`--metrics-port`"):
             from prometheus_client import CollectorRegistry, ProcessCollector, make_wsgi_app  # noqa: PLC0415
         from mmsclient.observe.prometheus import PrometheusObserver  # noqa: PLC0415

@@ -13,6 +13,7 @@ from mmsclient._words import counted
 from mmsclient.bulk import CampaignImage, PictureColumn
 from mmsclient.cli.output import Form, OneJSON, printable, show_facts, to_json
 from mmsclient.cli.status import Status, UsageError
+from mmsclient.cli.whole import WHOLE
 from mmsclient.pictures import FITS_ANY_TEXT, MAX_SIZE, FittedPicture, PictureFacts, examine
 from mmsclient.pictures import fit as fit_picture
 
@@ -24,9 +25,9 @@ def fit(
     image: Path,
     output: Path,
     *,
-    max_bytes: int = FITS_ANY_TEXT,
-    max_width: int = MAX_SIZE[0],
-    max_height: int = MAX_SIZE[1],
+    max_bytes: Annotated[int, WHOLE] = FITS_ANY_TEXT,
+    max_width: Annotated[int, WHOLE] = MAX_SIZE[0],
+    max_height: Annotated[int, WHOLE] = MAX_SIZE[1],
     overwrite: Annotated[bool, Parameter(show_default=False)] = False,
     json: OneJSON = False,
 ) -> None:

@@ -12,6 +12,7 @@ from mmsclient._words import counted
 from mmsclient.bulk import CampaignOptions, Recipient
 from mmsclient.bulk.brake import MOST
 from mmsclient.cli.asking import is_on_terminal
+from mmsclient.cli.whole import WHOLE
 from mmsclient.cli.words import words_of
 
 __all__ = ["UNLIMITED", "UNSAID", "Approval", "Limits", "SafeguardOptions"]
@@ -47,9 +48,9 @@ class Limits:
     """What a message, or a part of an SMS, is taken to cost until an answer tells more."""
     require_credit: Annotated[bool, Parameter(show_default=False)] = False
     """Send to nobody where the balance is too small for the list."""
-    slow_start: int = 1
+    slow_start: Annotated[int, WHOLE] = 1
     """Calls that must be answered well, one after the other, before there are several at a time."""
-    max_concurrency: int = MOST
+    max_concurrency: Annotated[int, WHOLE] = MOST
     """Calls under way at the most."""
     no_account_check: Annotated[bool, Parameter(show_default=False)] = False
     """Do not ask for the account before the first call."""

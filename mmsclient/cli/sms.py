@@ -11,6 +11,7 @@ from mmsclient.cli.connection import DEFAULT, Connection
 from mmsclient.cli.keyed import NO_KEY, Keyed
 from mmsclient.cli.output import Form, OneJSON, show_facts, show_sent, to_json
 from mmsclient.cli.status import Status, UsageError, of_sent
+from mmsclient.cli.whole import WHOLE
 from mmsclient.sms import Parts
 from mmsclient.sms import parts as count_parts
 
@@ -26,7 +27,7 @@ async def send(
     custom_string: str | None = None,
     source: str | None = None,
     schedule_at: datetime | None = None,
-    delay: int | None = None,
+    delay: Annotated[int | None, WHOLE] = None,
     keyed: Keyed = NO_KEY,
     connection: Connection = DEFAULT,
     json: OneJSON = False,

@@ -11,6 +11,7 @@ from cyclopts.validators import Number
 from mmsclient._extras import needed
 from mmsclient._words import counted
 from mmsclient.cli.output import printable
+from mmsclient.cli.whole import WHOLE
 
 app: App = App(name="store", default_parameter=Parameter(negative=()))
 
@@ -38,7 +39,7 @@ def migrate(url: str) -> None:
 
 
 @app.command
-def purge(url: str, *, older_than: Annotated[int, Parameter(validator=Number(gte=4, lte=MOST_DAYS))]) -> None:
+def purge(url: str, *, older_than: Annotated[int, WHOLE, Parameter(validator=Number(gte=4, lte=MOST_DAYS))]) -> None:
     """Forget old campaigns, delivery reports, keys of single sends and orders of the outbox.
 
     What is begun again after that is sent again: a campaign to everybody, a send with such a key, an order.

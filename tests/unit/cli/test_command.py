@@ -30,6 +30,7 @@ from mmsclient.sandbox.sent import Sent
 from tests.support.command import COMMAND, Cli, Outcome, started
 from tests.support.waiting import until
 
+SMS = ("sms", "send", "--to", "+61400000000", "--text", "Hi")
 NUMBER, OTHER, REFUSED = "+61400000000", "+61400000001", "+61400009901"
 
 
@@ -395,6 +396,12 @@ SEND = ["send", "--to", NUMBER, "--text", "Hi"]
             "seen: No such file or directory: /nonexistent",
         ),
         (["sandbox", "--port", "65536"], "--port: expected 0 to 65535"),
+        (["sandbox", "--rate", "0.6"], "--rate: expected a whole number, got '0.6'"),
+        ([*SMS, "--delay", "1.5"], "--delay: expected a whole number, got '1.5'"),
+        ([*SMS, "--processes", "2.0"], "--processes: expected a whole number, got '2.0'"),
+        (["bulk", "resume", "spring.db", "--batch-size", "0.6"], "--batch-size: expected a whole number, got '0.6'"),
+        (["listen", "--host", ""], "--host: expected a host's name or address, got nothing"),
+        (["listen", "--metrics-port", "0", "--metrics-host", ""], "--metrics-host: expected a host's name or address"),
         (["sandbox", "--rate", "0"], "--rate: expected 1 or more"),
         (["sandbox", "--replies", "-1"], "--replies: expected 0 or more, got -1"),
         (["sandbox", "--balance", "NaN"], "--balance: expected a number of credits"),
