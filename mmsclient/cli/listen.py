@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import shlex
 import shutil
 import socket
+from functools import partial
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import attrs
@@ -20,8 +23,11 @@ from mmsclient._words import counted
 from mmsclient.cli.connection import key_in, warnings_shown
 from mmsclient.cli.monitoring import NONE, Monitor, Monitoring
 from mmsclient.cli.output import Form, printable, to_json
+from mmsclient.cli.sending import Printing
 from mmsclient.cli.serve import signals
+from mmsclient.cli.signals import SignalledError
 from mmsclient.cli.status import UsageError
+from mmsclient.cli.stdio import OutputLostError
 from mmsclient.models import DeliveryReport
 from mmsclient.observe import Observer
 from mmsclient.webhooks import CallbackReceiver, Event, new_token
@@ -46,8 +52,9 @@ async def listen(
     receiver, path = _receiver(token_file, seen, monitor.observer)
     listener = _bound(host, port)
     config = uvicorn.Config(receiver, lifespan="on", ws="none", log_config=None, access_log=False, server_header=False)
-    server = uvicorn.Server(config)
-    desk = Desk(arguments, form, server)
+    printing = Printing()
+    server = _Server(config, printing)
+    desk = Desk(arguments, form, server, printing)
     receiver.on_delivery_report(desk.take)
     receiver.on_inbound(desk.take)
 
@@ -55,14 +62,27 @@ async def listen(
         return not server.should_exit and await receiver.is_healthy()
 
     # uvicorn raises the signal that has stopped it once more at its end, which `signals` then takes.
-    with listener, signals(), warnings_shown():
+    with listener, signals() as stopping, warnings_shown():
         _introduce(f"http://{host}:{listener.getsockname()[1]}/{path}", form)
         async with monitor.serving(works):
             await server.serve(sockets=[listener])
-    if desk.error is not None:
-        raise desk.error
     if form is not Form.JSON:
-        print(f"Stopped after {counted(desk.count, 'event')}.")
+        await printing.do(print, f"Stopped after {counted(desk.count, 'event')}.")
+    if printing.is_over:
+        raise printing.error or SignalledError(stopping())
+
+
+class _Server(uvicorn.Server):
+    """Once a signal has come, the reader of stdout has not for ever."""
+
+    def __init__(self, config: uvicorn.Config, printing: Printing) -> None:
+        super().__init__(config)
+        self._hurry = partial(asyncio.get_running_loop().call_soon_threadsafe, printing.hurry)
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """A signal has come."""
+        super().handle_exit(sig, frame)
+        self._hurry()
 
 
 @keeps_arguments_secret
@@ -81,21 +101,19 @@ class Desk:
     command: list[str]
     form: Form
     server: uvicorn.Server
+    printing: Printing
     count: int = 0
-    error: OSError | None = None
 
     async def take(self, event: Event) -> None:
         """Handle one event. What it raises makes the receiver ask for the event again; not once the command has run."""
         document = to_json(_document(event))
         if self.command:
             await _run(self.command, document)
-        try:
-            print(document if self.form is Form.JSON else _line(event), flush=True)
-        except OSError as error:
-            self.error = error
+        line = document if self.form is Form.JSON else _line(event)
+        if not await self.printing.do(partial(print, line, flush=True)):
             self.server.should_exit = True
             if not self.command:
-                raise
+                raise self.printing.error or OutputLostError(errno.ETIMEDOUT, "nobody reads it")
         self.count += 1
 
 

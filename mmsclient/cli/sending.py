@@ -40,13 +40,14 @@ class Printing:
 
     def __init__(self) -> None:
         self.error: Exception | None = None
-        self._is_over = False
+        self.is_over: bool = False
+        """Nothing is printed any more."""
         self._is_hurried = False
         self._limits: set[asyncio.Timeout] = set()  # of what is being printed, or waits for its turn
 
     async def do(self, job: Callable[..., object], *arguments: object) -> bool:
         """Whether `job` has run."""
-        if self._is_over:
+        if self.is_over:
             return False
         try:
             async with asyncio.timeout(stdio.GRACE if self._is_hurried else None) as limit:
@@ -56,10 +57,10 @@ class Printing:
                 finally:
                     self._limits.discard(limit)
         except TimeoutError:
-            self._is_over = True
+            self.is_over = True
         except Exception as error:
-            self.error, self._is_over = error, True
-        return not self._is_over
+            self.error, self.is_over = error, True
+        return not self.is_over
 
     def hurry(self) -> None:
         """From now on the reader has `GRACE` seconds to take what is printed."""

@@ -8,16 +8,20 @@ import ssl
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import wait
 from contextlib import contextmanager
 from datetime import datetime
 from decimal import Decimal, InvalidOperation
+from functools import partial
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
 from mmsclient import _environment
 from mmsclient._words import counted
+from mmsclient.cli import stdio
 from mmsclient.cli.output import Form, printable, show_facts, to_json
+from mmsclient.cli.signals import SignalledError
 from mmsclient.cli.status import UsageError
 from mmsclient.sandbox import Arrival, Callback, Ending, Sandbox, Send
 
@@ -50,15 +54,25 @@ def serve(
     )
     with signals() as stopping, _running(served) as sandbox, _authority_file(sandbox.ssl_context) as ca_file:
         sandbox.add_replies(replies)
-        _introduce(sandbox, ca_file, form)
+        _print(partial(_introduce, sandbox, ca_file, form), stopping)
         watcher = _Watcher(sandbox, form)
         while not stopping():
             time.sleep(TICK)
-            watcher.look()
+            _print(watcher.look, stopping)
         if form is not Form.JSON:
             sent = len(sandbox.mms.messages) + len(sandbox.sms.messages)
             calls, messages = counted(len(sandbox.arrivals), "call"), counted(sent, "message")
-            print(f"Stopped after {calls} and {messages}.")
+            _print(partial(print, f"Stopped after {calls} and {messages}.", flush=True), stopping)
+
+
+def _print(job: Callable[[], object], stopping: Callable[[], int]) -> None:
+    """Run `job`, which prints. Raises `SignalledError` where nobody reads it and a signal has asked to stop."""
+    printing = stdio.STDOUT.submit(job)
+    while not printing.done() and not stopping():
+        wait([printing], TICK)
+    if not wait([printing], stdio.GRACE).done:
+        raise SignalledError(stopping())
+    printing.result()
 
 
 def _credits(text: str) -> Decimal:
@@ -87,8 +101,8 @@ def _running(sandbox: Sandbox) -> Iterator[Sandbox]:
 
 
 @contextmanager
-def signals() -> Iterator[Callable[[], bool]]:
-    """Answers whether a signal has asked to stop."""
+def signals() -> Iterator[Callable[[], int]]:
+    """Answers which signal has asked to stop; 0 where none has."""
     came: list[int] = []
 
     def note(number: int, frame: FrameType | None) -> None:
@@ -96,7 +110,7 @@ def signals() -> Iterator[Callable[[], bool]]:
 
     before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
-        yield lambda: bool(came)
+        yield lambda: came[0] if came else 0
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
