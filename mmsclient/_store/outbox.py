@@ -230,9 +230,8 @@ class OrderEnd:
     @property
     def is_taken(self) -> bool:
         """The API took it, for one of the recipients at least."""
-        return self.state is OutboxState.ACCEPTED or any(
-            state is RecipientState.ACCEPTED for state, _ in self.recipients
-        )
+        has_some = any(state is RecipientState.ACCEPTED for state, _ in self.recipients)
+        return has_some or self.state is OutboxState.ACCEPTED
 
     def takes_back(self, state: OutboxState) -> bool:
         """It counts for an order in this `state` that was to be sent again, and has not been since."""

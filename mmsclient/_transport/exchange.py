@@ -167,9 +167,8 @@ class Exchange:
     @property
     def _is_in_hook(self) -> bool:
         """An event hook of the client has the call, and the library has not begun with it."""
-        if self._phase is not Phase.HANDED_OVER or self._request is None:
-            return False
-        return self._transport.never_got(self._request, self._timeouts)
+        request = self._request if self._phase is Phase.HANDED_OVER else None
+        return request is not None and self._transport.never_got(request, self._timeouts)
 
     def _end_hook(self) -> None:
         if self._is_in_hook:
@@ -243,9 +242,8 @@ class Exchange:
             return self._phase >= Phase.LEAVING
         if self._trace.seen:
             return not self._trace.only_opening
-        if self._is_in_hook:
-            return False
-        return not self._transport.is_of_library or type(error).__name__ not in _NEVER_CONNECTED
+        knows = self._transport.is_of_library and type(error).__name__ in _NEVER_CONNECTED
+        return not (self._is_in_hook or knows)
 
     async def _until_answered(self) -> None:
         """Try on one connection after the other until one is good for the call, and read its answer."""
@@ -282,16 +280,13 @@ class Exchange:
         try:
             if not self.time_runs:
                 self._start_time()
-            await self._read(response)
+            self._token.answered()
+            self._received = _Received.of(response, transport.scrub_text)
+            await self._received.read(response, self._call.max_answer)
         except BaseException:
             await response.aclose()
             raise
         self._response = response
-
-    async def _read(self, response: HTTPResponse) -> None:
-        self._token.answered()
-        self._received = _Received.of(response, self._transport.scrub_text)
-        await self._received.read(response, self._call.max_answer)
 
     async def _follow(self, event: str, info: Mapping[str, Any]) -> None:
         """Awaited by the library at each step of an exchange."""
