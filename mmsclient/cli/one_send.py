@@ -7,7 +7,8 @@ from collections.abc import Coroutine, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from mmsclient import AsyncMMSClient, MMSError, NotSentError, SentBatch
+from mmsclient import AsyncMMSClient, MMSError, SentBatch
+from mmsclient._api.envelope import NOT_CARRIED_OUT
 from mmsclient.cli.signals import SignalledError, ended_by_signals
 from mmsclient.cli.status import complain
 
@@ -38,11 +39,11 @@ class OneSend:
                 raise
 
     async def run(self, mms: AsyncMMSClient, sending: Coroutine[Any, Any, SentBatch]) -> SentBatch:
-        """The result of `sending`, a send of `mms`. Cancelled, it is so only where nothing has left, nor will."""
+        """The result of `sending`, a send of `mms`. Cancelled only where nothing was carried out, nor will be."""
         task = asyncio.ensure_future(sending)
         try:
             self._outcome = await self._end_of(mms, task)
-        except NotSentError:
+        except NOT_CARRIED_OUT:
             raise
         except MMSError as error:
             self._outcome = error
@@ -56,7 +57,7 @@ class OneSend:
             complain("stopping: waiting for the answer if it has left; once more ends it at once, sent or not")
             await mms.aclose()  # takes back what has not left
             await asyncio.wait([task], timeout=LANDING)
-            if not task.done() or isinstance(task.exception(), NotSentError):
+            if not task.done() or isinstance(task.exception(), NOT_CARRIED_OUT):
                 task.cancel()
                 raise
             if (caller := asyncio.current_task()) is not None:
