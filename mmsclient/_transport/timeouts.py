@@ -17,7 +17,7 @@ class Timeouts(dict[str, float | None]):
     def __init__(self, seconds: float) -> None:
         super().__init__(dict.fromkeys(("connect", "pool", "write", "read"), seconds))
         self._timer: asyncio.TimerHandle | None = None
-        self.are_read = False
+        self.are_read: bool = False
         """The library has looked one up."""
 
     def get(self, key: str, default: Any = None) -> Any:

@@ -19,5 +19,5 @@ def _whole(type_: Any, tokens: Sequence[Token]) -> int:
         raise ValueError(f"expected a whole number, got {text!r}") from None
 
 
-WHOLE = Parameter(converter=_whole)
+WHOLE: Parameter = Parameter(converter=_whole)
 """Of an option that is an `int`."""
