@@ -9,7 +9,7 @@ from datetime import timedelta
 from mmsclient._api.checks import require
 from mmsclient._keyed.sends import KeyedSends
 from mmsclient._store.models import Owner
-from mmsclient._store.stores import is_place, is_url, ledger_at, shown_place
+from mmsclient._store.stores import EXPECTED, is_known_place, ledger_at, shown_place
 from mmsclient.errors import ConfigurationError, LedgerUnavailableError
 
 __all__ = ["open_keyed_sends"]
@@ -24,8 +24,7 @@ def open_keyed_sends(
     is_new_key: bool,
 ) -> KeyedSends:
     """The keyed sends whose ledger is a file or a database. Raises `ConfigurationError` where it cannot be used."""
-    is_known = is_place(place) and (is_url(place) or "://" not in os.fspath(place))
-    require("ledger", shown_place(place), is_known, "the path of a file, or the URL of a PostgreSQL database")
+    require("ledger", shown_place(place), is_known_place(place), EXPECTED)
     is_time = keep is None or (isinstance(keep, timedelta) and keep > timedelta(0))
     require("ledger_keep", keep, is_time, "a timedelta, more than 0, or None")
     try:

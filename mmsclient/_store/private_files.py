@@ -111,6 +111,12 @@ def flaw_of(path: Path) -> str:
     return "" if file.st_size else "the file is empty, so what was sent is not known; delete it if nothing was"
 
 
+def too_many_names(path: Path, harm: str) -> str:
+    """Why a file that has several names (hard links) is not opened: the `harm`. "" where it has one."""
+    names = path.stat().st_nlink
+    return f"the file has {names} names (hard links), {harm}; copy it" if names > 1 else ""
+
+
 def damage_of(error: sqlite3.DatabaseError, foreign: str) -> str:
     """What SQLite found wrong with the file itself, `foreign` where it is no database; "" for anything else."""
     if str(error) == "file is not a database":

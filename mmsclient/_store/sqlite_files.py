@@ -92,7 +92,5 @@ def _translated_locks(path: str | Path) -> Iterator[None]:
 
 def _check_names(path: Path) -> None:
     """Raise `JournalError` where the file has several names: each has its own lock."""
-    names = path.stat().st_nlink
-    if names > 1:
-        problem = f"the file has {names} names (hard links), so two campaigns could send with it; copy it"
+    if problem := private_files.too_many_names(path, "so two campaigns could send with it"):
         raise JournalError(path, problem)

@@ -142,8 +142,7 @@ def _check_header(path: Path) -> None:
     """Raise `LedgerUnavailableError` unless the file is a ledger of this version; nothing is written before."""
     if flaw := private_files.flaw_of(path):
         raise LedgerUnavailableError(flaw, path)
-    if (names := path.stat().st_nlink) > 1:
-        problem = f"the file has {names} names (hard links), and each would have its own log; copy it"
+    if problem := private_files.too_many_names(path, "and each would have its own log"):
         raise LedgerUnavailableError(problem, path)
     application, version = private_files.header_of(path)
     if application != APPLICATION_ID:

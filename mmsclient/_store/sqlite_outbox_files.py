@@ -105,8 +105,7 @@ def _check_header(path: Path) -> None:
     """Raise `JournalError` unless the file is an outbox of this version; nothing is written before."""
     if flaw := private_files.flaw_of(path):
         raise JournalError(path, flaw)
-    if (names := path.stat().st_nlink) > 1:
-        problem = f"the file has {names} names (hard links), so two workers could send from it; copy it"
+    if problem := private_files.too_many_names(path, "so two workers could send from it"):
         raise JournalError(path, problem)
     with translated_errors(str(path)):
         try:

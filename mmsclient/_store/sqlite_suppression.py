@@ -139,8 +139,7 @@ def _opened(path: Path, *, makes: bool) -> sqlite3.Connection:
     file = path.stat()
     if file.st_size and (flaw := private_files.flaw_of(path)):
         raise SuppressionListError(path, flaw)
-    if file.st_nlink > 1:
-        problem = f"the file has {file.st_nlink} names (hard links), and each would have its own log; copy it"
+    if problem := private_files.too_many_names(path, "and each would have its own log"):
         raise SuppressionListError(path, problem)
     database = private_files.connect(str(path))
     try:

@@ -29,11 +29,13 @@ from mmsclient._store.suppression import SuppressionStore
 from mmsclient.errors import ConfigurationError, InvalidRequestError
 
 __all__ = [
+    "EXPECTED",
     "FALLBACK",
     "LONGEST_NAME",
     "FileStore",
     "JournalStore",
     "events_at",
+    "is_known_place",
     "is_place",
     "is_url",
     "ledger_at",
@@ -44,7 +46,7 @@ __all__ = [
 ]
 
 LONGEST_NAME = 200
-_EXPECTED = "the path of a file, or the URL of a PostgreSQL database"
+EXPECTED = "the path of a file, or the URL of a PostgreSQL database"
 
 
 class JournalStore(Protocol):
@@ -188,6 +190,11 @@ def is_place(place: object) -> bool:
     return isinstance(text, str) and bool(text) and "\0" not in text
 
 
+def is_known_place(place: str | os.PathLike[str]) -> bool:
+    """As `is_place`, and no URL of anything else."""
+    return is_place(place) and (is_url(place) or "://" not in os.fspath(place))
+
+
 def shown_place(place: object) -> object:
     """As an error shows one that is wrong: a URL may hold a password."""
     return f"{place.partition('://')[0]}://…" if isinstance(place, str) and "://" in place else place
@@ -200,8 +207,8 @@ def is_url(journal: str | os.PathLike[str]) -> bool:
 
 def _checked(argument: str, place: str | os.PathLike[str]) -> str:
     """A file's path, or the URL of a PostgreSQL database. Raises `InvalidRequestError`, which shows no other URL."""
-    if not is_place(place) or ("://" in os.fspath(place) and not is_url(place)):
-        raise InvalidRequestError(argument, shown_place(place), _EXPECTED)
+    if not is_known_place(place):
+        raise InvalidRequestError(argument, shown_place(place), EXPECTED)
     return os.fspath(place)
 
 

@@ -83,7 +83,11 @@ class Callers:
     @property
     def calls(self) -> list[NextCall]:
         """What the first callers wait for an offer for."""
-        return [asking.call for asking in self._asking if not asking.answer.done()]
+        return [asking.call for asking in self._unanswered]
+
+    @property
+    def _unanswered(self) -> list[_Asking]:
+        return [asking for asking in self._asking if not asking.answer.done()]
 
     @property
     def call(self) -> NextCall:
@@ -121,8 +125,8 @@ class Callers:
 
     def offer(self, offer: Offer) -> None:
         """Hands a grant to the first caller that it is for: the one that asked may have left. Else it is given back."""
-        for asking in self._asking:
-            if not asking.answer.done() and offer.is_for(asking.call):
+        for asking in self._unanswered:
+            if offer.is_for(asking.call):
                 offer.grant.size = asking.call.size
                 asking.answer.set_result(offer)
                 return
@@ -130,15 +134,13 @@ class Callers:
 
     def delay(self) -> None:
         """The first callers, as far as they have no grant yet, have to wait."""
-        for asking in self._asking:
-            asking.is_delayed |= not asking.answer.done()
+        for asking in self._unanswered:
+            asking.is_delayed = True
 
     def fail_first(self, error: BaseException) -> None:
         """The first caller could not be served: it gets that error."""
-        for asking in self._asking:
-            if not asking.answer.done():
-                asking.answer.set_exception(error)
-                return
+        for asking in self._unanswered[:1]:
+            asking.answer.set_exception(error)
 
     def fail(self, now: float, reason: str) -> None:
         """Redis cannot be reached: everybody who is in the queue now gets an error."""
@@ -176,6 +178,5 @@ class Callers:
 
     def _look_again(self) -> None:
         """Each of those that ask, as something has happened to all of them."""
-        for asking in self._asking:
-            if not asking.answer.done():
-                asking.answer.set_result(None)
+        for asking in self._unanswered:
+            asking.answer.set_result(None)

@@ -33,6 +33,13 @@ def with_a_wrong_number() -> Iterator[str]:
     yield from (LISTED[0], "04", LISTED[1])
 
 
+async def slow(is_asked: asyncio.Event, comes: asyncio.Event) -> AsyncIterator[str]:
+    yield LISTED[0]
+    is_asked.set()
+    await comes.wait()
+    yield LISTED[1]
+
+
 async def later(source: Iterator[str]) -> AsyncIterator[str]:
     for number in source:
         yield number
@@ -57,14 +64,7 @@ async def test_a_generator_that_failed_once_lets_nobody_through(
 
 async def test_a_read_that_was_cancelled_lets_nobody_through(api: Sandbox, mms: AsyncMMSClient, path: Path) -> None:
     is_asked, comes = asyncio.Event(), asyncio.Event()
-
-    async def slow() -> AsyncIterator[str]:
-        yield LISTED[0]
-        is_asked.set()
-        await comes.wait()
-        yield LISTED[1]
-
-    spring = campaign(mms, path, exclude=slow())
+    spring = campaign(mms, path, exclude=slow(is_asked, comes))
     looking = asyncio.create_task(spring.preflight(LISTED))
     await is_asked.wait()
     looking.cancel()
@@ -78,14 +78,7 @@ async def test_a_read_that_was_cancelled_lets_nobody_through(api: Sandbox, mms: 
 
 async def test_two_that_read_at_the_same_time_read_the_same() -> None:
     is_asked, comes = asyncio.Event(), asyncio.Event()
-
-    async def slow() -> AsyncIterator[str]:
-        yield LISTED[0]
-        is_asked.set()
-        await comes.wait()
-        yield LISTED[1]
-
-    excluded = ExcludedPhones(slow())
+    excluded = ExcludedPhones(slow(is_asked, comes))
     first = asyncio.create_task(excluded.read())
     await is_asked.wait()
     second = asyncio.create_task(excluded.read())

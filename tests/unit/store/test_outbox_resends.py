@@ -71,6 +71,15 @@ def partly_answered(outbox: OutboxStore, worker: Worker) -> OutboxClaim:
     return claim
 
 
+def unknown_again(outbox: OutboxStore, worker: Worker) -> OutboxClaim:
+    """The second call of an order that a first one had partly answered; it brought no answer."""
+    partly_answered(outbox, worker)
+    assert outbox.resend("a")
+    again = claimed(worker)
+    worker.finish(again, no_answer(again, UNKNOWN))
+    return again
+
+
 def test_whom_the_answer_named_is_not_sent_to_again(outbox: OutboxStore, worker: Worker) -> None:
     partly_answered(outbox, worker)
     assert outbox.resend("a")
@@ -133,10 +142,7 @@ def test_a_report_during_the_second_call_counts_when_that_ends(
 def test_a_report_after_the_second_call_settles_it(
     outbox: OutboxStore, worker: Worker, recorder: ReportRecorder
 ) -> None:
-    partly_answered(outbox, worker)
-    assert outbox.resend("a")
-    again = claimed(worker)
-    worker.finish(again, no_answer(again, UNKNOWN))
+    unknown_again(outbox, worker)
     recorder.record([report("C", THREE)])
     assert (found(outbox).state, told(outbox)) == (UNKNOWN, [NAMED, OPEN, (TAKEN, "C")])
     recorder.record([report("B", TWO)])
@@ -261,10 +267,7 @@ def test_cancelled_instead_it_is_unknown_again_as_it_was_before(
 def test_a_late_refusal_of_the_second_call_is_no_word_about_whom_a_report_proves(
     outbox: OutboxStore, worker: Worker, recorder: ReportRecorder
 ) -> None:
-    partly_answered(outbox, worker)
-    assert outbox.resend("a")
-    again = claimed(worker)
-    worker.finish(again, no_answer(again, UNKNOWN))
+    again = unknown_again(outbox, worker)
     recorder.record([report("B", TWO)])
     assert worker.finish(again, no_answer(again, REFUSED)) == 1
     assert (found(outbox).state, told(outbox)) == (ACCEPTED, [NAMED, (TAKEN, "B"), REJECTED])
